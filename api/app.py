@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 
 from api import backbones, compat, samples
 from api.classify import routes as classify
@@ -105,7 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     app.include_router(web.router)
-    app.mount("/page", web.files)
+    app.mount("/page", GZipMiddleware(web.files))
     resources = (
         classify.router,  # routes are matched in order, and this one is called most often
         jobs.adapt_router,

@@ -1,6 +1,6 @@
 // Router: selects the view by the URL fragment, so views survive a reload and can be linked.
 
-import { h, replace } from "./lib/dom.js";
+import { byId, h, replace } from "./lib/dom.js";
 import { problemBox } from "./lib/problem.js";
 import { pageFrame } from "./components/frame.js";
 import { keyDialog } from "./components/key_dialog.js";
@@ -11,6 +11,7 @@ import { modelsView } from "./views/models.js";
 import { trainView } from "./views/train.js";
 import { tryView } from "./views/try.js";
 
+/** @type {[RegExp, string, string, View][]} */
 const VIEWS = [
   [/^#?\/?$/, "#/", "Train", trainView],
   [/^#\/try(?:\/(.+))?$/, "#/try", "Try", tryView],
@@ -20,15 +21,19 @@ const VIEWS = [
   [/^#\/jobs\/(.+)$/, "#/jobs", "Job", jobView],
 ];
 
-/** Show the Sort view. Its modules are loaded when it is opened first, since others never need them. */
+/** @typedef {(options: { parameter: string, signal: AbortSignal }) => HTMLElement} View */
+
+/** Show the Sort view. Its modules are loaded when it is opened first, since others never need them. @type {View} */
 function sortView(options) {
   const place = h("section", { class: "sort" });
-  const show = (view) => options.signal.aborted || place.replaceWith(view.sortView(options));
-  import("./views/sort.js").then(show, () => replace(place, problemBox("Can't load this view: the service may be restarting. Reload the page.")));
+  import("./views/sort.js").then(
+    (view) => options.signal.aborted || place.replaceWith(view.sortView(options)),
+    () => replace(place, problemBox("Can't load this view: the service may be restarting. Reload the page.")),
+  );
   return place;
 }
 
-const main = document.getElementById("main");
+const main = byId("main");
 let leave = new AbortController();
 
 function show({ first = false } = {}) {
@@ -47,6 +52,7 @@ function show({ first = false } = {}) {
   }
 }
 
+/** @returns {[string[], string, string, View]} */
 function currentRoute() {
   for (const [pattern, link, title, view] of VIEWS) {
     const match = pattern.exec(location.hash);
@@ -68,7 +74,7 @@ addEventListener("hashchange", () => {
   if (takeToken()) closeKeyDialog();
   show();
 });
-document.querySelector(".skip").addEventListener("click", (event) => {
+byId("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the router would take the fragment for a view
   main.focus();
 });

@@ -1,8 +1,8 @@
 // The name of a model, and aliases such as shoes@prod: promote a version, and roll back.
 
-import { announce, confirmed, h, newId, replace } from "../lib/dom.js";
+import { announce, button, confirmed, h, newId, replace } from "../lib/dom.js";
 import { call } from "../lib/service/http.js";
-import { problemBox } from "../lib/problem.js";
+import { showProblem } from "../lib/problem.js";
 import { modelName } from "./try/model_select.js";
 
 const JSON_BODY = { "Content-Type": "application/json" };
@@ -19,7 +19,7 @@ export function namesOf(model) {
       announce(message);
       dispatchEvent(new HashChangeEvent("hashchange")); // redraws the list: the alias may have left another model
     } catch (error) {
-      replace(trouble, problemBox(error));
+      showProblem(trouble, error);
     }
   }
   function point(alias) {
@@ -42,7 +42,7 @@ export function namesOf(model) {
       h("h3", {}, "Aliases"),
       h("p", { class: "soft" }, `Programs that request ${model.name}@prod get the model that the alias prod points at.`),
       textForm({ label: `Alias of ${model.name}`, text: "", hint: "prod", button: "Point here", take: point }),
-      model.aliases.map((alias) => h("button", { type: "button", class: "quiet small", onclick: () => rollBack(alias) }, `Roll back @${alias}`)),
+      model.aliases.map((alias) => button(`Roll back @${alias}`, () => rollBack(alias), "quiet small")),
     ],
     trouble,
   );
@@ -52,6 +52,10 @@ export function namesOf(model) {
 function textForm({ label, text, hint, button, take }) {
   const id = newId("field");
   const field = h("input", { id, value: text, placeholder: hint, autocomplete: "off", required: true });
-  const send = (event) => (event.preventDefault(), take(field.value.trim()));
+  /** @param {Event} event */
+  function send(event) {
+    event.preventDefault();
+    take(field.value.trim());
+  }
   return h("form", { class: "row alias", onsubmit: send }, h("label", { for: id, class: "unseen" }, label), field, h("button", { type: "submit", class: "quiet" }, button));
 }

@@ -1,11 +1,12 @@
 // The camera, and the recording of training images: hold a button, and images are taken until it is released.
 
-import { announce, h, replace } from "../lib/dom.js";
+import { announce, button, h, replace, unseen } from "../lib/dom.js";
 import { count } from "../lib/words.js";
 
 const SHOTS = 8; // images per recording
 const INTERVAL_MS = 250;
 const MAX_SIDE = 640; // pixels of a stored image: more than the input size of any model
+/** @type {Record<string, string>} */
 const REFUSED = {
   NotAllowedError: "The browser doesn't allow the camera. Allow it in the address bar, or choose image files.",
   NotFoundError: "This device has no camera. Choose image files instead.",
@@ -19,23 +20,31 @@ let taken = 0;
 export const hasCamera = Boolean(navigator.mediaDevices?.getUserMedia);
 
 /** Open the camera in `panel`, which gets the element that `show(video, close, signal)` returns. The camera is turned off
- *  when it is closed, when another one is opened, when `signal` is aborted, and when the page is hidden. */
+ *  when it is closed, when another one is opened, when `signal` is aborted, and when the page is hidden.
+ *
+ *  @param {HTMLElement} panel @param {AbortSignal} signal
+ *  @param {(video: HTMLVideoElement, close: () => void, signal: AbortSignal) => HTMLElement} show */
 export async function openCamera(panel, show, signal) {
   closeOpen();
   const opened = new AbortController();
   const until = AbortSignal.any([opened.signal, signal]);
+  /** @type {MediaStream | null} */
   let stream = null;
-  const turnOff = () => stream?.getTracks().forEach((track) => track.stop());
-  const close = (closeOpen = () => {
+  function turnOff() {
+    for (const track of stream?.getTracks() ?? []) track.stop();
+  }
+  function close() {
     opened.abort();
     turnOff();
     replace(panel);
-  });
+  }
+  closeOpen = close;
   replace(panel, h("p", { class: "soft", role: "status" }, "Starting the camera …"));
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", width: { ideal: 1280 } } });
   } catch (error) {
-    if (!until.aborted) replace(panel, h("p", { class: "problem", role: "alert" }, REFUSED[error.name] ?? `The camera can't be used: ${error.message}`));
+    const words = REFUSED[error.name] ?? `The camera can't be used: ${error.message}`;
+    if (!until.aborted) replace(panel, h("p", { class: "problem", role: "alert" }, words));
     return;
   }
   if (until.aborted) return turnOff();
@@ -43,26 +52,31 @@ export async function openCamera(panel, show, signal) {
   video.muted = true;
   video.srcObject = stream;
   replace(panel, show(video, close, until));
-  panel.querySelector("button").focus();
+  panel.querySelector("button")?.focus();
   signal.addEventListener("abort", close, { signal: opened.signal });
   document.addEventListener("visibilitychange", () => document.hidden && close(), { signal: opened.signal });
 }
 
-/** Create the recorder. `add` gets a promise of the recorded files. */
+/** Create the recorder. `add` gets a promise of the recorded files.
+ *
+ *  @param {(files: Promise<DroppedFile[]>) => void} add @param {HTMLVideoElement} video @param {() => void} close
+ *  @param {AbortSignal} signal */
 export function recorder(add, video, close, signal) {
   const status = h("p", { class: "soft", role: "status" });
-  const hold = h("button", { type: "button", class: "main" }, "Hold to record");
-  const done = h("button", { type: "button", class: "quiet", onclick: close }, "Close", h("span", { class: "unseen" }, " the camera"));
+  const hold = button("Hold to record", null, "main");
+  const done = button(["Close", unseen(" the camera")], close);
   const hint = `Takes up to ${SHOTS} images. Turn the object a little while you hold the button.`;
+  /** @type {DroppedFile[] | null} */
   let recording = null; // files of the current recording
   let timer = 0;
-  let taking = null; // promise of the last frame
+  /** @type {Promise<void> | null} */
+  let taking = null; // the last frame
   let ending = false;
 
   async function take() {
     const files = recording;
     const item = await frame(video);
-    if (!item || recording !== files || files.length >= SHOTS) return;
+    if (!item || !files || recording !== files || files.length >= SHOTS) return;
     files.push(item);
     status.textContent = `${files.length} of ${SHOTS}`;
     if (files.length >= SHOTS) end();
@@ -105,7 +119,7 @@ export function recorder(add, video, close, signal) {
   return h("div", { class: "camera" }, video, h("div", { class: "row" }, hold, done), status);
 }
 
-/** Return the current frame as {path, file}, or null before the first one. */
+/** Return the current frame as {path, file}, or null before the first one. @param {HTMLVideoElement} video */
 export async function frame(video) {
   const blob = await still(video, MAX_SIDE);
   if (!blob) return null;
@@ -114,11 +128,13 @@ export async function frame(video) {
   return { path: [name], file: new File([blob], name, { type: "image/jpeg" }) };
 }
 
-/** Return the current frame as JPEG, with at most `maxSide` pixels per side, or null before the first one. */
+/** Return the current frame as JPEG, with at most `maxSide` pixels per side, or null before the first one.
+ *
+ *  @param {HTMLVideoElement} video @param {number} maxSide */
 export async function still(video, maxSide) {
   if (!video.videoWidth) return null;
   const scale = Math.min(1, maxSide / Math.max(video.videoWidth, video.videoHeight));
   const canvas = new OffscreenCanvas(Math.round(video.videoWidth * scale), Math.round(video.videoHeight * scale));
-  canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+  canvas.getContext("2d")?.drawImage(video, 0, 0, canvas.width, canvas.height);
   return canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 });
 }

@@ -2,15 +2,20 @@
 
 import { hasCamera, openCamera, recorder } from "./camera.js";
 import { acceptDrops, imagePickers } from "./dropzone.js";
-import { h, newId, replace } from "../lib/dom.js";
+import { button, h, newId, removeButton, replace, unseen } from "../lib/dom.js";
 import { pictured } from "../lib/training/image_check.js";
 import { count } from "../lib/words.js";
 import { whenSeen } from "./when_seen.js";
 
+/** @import { Shot, ShotClass, Shots } from "../lib/training/training_form.js" */
+
 const SHOWN = 24;
 const MIN_SHOTS = 4; // below, the card suggests more images
 
-/** Create the card. `add` gets a promise of files; `signal` ends with the view. */
+/** Create the card. `add` gets a promise of files; `signal` ends with the view.
+ *
+ *  @param {ShotClass} entry @param {Shots} shots
+ *  @param {{ add: (files: Promise<DroppedFile[]>) => unknown, signal: AbortSignal }} options */
 export function classCard(entry, shots, { add, signal }) {
   let all = false;
   const id = newId("class");
@@ -30,7 +35,11 @@ export function classCard(entry, shots, { add, signal }) {
   const panel = h("div", {});
   const removed = new AbortController();
   const record = () => openCamera(panel, (...camera) => recorder(add, ...camera), AbortSignal.any([signal, removed.signal]));
-  const more = h("button", { type: "button", class: "quiet small", onclick: () => ((all = true), refresh()) });
+  const more = button("", showAll, "quiet small");
+  function showAll() {
+    all = true;
+    refresh();
+  }
   const words = h("textarea", {
     rows: "2",
     id: `${id}-prompts`,
@@ -48,12 +57,12 @@ export function classCard(entry, shots, { add, signal }) {
       { class: "row" },
       h("label", { for: id, class: "unseen" }, "Class name"),
       name,
-      h("button", { type: "button", class: "quiet small", onclick: () => shots.removeClass(entry) }, "Remove", h("span", { class: "unseen" }, " this class")),
+      button(["Remove", unseen(" this class")], () => shots.removeClass(entry), "quiet small"),
     ),
     summary,
     grid,
     more,
-    h("div", { class: "row sources" }, imagePickers("Add images", add, hasCamera && record)),
+    h("div", { class: "row sources" }, imagePickers("Add images", add, hasCamera ? record : null)),
     panel,
     h(
       "details",
@@ -65,6 +74,7 @@ export function classCard(entry, shots, { add, signal }) {
   );
   acceptDrops(element, add);
 
+  /** @type {Map<Shot, ReturnType<typeof thumbnail>>} */
   const cells = new Map();
   function refresh() {
     if (name.value !== entry.name) name.value = entry.name;
@@ -74,13 +84,15 @@ export function classCard(entry, shots, { add, signal }) {
     const advice = shotCount > 0 && shotCount < MIN_SHOTS ? " More images improve the model." : "";
     summary.textContent = `${count(shotCount, "training image")}${testCount ? `, ${count(testCount, "test image")}` : ""}.${advice}`;
     // Images with problems come first, so that "Show all" never hides them. Test images come last.
-    const order = [...entry.images].sort((a, b) => rank(b) - rank(a) || (a.split === "test") - (b.split === "test"));
+    const order = [...entry.images].sort((a, b) => rank(b) - rank(a) || Number(a.split === "test") - Number(b.split === "test"));
     const shown = all ? order : order.slice(0, SHOWN);
-    for (const image of shown) {
-      if (!cells.has(image)) cells.set(image, thumbnail(image, shots));
-      cells.get(image).refresh();
-    }
-    replace(grid, shown.map((image) => cells.get(image).element));
+    const thumbnails = shown.map((image) => {
+      const cell = cells.get(image) ?? thumbnail(image, shots);
+      cells.set(image, cell);
+      cell.refresh();
+      return cell.element;
+    });
+    replace(grid, thumbnails);
     more.hidden = shown.length === order.length;
     more.textContent = `Show all ${order.length}`;
   }
@@ -91,20 +103,18 @@ export function classCard(entry, shots, { add, signal }) {
   return { element, refresh, remove, record };
 }
 
+/** @param {Shot} image */
 function rank(image) {
-  return { bad: 2, note: 1 }[image.problem?.level] ?? 0;
+  return image.problem ? { bad: 2, note: 1 }[image.problem.level] : 0;
 }
 
+/** @param {Shot} image @param {Shots} shots */
 function thumbnail(image, shots) {
   const isTest = image.split === "test";
   const thumb = h("img", { alt: isTest ? `${image.name}, test image` : image.name, width: "84", height: "84" });
   const blank = h("span", { class: "blank" }, image.name);
   const badge = h("span", { class: "badge" });
-  const remove = h(
-    "button",
-    { type: "button", class: "x", title: "Remove", "aria-label": `Remove ${image.name}`, onclick: () => shots.remove(image) },
-    "×",
-  );
+  const remove = removeButton(image.name, () => shots.remove(image));
   const element = h("li", {}, blank, thumb, isTest && h("span", { class: "tag split", "aria-hidden": "true" }, "test"), remove, badge);
   let shown = "";
   function refresh() {

@@ -1,43 +1,50 @@
 // "Use in code": the current view as a program, in several languages.
 
-import { h, newId } from "../lib/dom.js";
+import { h, newId, unseen } from "../lib/dom.js";
 import { key } from "../lib/service/http.js";
+
+/** @typedef {string | (() => string)} Snippet */
 
 let preferred = "curl"; // the language chosen last, for all boxes
 
 /** Create a collapsible box with one tab per language. `curl`, `python` and `javascript` are text, or functions that
- *  return text; a missing one has no tab. `what` names the call for screen readers, in views with several boxes. */
+ *  return text; a missing one has no tab. `what` names the call for screen readers, in views with several boxes.
+ *
+ *  @param {{ what?: string, curl?: Snippet, python?: Snippet, javascript?: Snippet }} programs */
 export function codeFor({ what = "", curl, python, javascript }) {
-  const snippets = Object.entries({ curl, Python: python, JavaScript: javascript })
-    .filter(([, text]) => text)
-    .map(([name, text]) => snippet(name, text, () => select(name)));
+  const snippets = Object.entries({ curl, Python: python, JavaScript: javascript }).flatMap(([name, text]) =>
+    text ? [snippet(name, text, () => select(name))] : [],
+  );
   const tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "Language", onkeydown: step }, snippets.map(({ tab }) => tab));
   const box = h(
     "details",
     { class: "code" },
-    h("summary", {}, "Use in code", what && h("span", { class: "unseen" }, `: ${what}`)),
+    h("summary", {}, "Use in code", what && unseen(`: ${what}`)),
     tabs,
     snippets.map(({ panel }) => panel),
   );
 
+  /** @param {string} name */
   function select(name) {
     preferred = name;
     const shown = snippets.find((item) => item.name === name) ?? snippets[0];
     for (const item of snippets) item.show(item === shown);
     return shown;
   }
+  /** @param {KeyboardEvent} event */
   function step(event) {
     const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!move) return;
     event.preventDefault();
     const at = snippets.findIndex(({ tab }) => tab === document.activeElement);
-    const next = snippets.at((at + move) % snippets.length);
+    const next = snippets.at((at + move) % snippets.length) ?? snippets[0];
     select(next.name).tab.focus();
   }
   box.addEventListener("toggle", () => box.open && select(preferred));
   return box;
 }
 
+/** @param {string} name @param {Snippet} text @param {() => void} choose */
 function snippet(name, text, choose) {
   const id = newId("code");
   const pre = h("pre", { tabindex: "0", "aria-label": name });
@@ -67,46 +74,51 @@ async function copied(pre) {
     return true;
   } catch {
     // navigator.clipboard is missing over plain http from another machine.
-    getSelection().selectAllChildren(pre);
+    getSelection()?.selectAllChildren(pre);
     return document.execCommand("copy");
   }
 }
 
-/** Return a curl command; `options` are [option, value] pairs. */
+/** Return a curl command; `options` are [option, value] pairs.
+ *
+ *  @param {string} path @param {[string, string?][]} [options] */
 export function curl(path, options = []) {
-  const all = [...(key.get() ? [["-H", `"Authorization: Bearer ${key.isToken() ? "$(clipcite keys token)" : "$CLIPCITE_API_KEY"}"`, true]] : []), ...options];
-  const words = all.map(([option, value, ready]) => (value === undefined ? option : `${option} ${ready ? value : quoted(value)}`));
+  const words = options.map(([option, value]) => (value === undefined ? option : `${option} ${quoted(value)}`));
+  const secret = key.isToken() ? "$(clipcite keys token)" : "$CLIPCITE_API_KEY";
+  if (key.get()) words.unshift(`-H "Authorization: Bearer ${secret}"`);
   return [`curl -s ${quoted(location.origin + path)}`, ...words].join(" \\\n  ");
 }
 
-/** Return an alternative command as a comment, so that pasting all lines doesn't run it. */
+/** Return an alternative command as a comment, so that pasting all lines doesn't run it. @param {string} purpose @param {string} command */
 export function orElse(purpose, command) {
   return `# to ${purpose}: ${command.replaceAll(" \\\n ", "")}`;
 }
 
+/** @param {string} text */
 function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Return a Python program with these lines, which may use `client`. Lines that are false are left out. */
+/** Return a Python program with these lines, which may use `client`. Lines that are false are left out.
+ *
+ *  @param {(string | false)[]} lines */
 export function python(lines) {
   const comment = key.get() && !key.isToken() ? "  # the key comes from CLIPCITE_API_KEY" : "";
   return ["from clipcite import Client", "", `client = Client(${JSON.stringify(location.origin)})${comment}`, ...lines.filter(Boolean)].join("\n");
 }
 
 /** Return a JavaScript program for Node 20 or newer: a request, and lines that use its JSON, `body`.
- *  `fields` are form fields; objects and lists are sent as JSON. `files` maps form fields to file names. */
-export function javascript(path, { method = "GET", fields = null, files = {}, json = null, lines = ["console.log(body);"] } = {}) {
+ *  `fields` are form fields; objects and lists are sent as JSON. `files` maps form fields to file names.
+ *
+ *  @param {string} path
+ *  @param {{ method?: string, fields?: Record<string, any> | null, files?: Record<string, string>, lines: string[] }} options */
+export function javascript(path, { method = "GET", fields = null, files = {}, lines }) {
   const names = Object.entries(files);
-  const headers = {
-    ...(key.get() && { Authorization: key.isToken() ? "`Bearer ${token}`" : "`Bearer ${process.env.CLIPCITE_API_KEY}`" }),
-    ...(json && { "Content-Type": '"application/json"' }),
-  };
+  const secret = key.isToken() ? "token" : "process.env.CLIPCITE_API_KEY";
   const options = [
     method !== "GET" && `method: "${method}"`,
-    Object.keys(headers).length && `headers: { ${Object.entries(headers).map(([name, value]) => `${/\W/.test(name) ? `"${name}"` : name}: ${value}`).join(", ")} }`,
+    key.get() && `headers: { Authorization: \`Bearer \${${secret}}\` }`,
     fields && "body: form",
-    json && `body: JSON.stringify(${JSON.stringify(json)})`,
   ].filter(Boolean);
   const value = (field) => (typeof field === "object" ? `JSON.stringify(${JSON.stringify(field)})` : JSON.stringify(String(field)));
   return [
@@ -122,12 +134,15 @@ export function javascript(path, { method = "GET", fields = null, files = {}, js
   ].join("\n");
 }
 
-/** Return the call that classifies an image in all languages. The options are those of /classify. */
+/** Return the call that classifies an image in all languages. The options are those of /classify. @param {Options} options */
 export function classifyPrograms(options) {
   const { class_names: names, ...rest } = options;
   const fields = { ...rest, class_names: names };
+  const text = (value) => (typeof value === "object" ? JSON.stringify(value) : value);
+  /** @type {[string, string][]} */
+  const form = Object.entries(fields).map(([name, value]) => ["-F", `${name}=${text(value)}`]);
   return {
-    curl: curl("/classify", [...Object.entries(fields).map(([name, value]) => ["-F", `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`]), ["-F", "images=@image.jpg"]]),
+    curl: curl("/classify", [...form, ["-F", "images=@image.jpg"]]),
     python: python(classifyLines(options)),
     javascript: javascript("/classify", {
       method: "POST",
@@ -138,6 +153,7 @@ export function classifyPrograms(options) {
   };
 }
 
+/** @param {Options} options */
 function classifyLines({ class_names: names, ...options }) {
   const plain = names.every((name) => typeof name === "string");
   const classes = plain ? names : Object.fromEntries(names.map((name) => (typeof name === "string" ? [name, null] : [name.name, name.prompts])));
@@ -150,7 +166,7 @@ function classifyLines({ class_names: names, ...options }) {
   ];
 }
 
-/** Return a value as a Python literal. */
+/** Return a value as a Python literal. @param {any} value @returns {string} */
 export function literal(value) {
   if (value === null || value === undefined) return "None";
   if (value === true) return "True";

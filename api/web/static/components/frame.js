@@ -1,6 +1,6 @@
 // Frame around every view: notice about the service, banner of the pre-trained model, footer.
 
-import { h, replace } from "../lib/dom.js";
+import { byId, h, replace } from "../lib/dom.js";
 import { clipBanner } from "./clip/banner.js";
 import { watchService } from "../lib/service/service_status.js";
 
@@ -8,7 +8,7 @@ const DEVICES = { cpu: "CPU", cuda: "GPU" };
 
 /** Fill the frame, and keep it up to date. */
 export function pageFrame() {
-  const [notice, banner, service] = ["notice", "starter", "service"].map((id) => document.getElementById(id));
+  const [notice, banner, service] = ["notice", "starter", "service"].map(byId);
   const showBanner = clipBanner(banner);
   watchService((words, state) => {
     if (notice.textContent !== words) notice.textContent = words;

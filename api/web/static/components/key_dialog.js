@@ -1,15 +1,15 @@
 // Dialog for the API key.
 
-import { h, replace } from "../lib/dom.js";
+import { button, byId, h, replace } from "../lib/dom.js";
 import { key } from "../lib/service/http.js";
 
 /** Ask for an API key when the service requires one. `retry` redraws the view. Returns a function that closes the dialog
  *  once another way, such as the link with the token, has set the key. */
 export function keyDialog(retry) {
-  const button = document.getElementById("key");
+  const opener = byId("key");
   const field = h("input", { type: "password", id: "key-field", autocomplete: "off", spellcheck: "false", required: true });
   const wrong = h("p", { class: "problem", role: "alert", hidden: true }, "That key isn't valid. Is it complete and not expired?");
-  const forget = h("button", { type: "button", class: "quiet", onclick: forgetKey }, "Forget key");
+  const forget = button("Forget key", forgetKey);
   const text = h("p", { class: "soft" });
   let refused = false; // until another key is used: requests in parallel fail one after the other
   const dialog = h(
@@ -35,7 +35,7 @@ export function keyDialog(retry) {
   }
   function open(code) {
     replace(text, code === "token_needed" ? TOKEN_TEXT() : KEY_TEXT());
-    button.hidden = false;
+    opener.hidden = false;
     forget.hidden = !key.get();
     wrong.hidden = !refused;
     if (!dialog.open) dialog.showModal();
@@ -52,9 +52,11 @@ export function keyDialog(retry) {
     close();
     retry();
   }
-  button.hidden = !key.get();
-  button.addEventListener("click", () => open(key.isToken() ? "token_needed" : ""));
-  document.addEventListener("owner", ({ detail }) => (button.textContent = detail === "default" ? "Key" : `Key of ${detail}`));
+  opener.hidden = !key.get();
+  opener.addEventListener("click", () => open(key.isToken() ? "token_needed" : ""));
+  document.addEventListener("owner", ({ detail }) => {
+    opener.textContent = detail === "default" ? "Key" : `Key of ${detail}`;
+  });
   document.addEventListener("key-needed", ({ detail: code }) => {
     refused ||= Boolean(key.get());
     key.forget();

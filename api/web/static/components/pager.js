@@ -1,11 +1,14 @@
 // Paginated list. The next page loads when its button comes into view.
 
-import { h, replace } from "../lib/dom.js";
+import { button, h, replace } from "../lib/dom.js";
 import { requestJson } from "../lib/service/http.js";
 import { problemBox } from "../lib/problem.js";
 
 /** Create a list of the objects at `path`. `item` renders one, or returns null for an object that another one shows;
- *  `empty` is shown for an empty list. */
+ *  `empty` is shown for an empty list.
+ *
+ *  @template {"/jobs" | "/models"} Path
+ *  @param {{ path: Path, item: (row: Answer<Path>["data"][number]) => Child, empty: Child, signal: AbortSignal }} options */
 export function pagedList({ path, item, empty, signal }) {
   const list = h("ul", { class: "list" });
   const foot = h("div", {});
@@ -20,7 +23,7 @@ export function pagedList({ path, item, empty, signal }) {
       else replace(foot, !list.children.length && h("div", { class: "card empty" }, empty));
     } catch (error) {
       if (error.name === "AbortError") return;
-      const retry = h("button", { type: "button", class: "quiet", onclick: () => load(after) }, "Try again");
+      const retry = button("Try again", () => load(after));
       replace(foot, problemBox(error), retry);
     } finally {
       loading = false;
@@ -31,11 +34,11 @@ export function pagedList({ path, item, empty, signal }) {
 }
 
 function moreButton(load) {
-  const button = h("button", { type: "button", class: "quiet", onclick: load }, "Show more");
+  const more = button("Show more", load);
   new IntersectionObserver(([entry], watcher) => {
     if (!entry.isIntersecting) return;
     watcher.disconnect();
     load();
-  }).observe(button);
-  return button;
+  }).observe(more);
+  return more;
 }

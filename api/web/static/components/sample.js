@@ -1,9 +1,9 @@
 // "Try with sample images": trains on images that come with the service, and shows the job.
 
-import { h, replace } from "../lib/dom.js";
+import { button, h, replace } from "../lib/dom.js";
 import { call, requestJson, upload } from "../lib/service/http.js";
 import { newKey } from "../lib/ids.js";
-import { problemBox } from "../lib/problem.js";
+import { showProblem } from "../lib/problem.js";
 import { count } from "../lib/words.js";
 
 const LABEL = "Try with sample images";
@@ -14,18 +14,18 @@ export function sampleButton(signal) {
   const element = h("div", { class: "sample" });
   const trouble = h("div", {});
 
-  async function begin(sample, button) {
-    button.disabled = true;
-    button.textContent = "Starting …";
+  async function begin(sample, start) {
+    start.disabled = true;
+    start.textContent = "Starting …";
     replace(trouble);
     try {
       const job = await trainOn(sample, signal);
       location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
     } catch (error) {
-      if (error.name !== "AbortError") replace(trouble, problemBox(error));
+      showProblem(trouble, error);
     } finally {
-      button.disabled = false;
-      button.textContent = LABEL;
+      start.disabled = false;
+      start.textContent = LABEL;
     }
   }
 
@@ -33,9 +33,9 @@ export function sampleButton(signal) {
     const { data } = await requestJson("/samples", { signal });
     const sample = data.find((entry) => entry.default) ?? data[0];
     if (!sample) return;
-    const button = h("button", { type: "button", class: "main", onclick: () => begin(sample, button) }, LABEL);
+    const start = button(LABEL, () => begin(sample, start), "main");
     const content = `${sample.title}: ${count(sample.images, "image")} in ${count(sample.classes.length, "class", "classes")}. ${sample.credit} Licence: ${sample.license}.`;
-    replace(element, h("p", {}, "No images at hand?"), button, h("p", { class: "soft" }, content), trouble);
+    replace(element, h("p", {}, "No images at hand?"), start, h("p", { class: "soft" }, content), trouble);
   }
   load().catch(() => {}); // the view works without samples
   return element;

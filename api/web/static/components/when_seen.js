@@ -2,8 +2,10 @@
 
 const MAX_CONCURRENT = 4;
 
-const acts = new WeakMap(); // by element
-const waiting = new Set(); // elements in or near the view; those that were scrolled past are left out
+/** @type {WeakMap<Element, () => Promise<unknown>>} */
+const acts = new WeakMap();
+/** @type {Set<Element>} */
+const waiting = new Set(); // in or near the view; those that were scrolled past are left out
 let busy = 0;
 const watcher = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
@@ -13,7 +15,9 @@ const watcher = new IntersectionObserver((entries) => {
   next();
 }, { rootMargin: "400px" });
 
-/** Call the asynchronous `act` once, as soon as the element is in or near the view. */
+/** Call the asynchronous `act` once, as soon as the element is in or near the view.
+ *
+ *  @param {Element} element @param {() => Promise<unknown>} act */
 export function whenSeen(element, act) {
   acts.set(element, act);
   watcher.observe(element);
@@ -25,7 +29,7 @@ function next() {
     waiting.delete(element);
     watcher.unobserve(element);
     busy += 1;
-    acts.get(element)().finally(() => {
+    acts.get(element)?.().finally(() => {
       busy -= 1;
       next();
     });

@@ -6,14 +6,18 @@ import { downscale } from "./training/image_check.js";
 const MAX_UNSCALED_BYTES = 600_000;
 const MAX_SIDE = 1024; // pixels: more than the input size of any model
 
-/** Send POST /classify with these images and options. */
+/** Send POST /classify with these images and options, which compare no models.
+ *
+ *  @param {(PageImage & { sendable?: Promise<Blob> })[]} images
+ *  @param {Options & { top_k?: number, features?: boolean }} options @param {AbortSignal} signal */
 export async function classify(images, options, signal) {
   const form = new FormData();
   for (const [name, value] of Object.entries(options)) {
     form.append(name, name === "class_names" ? JSON.stringify(value) : String(value));
   }
   for (const image of images) form.append("images", await sendable(image), image.name);
-  return requestJson("/classify", { method: "POST", body: form, signal });
+  const answer = await requestJson("/classify", { method: "POST", body: form, signal });
+  return /** @type {Exclude<typeof answer, Comparison>} */ (answer);
 }
 
 /** Return the file, or a smaller copy of a large photo: each move of the slider uploads all images again. */

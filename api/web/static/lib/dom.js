@@ -1,18 +1,25 @@
 // DOM helpers. Elements are created by calls, never from markup in strings, so user input stays text.
 
 /** Create an HTML element. Properties that begin with "on" are listeners, and `style` is an object.
- *  Properties and children that are null, undefined or false are left out. */
+ *  Properties and children that are null, undefined or false are left out.
+ *
+ *  @template {keyof HTMLElementTagNameMap} Tag
+ *  @param {Tag} tag @param {Properties} [properties] @param {Child[]} children */
 export function h(tag, properties, ...children) {
   return fill(document.createElement(tag), properties, children);
 }
 
-/** Create an SVG element, with the same rules. */
+/** Create an SVG element, with the same rules.
+ *
+ *  @template {keyof SVGElementTagNameMap} Tag
+ *  @param {Tag} tag @param {Properties} [properties] @param {Child[]} children */
 export function svg(tag, properties, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), properties, children);
 }
 
-function fill(element, properties, children) {
-  for (const [name, value] of Object.entries(properties ?? {})) {
+/** @template {HTMLElement | SVGElement} E @param {E} element @param {Properties} properties @param {Child[]} children */
+function fill(element, properties = {}, children) {
+  for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "style") {
@@ -25,54 +32,128 @@ function fill(element, properties, children) {
   return element;
 }
 
+/** @param {Child[]} children @returns {(Node | string)[]} */
 function rendered(children) {
-  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+  return children.flatMap((child) => {
+    if (Array.isArray(child)) return rendered(child);
+    return child === null || child === undefined || child === false ? [] : [child];
+  });
 }
 
-/** Replace all children of the element. */
+/** Create a button, a quiet one unless `kind` is given.
+ *
+ *  @param {Child} label @param {((event: MouseEvent) => unknown) | null} [act] */
+export function button(label, act = null, kind = "quiet") {
+  return h("button", { type: "button", class: kind, onclick: act }, label);
+}
+
+/** Create the button in the corner of an image. @param {string} name @param {() => void} remove */
+export function removeButton(name, remove) {
+  const words = { "aria-label": `Remove ${name}`, title: "Remove" };
+  return h("button", { type: "button", class: "x", ...words, onclick: remove }, "×");
+}
+
+/** Create text for screen readers. @param {string} text */
+export const unseen = (text) => h("span", { class: "unseen" }, text);
+
+/** Create the sign of a key, beside what the key does. @param {string} key */
+export const kbd = (key) => h("kbd", { "aria-hidden": "true" }, key);
+
+/** Return the element of index.html with this id. @param {string} id @returns {any} */
+export const byId = (id) => document.getElementById(id);
+
+/** Replace all children of the element. @param {Element} element @param {Child[]} children */
 export function replace(element, ...children) {
   element.replaceChildren(...rendered(children));
 }
 
-/** Announce text to screen readers. */
+/** Make these the children of the element, and move only what isn't in its place, since moving drops the focus inside.
+ *
+ *  @param {Element} element @param {Element[]} children */
+export function arrange(element, children) {
+  const wanted = new Set(children);
+  for (const child of [...element.children]) if (!wanted.has(child)) child.remove();
+  let next = null;
+  for (const child of children.toReversed()) {
+    if (child.parentNode !== element || child.nextElementSibling !== next) element.insertBefore(child, next);
+    next = child;
+  }
+}
+
+/** Return the focused element, if the element contains it. @param {HTMLElement} element */
+export function focusedIn(element) {
+  const focused = document.activeElement;
+  return focused instanceof HTMLElement && element.contains(focused) ? focused : null;
+}
+
+/** Announce text to screen readers. @param {string} text */
 export function announce(text) {
-  document.getElementById("announcer").textContent = text;
+  byId("announcer").textContent = text;
 }
 
 let lastId = 0;
-/** Return a new element id, to connect a label with its field. */
+/** Return a new element id, to connect a label with its field. @param {string} prefix */
 export function newId(prefix) {
   lastId += 1;
   return `${prefix}-${lastId}`;
 }
 
-/** Debounce: call `act` once, after `milliseconds` without a new call. `cancel` drops the pending call. */
+/** Debounce: call `act` once, after `milliseconds` without a new call. `cancel` drops the pending call.
+ *
+ *  @param {number} milliseconds @param {() => unknown} act */
 export function debounce(milliseconds, act) {
   let timer = 0;
-  const later = (...parameters) => {
-    clearTimeout(timer);
-    timer = setTimeout(act, milliseconds, ...parameters);
+  const cancel = () => clearTimeout(timer);
+  const later = () => {
+    cancel();
+    timer = setTimeout(act, milliseconds);
   };
-  later.cancel = () => clearTimeout(timer);
-  return later;
+  return Object.assign(later, { cancel });
 }
 
-/** Ask for confirmation in a dialog. Resolves to true if the user confirms. */
-export function confirmed(question, yes) {
+/** Return a function that calls `act` at the next frame, once for all calls until then. Hundreds of images may change.
+ *
+ *  @param {() => unknown} act */
+export function oncePerFrame(act) {
+  let isPlanned = false;
+  return () => {
+    if (isPlanned) return;
+    isPlanned = true;
+    requestAnimationFrame(() => {
+      isPlanned = false;
+      act();
+    });
+  };
+}
+
+/** Show a dialog. Resolves to its return value once it is closed.
+ *
+ *  @param {HTMLDialogElement} dialog @returns {Promise<string>} */
+export function modal(dialog) {
+  document.body.append(dialog);
+  dialog.showModal();
   return new Promise((resolve) => {
-    const dialog = h(
-      "dialog",
-      { class: "card", onclose: () => (dialog.remove(), resolve(dialog.returnValue === "yes")) },
-      h("p", {}, question),
-      h(
-        "div",
-        { class: "row end" },
-        h("button", { type: "button", class: "quiet", onclick: () => dialog.close("no") }, "Go back"),
-        h("button", { type: "button", class: "danger", onclick: () => dialog.close("yes") }, yes),
-      ),
-    );
-    dialog.setAttribute("aria-label", question);
-    document.body.append(dialog);
-    dialog.showModal();
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue);
+    });
   });
+}
+
+/** Ask for confirmation in a dialog. Resolves to true if the user confirms.
+ *
+ *  @param {string} question @param {string} yes */
+export async function confirmed(question, yes) {
+  const dialog = h(
+    "dialog",
+    { class: "card", "aria-label": question },
+    h("p", {}, question),
+    h(
+      "div",
+      { class: "row end" },
+      button("Go back", () => dialog.close("no")),
+      button(yes, () => dialog.close("yes"), "danger"),
+    ),
+  );
+  return (await modal(dialog)) === "yes";
 }

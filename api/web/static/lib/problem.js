@@ -1,19 +1,31 @@
 // Error box: the message of the service and its details.
 
-import { h } from "./dom.js";
+import { h, replace } from "./dom.js";
 
 const MAX_LINES = 8;
 
-/** Create an error box from an error or a string. `details` are the lines that belong to no image on the page. */
-export function problemBox(error, details = error.errors?.map((item) => (item.file ? `${item.file}: ${item.detail}` : item.detail)) ?? []) {
+/** Create an error box from an error or a string. `details` are the lines that belong to no image on the page.
+ *
+ *  @param {any} error @param {string[]} [details] */
+export function problemBox(
+  error,
+  details = error.errors?.map((item) => (item.file ? `${item.file}: ${item.detail}` : item.detail)) ?? [],
+) {
   // The key dialog says what to do, so an error box behind it would only alarm.
   if (error.status === 401) return h("p", { class: "soft" }, "An API key is needed: use the button Key above.");
   const lines = details.filter((line) => line !== error.message);
+  const shown = lines.slice(0, MAX_LINES).map((line) => h("li", {}, line));
+  if (lines.length > MAX_LINES) shown.push(h("li", {}, `and ${lines.length - MAX_LINES} more`));
   return h(
     "div",
     { class: "problem", role: "alert" },
     h("p", {}, error.message ?? error),
-    lines.length > 0 && h("ul", {}, lines.slice(0, MAX_LINES).map((line) => h("li", {}, line)), lines.length > MAX_LINES && h("li", {}, `and ${lines.length - MAX_LINES} more`)),
+    shown.length > 0 && h("ul", {}, shown),
     error.status >= 500 && error.requestId && h("p", { class: "soft" }, "Request ID: ", h("code", {}, error.requestId)),
   );
+}
+
+/** Show the error in `place`, unless its request was cancelled. @param {Element} place @param {any} error */
+export function showProblem(place, error) {
+  if (error.name !== "AbortError") replace(place, problemBox(error));
 }

@@ -1,35 +1,36 @@
 // API reference, rendered from the OpenAPI document.
 
-import { h, replace } from "../lib/dom.js";
+import { byId, h, replace } from "../lib/dom.js";
 import { codeFor, curl, literal } from "../components/code.js";
 import { pageFrame } from "../components/frame.js";
 import { keyDialog } from "../components/key_dialog.js";
 import { tryRoute } from "../components/try_route.js";
 import { key, requestJson } from "../lib/service/http.js";
-import { problemBox } from "../lib/problem.js";
+import { showProblem } from "../lib/problem.js";
 import { exampleOf, fieldsOf, typeOf } from "../lib/service/openapi_schema.js";
 
 async function draw() {
-  const place = document.getElementById("reference");
+  const place = byId("reference");
   try {
     const spec = await requestJson("/openapi.json");
     const groups = grouped(spec);
     replace(place, h("div", { class: "reference" }, contents(groups), h("div", {}, [...groups].map(([tag, all]) => section(tag, all, spec)))));
-    document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+    byId(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
   } catch (error) {
-    replace(place, problemBox(error));
+    showProblem(place, error);
   }
 }
 
 const ORDER = ["adapt", "jobs", "models", "classify"]; // first the most used groups, then all others
 
 function grouped({ paths }) {
+  /** @type {Map<string, object[]>} */
   const groups = new Map(ORDER.map((tag) => [tag, []]));
   for (const [path, methods] of Object.entries(paths)) {
     for (const [method, operation] of Object.entries(methods)) {
       const tag = operation.tags?.[0] ?? "other";
-      if (!groups.has(tag)) groups.set(tag, []);
-      groups.get(tag).push({ path, method, operation, id: `${method}${path.replaceAll(/[^\w]+/g, "-")}` });
+      const id = `${method}${path.replaceAll(/[^\w]+/g, "-")}`;
+      groups.set(tag, [...(groups.get(tag) ?? []), { path, method, operation, id }]);
     }
   }
   return groups;
@@ -114,6 +115,7 @@ function spans(text) {
 
 function code(path, method, body) {
   const [kind, { example } = {}] = body.at(-1) ?? [];
+  /** @type {[string, string][]} */
   const options = method === "get" ? [] : [["-X", method.toUpperCase()]];
   const jsonBody = kind === "application/json" ? example : undefined;
   if (jsonBody) options.push(["-H", "Content-Type: application/json"], ["-d", JSON.stringify(jsonBody)]);

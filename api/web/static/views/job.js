@@ -1,19 +1,22 @@
 // One job: progress, losses, result. Follows the job's live events.
 
-import { announce, confirmed, h, replace } from "../lib/dom.js";
+import { announce, button, confirmed, h, replace } from "../lib/dom.js";
 import { codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
 import { follow } from "../lib/service/event_stream.js";
 import { requestJson } from "../lib/service/http.js";
 import { lossCharts } from "../components/result/losses.js";
-import { problemBox } from "../lib/problem.js";
+import { problemBox, showProblem } from "../lib/problem.js";
 import { resultPanel } from "../components/result/panel.js";
-import { roughPreview } from "../components/result/rough.js";
+import { roughPreview } from "../components/result/test_images.js";
 import { verdictOf } from "../components/result/verdict.js";
 import { count, list, percent, STAGES, stageWords, STATUSES, timeLeft, when } from "../lib/words.js";
+
+/** @import { StreamEvent } from "../lib/service/event_stream.js" */
 
 const STEPS = ["Preview", "Training", "Result"];
 const FINAL = ["succeeded", "failed", "cancelled"];
 
+/** @param {{ parameter: string, signal: AbortSignal }} options */
 export function jobView({ parameter: id, signal }) {
   const path = `/jobs/${encodeURIComponent(id)}`;
   const title = h("h1", {}, "Training job");
@@ -22,7 +25,7 @@ export function jobView({ parameter: id, signal }) {
   const remaining = h("p", { class: "soft" });
   const bar = h("progress", { max: "1", value: "0", "aria-label": "Progress" });
   const number = h("p", { class: "number", "aria-hidden": "true" });
-  const cancel = h("button", { type: "button", class: "quiet" }, "Cancel");
+  const cancel = button("Cancel");
   const early = h("a", { class: "button quiet", href: `#/try/${encodeURIComponent(id)}` }, "Try the instant preview");
   const lost = h("p", { class: "soft", role: "status" });
   const meter = h("div", { class: "card meter" }, h("div", { class: "meter-top" }, h("div", {}, stage, remaining), number), bar, h("div", { class: "row end" }, lost, early, cancel));
@@ -38,6 +41,7 @@ export function jobView({ parameter: id, signal }) {
 
   let announced = 0;
   let shown = ""; // the result on the page
+  /** @param {Progress} progress */
   function showProgress({ stage: name, fraction, eta_seconds: seconds, model_eta_seconds: modelSeconds, ...more }) {
     stage.textContent = stageWords({ stage: name, ...more });
     bar.value = fraction ?? 0;
@@ -47,9 +51,13 @@ export function jobView({ parameter: id, signal }) {
     eta.textContent = reportEta;
     document.title = `${percent(fraction ?? 0)} · clipcite`;
     // Screen readers get an announcement per quarter, not per second.
-    if (fraction >= announced + 0.25) announce(`${stage.textContent}, ${percent((announced = fraction))}.`);
+    if (fraction >= announced + 0.25) {
+      announced = fraction;
+      announce(`${stage.textContent}, ${percent(fraction)}.`);
+    }
   }
 
+  /** @param {Job} job */
   function draw(job) {
     title.textContent = job.name ?? list(job.classes.filter((entry) => entry.images).map((entry) => entry.name));
     lede.textContent = summary(job);
@@ -58,7 +66,10 @@ export function jobView({ parameter: id, signal }) {
     steps.hidden = finished;
     const evaluating = !finished && Boolean(job.model_id);
     const step = evaluating ? 2 : job.status === "running" && job.progress?.stage !== "preparing" ? 1 : 0;
-    [...steps.children].forEach((item, i) => (i === step ? item.setAttribute("aria-current", "step") : item.removeAttribute("aria-current")));
+    for (const [i, item] of [...steps.children].entries()) {
+      if (i === step) item.setAttribute("aria-current", "step");
+      else item.removeAttribute("aria-current");
+    }
     meter.hidden = finished;
     early.hidden = evaluating;
     cancel.disabled = job.cancel_requested;
@@ -68,7 +79,9 @@ export function jobView({ parameter: id, signal }) {
     else if (!waiting.firstChild) replace(waiting, roughPreview(job, signal));
     if (job.status === "queued") {
       stage.textContent = "Waiting in the queue";
-      remaining.textContent = job.queue_position > 1 ? `${job.queue_position < 1000 ? "" : "At least "}${count(job.queue_position - 1, "job")} before this one` : "Next in the queue";
+      const before = (job.queue_position ?? 1) - 1;
+      const atLeast = before < 999 ? "" : "At least ";
+      remaining.textContent = before ? `${atLeast}${count(before, "job")} before this one` : "Next in the queue";
       bar.removeAttribute("value");
       number.textContent = "";
       document.title = "Queued · clipcite";
@@ -82,18 +95,20 @@ export function jobView({ parameter: id, signal }) {
     shown = state;
   }
 
+  /** @param {boolean} evaluating */
   async function stop(evaluating) {
-    const question = evaluating
-      ? ["Skip the evaluation? The model is kept, without a report.", "Skip evaluation"]
-      : ["Cancel this job? Its training progress is lost.", "Cancel the job"];
-    if (!(await confirmed(...question))) return;
+    const isSure = evaluating
+      ? confirmed("Skip the evaluation? The model is kept, without a report.", "Skip evaluation")
+      : confirmed("Cancel this job? Its training progress is lost.", "Cancel the job");
+    if (!(await isSure)) return;
     try {
       draw(await requestJson(`${path}/cancel`, { method: "POST", signal }));
     } catch (error) {
-      if (error.name !== "AbortError") replace(trouble, problemBox(error));
+      showProblem(trouble, error);
     }
   }
 
+  /** @param {StreamEvent} event */
   function handle(event) {
     if (event.name === "progress") {
       showProgress(event.data);
@@ -124,7 +139,7 @@ export function jobView({ parameter: id, signal }) {
   run().catch((error) => {
     if (error.name === "AbortError") return;
     meter.hidden = true;
-    if (error.status !== 404) return replace(trouble, problemBox(error));
+    if (error.status !== 404) return showProblem(trouble, error);
     title.textContent = "Job not found";
     details.hidden = true;
     replace(trouble, h("p", { role: "alert" }, "The job may have been deleted, or may belong to another owner. ", h("a", { href: "#/jobs" }, "All jobs")));
@@ -154,25 +169,30 @@ export function jobView({ parameter: id, signal }) {
   return h("section", { class: "job" }, title, lede, steps, outcome, meter, waiting, trouble, details);
 }
 
+/** @param {Job} job */
 function summary(job) {
   const images = job.classes.reduce((sum, entry) => sum + entry.images, 0);
   const trained = job.classes.filter((entry) => entry.images).length;
   return `${count(images, "image")} in ${count(trained, "class", "classes")}, submitted ${when(job.created_at)}.`;
 }
 
+/** @param {Job} job */
 function verdictLine(job) {
   if (job.status === "succeeded") return `${verdictOf(job.metrics).title}.`;
   return job.status === "failed" ? `Job failed. ${job.error?.detail ?? ""}` : `${STATUSES[job.status]}.`;
 }
 
+/** @param {Job} job @param {{ eta: HTMLElement, signal: AbortSignal }} options */
 function ending(job, options) {
-  if (job.model_id) return resultPanel(job, options);
+  const { model_id } = job;
+  if (model_id) return resultPanel({ ...job, model_id }, options);
   if (job.status === "cancelled") {
     return h("div", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "No model was stored. ", h("a", { href: "#/" }, "Train another model")));
   }
   return [problemBox(job.error?.detail ?? "The job failed. The service gave no reason."), h("p", {}, h("a", { href: "#/" }, "Try again"))];
 }
 
+/** @type {Record<string, (data: any) => string>} */
 const SENTENCES = {
   queued: () => "Job submitted.",
   started: () => "Training started.",
@@ -187,6 +207,7 @@ const SENTENCES = {
   cancelled: () => "Job cancelled.",
 };
 
+/** @param {StreamEvent} event */
 function sentence({ type, data }) {
   const describe = SENTENCES[type];
   return describe ? describe(data ?? {}) : (data?.detail ?? type.replaceAll("_", " "));

@@ -1,11 +1,11 @@
 // Training jobs, newest first.
 
-import { confirmed, h, replace } from "../lib/dom.js";
+import { button, confirmed, h, replace, unseen } from "../lib/dom.js";
 import { codeFor, curl, javascript, python } from "../components/code.js";
 import { call, requestJson } from "../lib/service/http.js";
 import { newKey } from "../lib/ids.js";
 import { pagedList } from "../components/pager.js";
-import { problemBox } from "../lib/problem.js";
+import { showProblem } from "../lib/problem.js";
 import { retrain } from "../lib/training/retrain.js";
 import { verdictTag } from "../components/result/verdict.js";
 import { count, list, percent, STAGES, STATUSES, when } from "../lib/words.js";
@@ -17,6 +17,7 @@ const MOODS = { succeeded: "good", failed: "poor", cancelled: "open", queued: "b
 
 const keyOf = newKey();
 
+/** @param {{ signal: AbortSignal }} options */
 export function jobsView({ signal }) {
   return h(
     "section",
@@ -41,7 +42,9 @@ export function jobsView({ signal }) {
   );
 }
 
-/** Draw the row of an open job again whenever its state changes, while the page is visible. */
+/** Draw the row of an open job again whenever its state changes, while the page is visible.
+ *
+ *  @param {string} id @param {HTMLElement} item @param {AbortSignal} signal */
 async function watch(id, item, signal) {
   let shown = "";
   while (!signal.aborted) {
@@ -59,14 +62,15 @@ async function watch(id, item, signal) {
   }
 }
 
-/** Return the verdict of a finished job, else its state, which is kept up to date. */
+/** Return the verdict of a finished job, else its state, which is kept up to date. @param {Job} job */
 function statusTag(job) {
   if (job.status === "succeeded") return verdictTag(job.metrics);
-  const running = job.status === "running" && job.progress;
-  const words = running ? `${STAGES[job.progress.stage] ?? job.progress.stage} ${percent(job.progress.fraction)}` : STATUSES[job.status];
+  const { status, progress } = job;
+  const words = status === "running" && progress ? `${STAGES[progress.stage]} ${percent(progress.fraction)}` : STATUSES[status];
   return h("span", { class: `tag ${MOODS[job.status]}` }, words);
 }
 
+/** @param {Job} job */
 function row(job) {
   const trained = job.classes.filter((entry) => entry.images);
   const name = job.name ?? list(trained.map((entry) => entry.name));
@@ -80,7 +84,7 @@ function row(job) {
       await call(`/jobs/${encodeURIComponent(job.id)}`, { method: "DELETE" });
       row.remove();
     } catch (error) {
-      replace(trouble, problemBox(error));
+      showProblem(trouble, error);
     }
   }
   async function trainAgain(event) {
@@ -89,7 +93,7 @@ function row(job) {
       location.hash = `#/jobs/${encodeURIComponent(await retrain(job.id, {}, { key: keyOf(job.id) }))}`;
     } catch (error) {
       event.target.disabled = false;
-      replace(trouble, problemBox(error));
+      showProblem(trouble, error);
     }
   }
   return [
@@ -99,10 +103,10 @@ function row(job) {
     h(
       "div",
       { class: "row" },
-      h("a", { class: "button quiet", href: link }, finished ? "View" : "Follow", h("span", { class: "unseen" }, ` ${name}`)),
-      job.model_id && h("a", { class: "button quiet", href: `#/try/${encodeURIComponent(job.model_id)}` }, "Try it", h("span", { class: "unseen" }, ` ${name}`)),
-      ["failed", "cancelled"].includes(job.status) && h("button", { type: "button", class: "quiet", onclick: trainAgain }, "Train again", h("span", { class: "unseen" }, ` ${name}`)),
-      finished && h("button", { type: "button", class: "quiet", onclick: remove }, "Delete", h("span", { class: "unseen" }, ` ${name}`)),
+      h("a", { class: "button quiet", href: link }, finished ? "View" : "Follow", unseen(` ${name}`)),
+      job.model_id && h("a", { class: "button quiet", href: `#/try/${encodeURIComponent(job.model_id)}` }, "Try it", unseen(` ${name}`)),
+      ["failed", "cancelled"].includes(job.status) && button(["Train again", unseen(` ${name}`)], trainAgain),
+      finished && button(["Delete", unseen(` ${name}`)], remove),
     ),
     trouble,
   ];

@@ -1,12 +1,12 @@
 // Models, newest first, with their verdicts and actions.
 
-import { confirmed, h, replace } from "../lib/dom.js";
+import { button, confirmed, h, replace, unseen } from "../lib/dom.js";
 import { namesOf } from "../components/aliases.js";
 import { classifyPrograms, codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
-import { call, download } from "../lib/service/http.js";
+import { call, download, requestJson } from "../lib/service/http.js";
 import { listImages, spread } from "../lib/training/job_images.js";
 import { pagedList } from "../components/pager.js";
-import { problemBox } from "../lib/problem.js";
+import { showProblem } from "../lib/problem.js";
 import { modelName } from "../components/try/model_select.js";
 import { evaluateFold } from "../components/result/evaluate.js";
 import { shareModel } from "../components/result/share.js";
@@ -16,9 +16,10 @@ import { count, list, size, when } from "../lib/words.js";
 
 const TILES = 4;
 
+/** @param {{ signal: AbortSignal }} options */
 export function modelsView({ signal }) {
   const newest = new Map(); // list of the other versions, by name
-  /** Create the card of a model. Another version goes below the newest one, which comes first. */
+  /** Create the card of a model. Another version goes below the newest one, which comes first. @param {Model} model */
   function item(model) {
     const content = card(model, signal);
     const others = newest.get(model.name);
@@ -51,24 +52,28 @@ export function modelsView({ signal }) {
   );
 }
 
+/** @param {string | null} name */
 function otherVersions(name) {
   const list = h("ul", { class: "list" });
   const title = h("summary", {});
+  const element = h("details", { class: "plain", hidden: true }, title, list);
   return {
-    element: h("details", { class: "plain", hidden: true }, title, list),
+    element,
+    /** @param {HTMLElement} content */
     add(content) {
       list.append(h("li", {}, content));
-      list.parentElement.hidden = false;
-      replace(title, count(list.children.length, "other version"), h("span", { class: "unseen" }, ` of ${name}`));
+      element.hidden = false;
+      replace(title, count(list.children.length, "other version"), unseen(` of ${name}`));
     },
   };
 }
 
+/** @param {Model} model @param {AbortSignal} signal */
 function card(model, signal) {
   const name = modelName(model);
   const path = `/models/${encodeURIComponent(model.id)}`;
   const trouble = h("div", {});
-  const failed = (error) => replace(trouble, problemBox(error));
+  const failed = (error) => showProblem(trouble, error);
   async function remove() {
     if (!(await confirmed(`Delete the model “${name}”? This can't be undone.`, "Delete"))) return;
     try {
@@ -78,10 +83,14 @@ function card(model, signal) {
       failed(error);
     }
   }
-  const hidden = () => h("span", { class: "unseen" }, ` ${name}`);
-  const button = (text, onclick) => h("button", { type: "button", class: "quiet", onclick }, text, hidden());
+  const hidden = () => unseen(` ${name}`);
+  const action = (text, onclick) => button([text, hidden()], onclick);
   const result = model.job_id && h("a", { class: "button quiet", href: `#/jobs/${encodeURIComponent(model.job_id)}` }, "Result", hidden());
-  const share = model.job_id && button("Share", () => shareModel({ jobId: model.job_id, model }).catch(failed));
+  async function share() {
+    const job = await requestJson(`/jobs/${encodeURIComponent(model.job_id ?? "")}`);
+    await shareModel(job, model);
+  }
+  const sharing = model.job_id && action("Share", () => share().catch(failed));
   const menu = h(
     "details",
     { class: "menu" },
@@ -89,8 +98,8 @@ function card(model, signal) {
     h(
       "div",
       { class: "row" },
-      button("Download", () => download(`${path}/export`, `${name}.zip`).catch(failed)),
-      button("Delete", remove),
+      action("Download", () => download(`${path}/export`, `${name}.zip`).catch(failed)),
+      action("Delete", remove),
     ),
     namesOf(model),
   );
@@ -102,9 +111,9 @@ function card(model, signal) {
       "div",
       { class: "facts" },
       h("h2", {}, name),
-      h("p", { class: "row" }, verdictTag(model.metrics), (model.aliases ?? []).map((alias) => h("span", { class: "tag busy" }, `@${alias}`)), h("span", { class: "soft" }, when(model.created_at))),
+      h("p", { class: "row" }, verdictTag(model.metrics), model.aliases.map((alias) => h("span", { class: "tag busy" }, `@${alias}`)), h("span", { class: "soft" }, when(model.created_at))),
       h("p", { class: "soft" }, `${list(model.trained_classes, 8)} · ${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${model.backbone}`),
-      h("div", { class: "row" }, h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()), result, share, menu),
+      h("div", { class: "row" }, h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()), result, sharing, menu),
       trouble,
       evaluateFold(model, name, signal),
       codeFor({ what: name, ...programs(model, path) }),
@@ -112,7 +121,9 @@ function card(model, signal) {
   );
 }
 
-/** Create one tile per class from the model's training images; nothing once they are deleted. */
+/** Create one tile per class from the model's training images; nothing once they are deleted.
+ *
+ *  @param {string} jobId @param {AbortSignal} signal */
 function mosaic(jobId, signal) {
   const tiles = h("div", { class: "mosaic", "aria-hidden": "true" });
   listImages(jobId, signal)
@@ -125,6 +136,7 @@ function mosaic(jobId, signal) {
   return tiles;
 }
 
+/** @param {Model} model @param {string} path */
 function programs(model, path) {
   const classify = classifyPrograms({ model: model.id, class_names: model.trained_classes });
   const body = { model: model.id };

@@ -1,20 +1,19 @@
 // Sort view: many images in groups by class, the unsure ones first. Labels count in the groups at once, and train a model.
 
-import { announce, confirmed, debounce, h, newId, replace } from "../lib/dom.js";
+import { announce, confirmed, debounce, h, newId, oncePerFrame, replace } from "../lib/dom.js";
 import { codeFor, literal, python } from "../components/code.js";
 import { acceptDrops, dropZone, onPhone } from "../components/dropzone.js";
 import { askClass } from "../components/sort/class_dialog.js";
-import { groupWalk } from "../components/sort/group_walk.js";
 import { imageGroups } from "../components/sort/groups.js";
 import { selectionBar } from "../components/sort/selection_bar.js";
 import { CHECKED, ROUND, summaryCard } from "../components/sort/summary_card.js";
 import { labelledWords, trainingCard } from "../components/sort/training_card.js";
-import { walk } from "../components/sort/walk.js";
+import { groupWalk, walk } from "../components/sort/walks.js";
 import { chipField } from "../components/try/chips.js";
 import { modelSelect } from "../components/try/model_select.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
 import { drawn } from "../lib/sorting/check.js";
-import { problemBox } from "../lib/problem.js";
+import { problemBox, showProblem } from "../lib/problem.js";
 import { askInParts, askTogether } from "../lib/sorting/ask.js";
 import { recall } from "../lib/sorting/corrections.js";
 import { classOf, classOfKey, isGuess, wordsFor } from "../lib/sorting/groups.js";
@@ -31,6 +30,8 @@ const MAX_GROUPS = 500;
 const MAX_SUGGESTED = 1000;
 const MIN_ASKED = 4; // images of a group without an answer; fewer are not worth a question
 const ANY_NAME = "photo"; // the service wants a class name, even for the features alone
+const FORGETFUL =
+  "This browser's storage is full: skipped photos and the labels of a check won't survive a reload of this page.";
 const STEPS = [
   onPhone
     ? ["Add", "Choose photos. They are sorted by class, the unsure ones first."]
@@ -39,13 +40,18 @@ const STEPS = [
   ["Make a model", "The groups follow your corrections at once. A model that learns from them knows the next photos, too."],
 ];
 
+/** @param {{ parameter?: string, signal: AbortSignal }} options */
 export function sortView({ parameter, signal }) {
+  /** @type {Set<SortedImage>} */
   const picked = new Set();
-  let asking = null; // AbortController of the running requests
-  let choosing = null; // AbortController of the request for the images or groups to label next
+  /** @type {AbortController | null} */
+  let asking = null; // of the running requests
+  /** @type {AbortController | null} */
+  let choosing = null; // of the request for the images or groups to label next
 
   const trouble = h("div", {});
-  const failed = (error) => error.name !== "AbortError" && replace(trouble, problemBox(error));
+  const recallTrouble = h("div", {}); // of earlier labels: answers to other requests leave it
+  const failed = (error) => showProblem(trouble, error);
   const models = modelSelect({ choose, failed, signal });
   const names = () => sorting.names.map(({ name }) => name);
   const ownModel = () => {
@@ -75,11 +81,12 @@ export function sortView({ parameter, signal }) {
       sorting.changed();
     },
   });
-  limit.value = sorting.threshold;
+  limit.value = String(sorting.threshold);
   const slider = h("div", { class: "field limit" }, h("label", { for: limitId }, "Unsure below ", limitText), limit);
 
   const summary = summaryCard(sorting, { isRunning: () => asking !== null, isChoosing: () => choosing !== null, stop: () => asking?.abort(), resume: ask, askMe, groupThem, check, release, removeAll, failed, signal });
   const hint = h("p", { class: "soft" });
+  const forgetful = h("p", { class: "soft", role: "status" });
   const steps = h("ol", { class: "steps" }, STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))));
 
   const chosen = () => [...picked];
@@ -96,7 +103,9 @@ export function sortView({ parameter, signal }) {
     left: () => groups.focus(),
   });
 
-  /** Set labels [[image, name]]. A class that is new here joins the names. `held` is the size of the pile of a check. */
+  /** Set labels [[image, name]]. A class that is new here joins the names. `held` is the size of the pile of a check.
+   *
+   *  @param {[SortedImage, Label][]} pairs @param {string} done @param {number} [held] */
   function label(pairs, done, held) {
     if (!pairs.length) return;
     const before = sorting.names.length;
@@ -104,20 +113,24 @@ export function sortView({ parameter, signal }) {
     announce(`${count(pairs.length, "image")} ${done}.`);
     relabelled(before);
   }
-  /** Let the labels count. `before` is the number of class names before they changed. */
+  /** Let the labels count. `before` is the number of class names before they changed. @param {number} before */
   function relabelled(before) {
     if (sorting.names.length !== before) chips.set([...sorting.names]);
     teach();
   }
+  /** @param {SortedImage[]} images @param {Label} name */
   function move(images, name) {
     label(images.map((image) => [image, name]), `moved to ${wordsFor(name)}`);
   }
+  /** @param {SortedImage[]} images */
   function takeBack(images) {
     label(images.filter((image) => image.label).map((image) => [image, null]), "taken back");
   }
+  /** @param {SortedImage[]} images */
   function approve(images) {
     label(images.filter(isGuess).map((image) => [image, classOf(image)]), "confirmed");
   }
+  /** @param {SortedImage[]} images */
   async function askFor(images) {
     const name = await askClass(`Move ${count(images.length, "image")} to`, names());
     if (name) move(images, name);
@@ -130,10 +143,11 @@ export function sortView({ parameter, signal }) {
     announce(`Undone: ${count(images.length, "image")}.`);
     relabelled(before);
   }
+  /** @param {SortedImage[]} images @param {(image: SortedImage) => void} [skip] */
   function look(images, skip) {
     return walk(images, names, (image, name) => move([image], name), { pass: skip });
   }
-  /** Use a key that was pressed on an image. */
+  /** Use a key that was pressed on an image. @param {KeyboardEvent} event @param {SortedImage[]} images */
   function press(event, images) {
     const isCommand = event.ctrlKey || event.metaKey;
     const name = classOfKey(names(), event.key);
@@ -147,10 +161,14 @@ export function sortView({ parameter, signal }) {
     else return false;
     return true;
   }
-  /** Ask the service for images to label next, and let the person label them: `show` gets its answer and the images. */
+  /** Ask the service for images to label next, and let the person label them: `show` gets its answer and the images.
+   *
+   *  @param {{ suggest?: number, groups?: number }} extra
+   *  @param {(answer: Schemas["CollectionAnswer"], known: SortedImage[]) => Promise<void> | void} show */
   async function question(extra, show) {
     choosing?.abort();
-    const mine = (choosing = new AbortController());
+    const mine = new AbortController();
+    choosing = mine;
     const known = sorting.images.filter(({ features }) => features);
     const before = sorting.labelled.length;
     replace(trouble);
@@ -170,6 +188,7 @@ export function sortView({ parameter, signal }) {
       teach();
     }
   }
+  /** @param {SortedImage} image */
   const isOpen = ({ label, skipped }) => !label && !skipped;
   function askMe() {
     const passed = sorting.images.filter((image) => !isOpen(image)).length; // some of them may be suggested
@@ -189,13 +208,17 @@ export function sortView({ parameter, signal }) {
   /** Ask for the classes of some images drawn at random. Their labels say how good the sort is, and don't change it. */
   async function check() {
     const pile = summary.pile();
+    /** @type {Map<SortedImage, Label>} */
     const truths = new Map();
+    /** @type {Set<SortedImage>} */
     const unknown = new Set();
+    /** @param {SortedImage} image @param {Label} name */
     const answer = (image, name) => truths.set(image, name) && unknown.delete(image);
     await walk(drawn(pile, CHECKED), names, answer, { pass: (image) => truths.has(image) || unknown.add(image), truths });
     if (!truths.size) return;
     sorting.skip([...unknown]);
-    label([...truths, ...[...unknown].map((image) => [image, null])], "checked", pile.length);
+    for (const image of unknown) truths.set(image, null);
+    label([...truths], "checked", pile.length);
     draw();
     announce(summary.left());
     summary.focus();
@@ -205,6 +228,7 @@ export function sortView({ parameter, signal }) {
     teach();
   }
 
+  /** @param {Promise<DroppedFile[]>} items */
   async function take(items) {
     replace(trouble);
     try {
@@ -226,23 +250,26 @@ export function sortView({ parameter, signal }) {
     asking?.abort();
     choosing?.abort();
     sorting.clear();
-    zone.querySelector("button").focus();
+    zone.querySelector("button")?.focus();
   }
   /** Find the labels that were kept with the model, or have trained it. */
   async function remember() {
-    if (!ownModel() || !sorting.images.length) return;
+    const job = ownModel()?.job_id;
+    if (!job || !sorting.images.length) return;
+    replace(recallTrouble);
     try {
-      const found = await recall(sorting, models.current().job_id, signal);
+      const found = await recall(sorting, job, signal);
       if (!found) return;
       announce(`${count(found, "earlier label")} found.`);
       const before = sorting.names.length;
       sorting.names.push(...sorting.labelledClasses.filter((name) => !names().includes(name)).map((name) => ({ name, prompts: [] })));
       relabelled(before);
     } catch (error) {
-      failed(error);
+      showProblem(recallTrouble, error);
     }
   }
 
+  /** @param {string} id */
   function choose(id) {
     const model = models.current();
     const trained = model?.trained_classes ?? [];
@@ -260,11 +287,13 @@ export function sortView({ parameter, signal }) {
   }
 
   const options = () => ({ model: sorting.model, ...(sorting.names.length && { class_names: sorting.names.map((entry) => (entry.prompts.length ? entry : entry.name)) }) });
+  /** @param {SortedImage[]} images */
   const teaching = (images) => ({ labels: sorting.labelsOf(images), ...(sorting.rejects && { reject: true }) });
   /** Classify what has no answer yet, then all images together, until all labels count. */
   async function ask() {
     asking?.abort();
-    const mine = (asking = new AbortController());
+    const mine = new AbortController();
+    asking = mine;
     const both = AbortSignal.any([mine.signal, signal]);
     try {
       if (!sorting.images.length || !sorting.model) return;
@@ -301,6 +330,8 @@ export function sortView({ parameter, signal }) {
     steps.hidden = total > 0;
     hint.textContent = total && !sorting.names.length ? "Type the class names to sort by. Or group the photos that look alike, and name the groups." : "";
     hint.hidden = !hint.textContent;
+    forgetful.textContent = sorting.isForgetful ? FORGETFUL : "";
+    forgetful.hidden = !sorting.isForgetful;
     slider.hidden = !total;
     limitText.textContent = percent(sorting.threshold);
     limit.setAttribute("aria-valuetext", percent(sorting.threshold));
@@ -320,16 +351,7 @@ export function sortView({ parameter, signal }) {
         "    print(result.file, result.best.class_name)",
       ]),
   });
-  // Hundreds of images may change per frame; one redraw per frame is enough.
-  let planned = false;
-  function drawSoon() {
-    if (planned) return;
-    planned = true;
-    requestAnimationFrame(() => {
-      planned = false;
-      if (!signal.aborted) draw();
-    });
-  }
+  const drawSoon = oncePerFrame(() => signal.aborted || draw());
   sorting.addEventListener("change", drawSoon, { signal });
 
   models.load(parameter ?? sorting.model ?? undefined).catch(failed);
@@ -341,7 +363,7 @@ export function sortView({ parameter, signal }) {
       "div",
       { class: "two" },
       h("div", { class: "side" }, h("h1", {}, "Sort"), h("div", { class: "card panel" }, models.element, chips.element, slider, zone)),
-      h("div", { class: "sorted" }, steps, hint, trouble, summary.element, training.element, groups.element, selection.element, code),
+      h("div", { class: "sorted" }, steps, hint, forgetful, recallTrouble, trouble, summary.element, training.element, groups.element, selection.element, code),
     ),
   );
   acceptDrops(element, take);

@@ -1,6 +1,6 @@
 // Train view: add images, see the findings, start a job.
 
-import { announce, confirmed, debounce, h, newId, replace } from "../lib/dom.js";
+import { announce, button, confirmed, debounce, h, newId, oncePerFrame, replace } from "../lib/dom.js";
 import { hasCamera } from "../components/camera.js";
 import { classCard } from "../components/class_card.js";
 import { codeFor, curl, javascript, literal, python } from "../components/code.js";
@@ -8,11 +8,13 @@ import { dropZone, onPhone } from "../components/dropzone.js";
 import { sampleButton } from "../components/sample.js";
 import { pasted } from "../lib/files/dropped_files.js";
 import { requestJson } from "../lib/service/http.js";
-import { problemBox } from "../lib/problem.js";
+import { problemBox, showProblem } from "../lib/problem.js";
 import { checkWithService, stopCheck } from "../components/findings.js";
 import { settingsPanel } from "../lib/training/config_form.js";
 import { draft } from "../lib/training/training_draft.js";
 import { count, size } from "../lib/words.js";
+
+/** @import { ShotClass } from "../lib/training/training_form.js" */
 
 const STEPS = [
   ["Add images", "One folder of images per class. Unusable images are marked before training starts."],
@@ -20,12 +22,14 @@ const STEPS = [
   ["Try", "Drop new images and type any class names, trained or new."],
 ];
 
+/** @param {{ signal: AbortSignal }} options */
 export function trainView({ signal }) {
   const { shots, settings } = draft;
   const box = h("div", { class: "classes" });
   const next = h("div", {});
   const dropTrouble = h("div", {}); // visible without classes, unlike `next`
   const trouble = h("div", {});
+  /** @type {Map<ShotClass, ReturnType<typeof classCard>>} */
   const cards = new Map();
 
   const zone = dropZone({
@@ -35,23 +39,24 @@ export function trainView({ signal }) {
       : "One folder per class. The folder name becomes the class name. 4 to 16 images per class work well. You can also paste images.",
     folders: true,
     add: (items) => take(items, null),
-    record: hasCamera && recordClass,
+    record: hasCamera ? recordClass : null,
   });
 
   /** Scroll to the first image that can't be read. */
   function showFault() {
     const fault = box.querySelector(".thumbs .bad");
     fault?.scrollIntoView({ block: "center" });
-    fault?.querySelector("button").focus({ preventScroll: true });
+    fault?.querySelector("button")?.focus({ preventScroll: true });
   }
 
   /** Record images of a new class. */
   function recordClass() {
     const entry = shots.addClass();
     draw();
-    cards.get(entry).record();
+    cards.get(entry)?.record();
   }
 
+  /** @param {DroppedFile[] | Promise<DroppedFile[]>} items @param {ShotClass | null} target */
   async function take(items, target) {
     draft.failure = null;
     replace(trouble);
@@ -61,7 +66,7 @@ export function trainView({ signal }) {
       announce(`${count(added, "image")} added.`);
       if (!added) replace(dropTrouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."));
     } catch (error) {
-      replace(dropTrouble, problemBox(error));
+      showProblem(dropTrouble, error);
     }
   }
 
@@ -76,7 +81,7 @@ export function trainView({ signal }) {
   document.addEventListener("paste", paste, { signal });
 
   const pileWords = h("span", {});
-  const pile = h("p", { class: "running", hidden: true }, pileWords, " ", h("button", { type: "button", class: "main small", onclick: group }, "Group them"));
+  const pile = h("p", { class: "running", hidden: true }, pileWords, " ", button("Group them", group, "main small"));
   /** Take the pile to Sort, which groups it. */
   async function group() {
     try {
@@ -85,7 +90,7 @@ export function trainView({ signal }) {
       shots.clear();
       location.hash = "#/sort/stock";
     } catch (error) {
-      replace(dropTrouble, problemBox(error));
+      showProblem(dropTrouble, error);
     }
   }
 
@@ -93,14 +98,14 @@ export function trainView({ signal }) {
   const steps = h("ol", { class: "steps" }, STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))));
   const panel = settingsPanel(settings, shots, signal);
   const verdict = h("div", { class: "check" });
-  const start = h("button", { type: "button", class: "main big", onclick: begin }, "Start training");
+  const start = button("Start training", begin, "main big");
   const status = h("p", { class: "soft", id: newId("status") });
   start.setAttribute("aria-describedby", status.id);
   const faults = h(
     "div",
     { class: "row", hidden: true },
-    h("button", { type: "button", class: "quiet small", onclick: showFault }, "Show"),
-    h("button", { type: "button", class: "quiet small", onclick: leaveOut }, "Leave them out"),
+    button("Show", showFault, "quiet small"),
+    button("Leave them out", leaveOut, "quiet small"),
   );
   function leaveOut() {
     shots.clear(shots.bad);
@@ -109,8 +114,8 @@ export function trainView({ signal }) {
   const bar = h("progress", { max: "1", value: "0", hidden: true, "aria-label": "Upload progress" });
   const go = h("div", { class: "card go begin" }, trouble, start, status, faults, bar); // stays visible below any number of images
   const code = codeFor({ curl: asCurl, python: asPython, javascript: asJavascript });
-  const addClass = h("button", { type: "button", class: "quiet", onclick: () => shots.addClass() }, "Add a class");
-  const clear = h("button", { type: "button", class: "quiet", onclick: clearAll }, "Remove all");
+  const addClass = button("Add a class", () => shots.addClass());
+  const clear = button("Remove all", clearAll);
 
   async function clearAll() {
     if (await confirmed("Remove all images from this page? Your files stay where they are.", "Remove all")) shots.clear();
@@ -134,12 +139,10 @@ export function trainView({ signal }) {
       }
     }
     for (const entry of shots.classes) {
-      if (!cards.has(entry)) {
-        const card = classCard(entry, shots, { add: (items) => take(items, entry), signal });
-        cards.set(entry, card);
-        box.append(card.element);
-      }
-      cards.get(entry).refresh();
+      const card = cards.get(entry) ?? classCard(entry, shots, { add: (items) => take(items, entry), signal });
+      if (!cards.has(entry)) box.append(card.element);
+      cards.set(entry, card);
+      card.refresh();
     }
     const hasClasses = shots.classes.length > 0;
     zone.classList.toggle("slim", hasClasses);
@@ -150,6 +153,7 @@ export function trainView({ signal }) {
     panel.refresh();
     drawSending();
   }
+  /** @type {typeof draft.failure} */
   let shownFailure = null;
   function drawSending() {
     const sending = draft.sent !== null;
@@ -158,23 +162,13 @@ export function trainView({ signal }) {
     faults.hidden = sending || !shots.bad.length;
     bar.hidden = !sending;
     bar.value = draft.sent ?? 0;
-    if (sending) status.textContent = draft.sent < 1 ? "Uploading images …" : "Checking images …";
+    if (sending) status.textContent = (draft.sent ?? 0) < 1 ? "Uploading images …" : "Checking images …";
     else status.textContent = shots.missing || `${count(shots.images.length, "image")} in ${count(shots.trained.length, "class", "classes")}, ${size(shots.bytes)}.`;
     if (draft.failure === shownFailure) return; // drawn again, an alert would be read again
     shownFailure = draft.failure;
     if (shownFailure) replace(trouble, problemBox(shownFailure.error, shownFailure.details));
   }
-  // Hundreds of thumbnails may change per frame; one redraw per frame is enough.
-  let planned = false;
-  const changed = () => {
-    if (planned) return;
-    planned = true;
-    requestAnimationFrame(() => {
-      planned = false;
-      draw();
-    });
-  };
-  shots.addEventListener("change", changed, { signal });
+  shots.addEventListener("change", oncePerFrame(draw), { signal });
   shots.addEventListener("change", checkImages, { signal });
   draft.addEventListener("progress", drawSending, { signal });
 
@@ -191,6 +185,7 @@ export function trainView({ signal }) {
   const config = () => ({ ...draft.config(), ...shots.prompts() });
   const configured = () => Object.keys(config()).length > 0;
   function asCurl() {
+    /** @type {[string, string][]} */
     const options = [["-F", "archive=@images.zip"]];
     if (configured()) options.push(["-F", `config=${JSON.stringify(config())}`]);
     if (settings.name.trim()) options.push(["-F", `name=${settings.name.trim()}`]);

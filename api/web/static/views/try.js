@@ -1,6 +1,6 @@
 // Try view: classifies images among any class names, again after every change.
 
-import { announce, debounce, h, replace } from "../lib/dom.js";
+import { announce, arrange, button, debounce, h, replace } from "../lib/dom.js";
 import { beforeButton } from "../components/try/before_button.js";
 import { predictionCard } from "../components/try/predictions.js";
 import { chipField } from "../components/try/chips.js";
@@ -15,7 +15,7 @@ import { imageBlob, listImages, spread } from "../lib/training/job_images.js";
 import { liveAnswers } from "../components/try/live.js";
 import { modelSelect, STOCK } from "../components/try/model_select.js";
 import { hasAddress, showOnPhone } from "../components/try/phone.js";
-import { problemBox } from "../lib/problem.js";
+import { problemBox, showProblem } from "../lib/problem.js";
 import { strengthSlider } from "../components/try/strength.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
 import { count } from "../lib/words.js";
@@ -24,13 +24,20 @@ const MAX_IMAGES = 16; // each change classifies all images again
 const HELD_OUT_IMAGES = 6;
 const SIDE = 512; // pixels of a test image from the service: more than the input size of any model
 
-// Survives while other views are shown.
+/** @typedef {PageImage & { truth?: string | null, heldOut?: string, sendable?: Promise<Blob> }} TriedImage */
+
+/** Survives while other views are shown. `shownModel` is the model whose classes are among the names, and `stock` the last
+ *  results of the pre-trained model.
+ *
+ *  @type {{ images: TriedImage[], names: ClassName[], model: string | null, shownModel: ChoosableModel | null,
+ *           alpha: number | null, stock: { text: string, images: TriedImage[], results: Schemas["ImageResult"][] } | null }} */
 const kept = { images: [], names: [], model: null, shownModel: null, alpha: null, stock: null };
 
+/** @param {{ parameter?: string, signal: AbortSignal }} options */
 export function tryView({ parameter, signal }) {
   let pending = new AbortController();
 
-  const failed = (error) => error.name !== "AbortError" && replace(trouble, problemBox(error));
+  const failed = (error) => showProblem(trouble, error);
   const models = modelSelect({ choose, failed, signal });
   const current = models.current;
   const slider = strengthSlider((alpha) => {
@@ -45,13 +52,15 @@ export function tryView({ parameter, signal }) {
   const rule = h("p", { class: "soft rule" }, h("span", { class: "tag open" }, "unsure"), ": the best class has less than 50%, or leads the next by less than 15 points. Probabilities compare these classes only, so an image of something else gets one of them too.");
   const early = h("p", { class: "soft", hidden: true }, "Instant preview from your images, before training. The trained model is usually better.");
   const tally = h("p", { class: "tally", role: "status" });
-  const hold = beforeButton((on) => cards.forEach((card) => card.showBefore(on)));
+  const hold = beforeButton((on) => {
+    for (const card of cards.values()) card.showBefore(on);
+  });
   const teach = h("button", { type: "button", class: "quiet", hidden: true, onclick: addToTraining }, "Add these to training");
   const key = newKey();
   const zone = dropZone({ title: onPhone ? "Add images" : "Drop images anywhere here", hint: "Best: images that weren't used for training.", small: true, add: take, drops: false });
   const camera = h("div", {});
-  const live = hasCamera && h("button", { type: "button", class: "quiet", onclick: openLive }, "Live camera");
-  const phone = hasAddress && h("button", { type: "button", class: "quiet", onclick: () => showOnPhone(models.id(), signal).catch(failed) }, "Use on phone");
+  const live = hasCamera && button("Live camera", openLive);
+  const phone = hasAddress && button("Use on phone", () => showOnPhone(models.id(), signal).catch(failed));
 
   async function openLive() {
     const asked = () => (kept.names.length ? request(models.id()) : null);
@@ -59,6 +68,7 @@ export function tryView({ parameter, signal }) {
     draw(); // with the slider
   }
 
+  /** @param {Promise<DroppedFile[]>} items */
   async function take(items) {
     replace(trouble);
     try {
@@ -71,18 +81,20 @@ export function tryView({ parameter, signal }) {
       announce(`${count(added.length, "image")} added.`);
       if (!added.length) replace(trouble, problemBox(kept.images.length >= MAX_IMAGES ? `The maximum is ${MAX_IMAGES} images. Remove some first.` : "No images found."));
     } catch (error) {
-      replace(trouble, problemBox(error));
+      showProblem(trouble, error);
     }
   }
-  /** Show test images of the model's job, unless the user has added images. */
+  /** Show test images of the model's job, unless the user has added images. @param {ChoosableModel} model */
   async function showHeldOut({ job_id: jobId, trained_classes: trained }) {
+    if (!jobId) return;
     const isOpen = () => current()?.job_id === jobId && kept.images.every((image) => image.heldOut && image.heldOut !== jobId);
     if (!isOpen()) return;
     const tests = (await listImages(jobId, signal)).filter(({ split, class_name: name }) => split === "test" && trained.includes(name));
     const loaded = await Promise.all(
       spread(tests, HELD_OUT_IMAGES).map(async ({ position, class_name: truth, file_name: name }) => {
-        const file = new File([await imageBlob(jobId, position, SIDE, signal)], name, { type: "image/jpeg" });
-        return { file, name, truth, heldOut: jobId, url: URL.createObjectURL(file), problem: null };
+        const blob = await imageBlob(jobId, position, SIDE, signal);
+        const file = new File([blob], name ?? "", { type: "image/jpeg" });
+        return { file, name: file.name, truth, heldOut: jobId, url: URL.createObjectURL(file), problem: null };
       }),
     );
     if (!loaded.length || !isOpen()) return;
@@ -91,6 +103,7 @@ export function tryView({ parameter, signal }) {
     soon();
   }
 
+  /** @param {TriedImage} image */
   function remove(image) {
     kept.images = kept.images.filter((other) => other !== image);
     cards.delete(image);
@@ -99,19 +112,17 @@ export function tryView({ parameter, signal }) {
     soon();
   }
 
+  /** @type {Map<TriedImage, ReturnType<typeof predictionCard>>} */
   const cards = new Map();
   function draw() {
     for (const image of cards.keys()) if (!kept.images.includes(image)) cards.delete(image);
     for (const image of kept.images) {
-      if (!cards.has(image)) {
-        const names = () => kept.names.map((entry) => entry.name);
-        cards.set(image, predictionCard(image, { remove: () => remove(image), judged: updateTally, names }));
-      }
-      cards.get(image).refresh();
+      if (cards.has(image)) continue;
+      const names = () => kept.names.map((entry) => entry.name);
+      cards.set(image, predictionCard(image, { remove: () => remove(image), judged: updateTally, names }));
     }
-    const shown = kept.images.map((image) => cards.get(image).element);
-    // Moving an element would drop the focus inside it.
-    if (shown.length !== results.children.length || shown.some((element, i) => element !== results.children[i])) replace(results, shown);
+    for (const card of cards.values()) card.refresh();
+    arrange(results, [...cards.values()].map((card) => card.element));
     const names = kept.names.length;
     hint.textContent = !kept.images.length ? "Add images. Their predictions appear here." : !names ? "Type the class names to choose from." : names === 1 ? "A single class always wins. Add classes that could be confused with this one." : "";
     zone.classList.toggle("slim", kept.images.length > 0);
@@ -123,7 +134,8 @@ export function tryView({ parameter, signal }) {
   }
   /** Count the right predictions, now and before. */
   function updateTally() {
-    const known = [...cards.values()].map((card) => card.outcome()).filter(Boolean);
+    const known = [...cards.values()].map((card) => card.outcome()).filter((outcome) => outcome !== null);
+    /** @param {"now" | "before"} when */
     const right = (when) => known.filter((outcome) => outcome[when]).length;
     const compared = known.every((outcome) => outcome.before !== null);
     tally.textContent = known.length ? `Right: ${right("now")} of ${known.length}${compared && current() ? ` now, ${right("before")} before` : ""}` : "";
@@ -138,7 +150,7 @@ export function tryView({ parameter, signal }) {
     const images = taught();
     for (const image of images) {
       form.append("images", image.file, image.name);
-      form.append("labels", image.truth);
+      form.append("labels", image.truth ?? "");
     }
     teach.disabled = true;
     replace(trouble);
@@ -154,6 +166,7 @@ export function tryView({ parameter, signal }) {
     }
   }
 
+  /** @param {string} id */
   function choose(id) {
     kept.model = id;
     const model = current();
@@ -174,18 +187,26 @@ export function tryView({ parameter, signal }) {
     if (model?.job_id) showHeldOut(model).catch(() => {}); // optional: the job may have been deleted
   }
 
+  /** @param {string} model */
   function request(model) {
+    /** @type {Options} */
     const options = { model, class_names: kept.names.map((entry) => (entry.prompts.length ? entry : entry.name)) };
     if (model === models.id() && !slider.element.hidden) options.alpha = slider.value();
     return options;
   }
 
-  /** Classify with the pre-trained model. Its results don't depend on the strength, so one set of them is kept. */
+  /** Classify with the pre-trained model. Its results don't depend on the strength, so one set of them is kept.
+   *
+   *  @param {TriedImage[]} images @param {ChoosableModel} model @param {AbortSignal} abort */
   async function classifyStock(images, model, abort) {
     const options = request(`${STOCK}:${model.backbone}`);
-    const same = kept.stock && kept.stock.text === JSON.stringify(options) && kept.stock.images.length === images.length && images.every((image, i) => image === kept.stock.images[i]);
-    if (!same) kept.stock = { text: JSON.stringify(options), images, results: (await classify(images, options, abort)).results };
-    return kept.stock.results;
+    const text = JSON.stringify(options);
+    const last = kept.stock;
+    if (last?.text === text && last.images.length === images.length && images.every((image, i) => image === last.images[i]))
+      return last.results;
+    const { results } = await classify(images, options, abort);
+    kept.stock = { text, images, results };
+    return results;
   }
 
   async function classifyAll() {
@@ -199,7 +220,7 @@ export function tryView({ parameter, signal }) {
     results.setAttribute("aria-busy", "true");
     try {
       const [now, before] = await Promise.all([classify(images, request(models.id()), both), model ? classifyStock(images, model, both) : null]);
-      images.forEach((image, i) => cards.get(image)?.show(now.results[i], before?.[i], now));
+      for (const [i, image] of images.entries()) cards.get(image)?.show(now.results[i], before?.[i], now);
       updateTally();
       chips.kinds(new Set(now.class_names.filter((entry) => entry.kind === "trained").map((entry) => entry.name)));
       timing.textContent = `${count(images.length, "image")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.calibration?.calibrated ? " Probabilities are calibrated." : ""}`;

@@ -339,6 +339,41 @@ def test_a_check_says_how_good_the_sort_is_and_changes_nothing(
         expect(page.get_by_role("button", name="Check with 11")).to_be_visible()
 
 
+def test_a_full_storage_of_the_browser_is_said(
+    browser: Browser, service: Service, trained: Model, folder: Path
+) -> None:
+    with window(browser, service.url) as page:
+        page.add_init_script(
+            "Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError'); }"
+        )
+        sort(page, trained, folder)
+        lost = page.get_by_text("skipped photos and the labels of a check won't survive a reload")
+        page.get_by_role("button", name="Check with 20").click()
+        page.keyboard.press("1")
+        expect(lost).to_have_count(0)
+        page.keyboard.press("Escape")
+        expect(lost).to_be_visible()
+        expect(page.locator(".tile.yours")).to_have_count(1)
+
+
+def test_earlier_labels_are_missed_only_if_their_job_was_deleted(
+    browser: Browser, service: Service, trained: Model, folder: Path
+) -> None:
+    with window(browser, service.url, expected=["404", "500"]) as page:
+        for status in (500, 404):
+            page.unroute_all()
+            page.route(
+                "**/jobs/*/images",
+                lambda route, _, code=status: route.fulfill(
+                    status=code, json={"detail": "No list of images."}
+                ),
+            )
+            sort(page, trained, folder)
+            shown = page.get_by_role("alert").filter(has_text="No list of images.")
+            expect(shown).to_have_count(int(status == 500))
+            page.reload()
+
+
 def test_a_pile_is_grouped_and_makes_a_model(browser: Browser, service: Service, tmp_path: Path) -> None:
     pile = write_class_folders(tmp_path / "pile", {"red": 14, "blue": 14, "yellow": 14})
     photos = [photo.rename(pile / f"{photo.parent.name}{photo.name}") for photo in pile.glob("*/*.png")]
@@ -353,6 +388,9 @@ def test_a_pile_is_grouped_and_makes_a_model(browser: Browser, service: Service,
         assert too_wide(page) <= 0
         asked.get_by_role("button", pressed=True).first.click()
         expect(asked.get_by_role("button", pressed=True)).to_have_count(8)
+        asked.get_by_role("button", name="Skip").click()
+        expect(asked).to_contain_text("Group 2 of 3")
+        asked.get_by_role("button", name="Back").click()
         for place, name in enumerate(("warm", "cold"), start=1):
             expect(asked).to_contain_text(f"Group {place} of 3")
             page.keyboard.press("/")

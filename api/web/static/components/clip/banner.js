@@ -1,6 +1,6 @@
 // Banner about the pre-trained model: the starter, a download, its end.
 
-import { announce, h, replace } from "../../lib/dom.js";
+import { announce, button, h, replace } from "../../lib/dom.js";
 import { call, requestJson } from "../../lib/service/http.js";
 import { retrain } from "../../lib/training/retrain.js";
 import { list, size, timeToTrain } from "../../lib/words.js";
@@ -21,14 +21,14 @@ export function clipBanner(banner) {
   const buttons = h("span", { class: "banner-buttons" });
   replace(banner, words, buttons);
 
-  const button = (text, onclick) => h("button", { type: "button", class: "link", onclick: () => act(onclick) }, text);
-  const others = () => button("Other models", () => modelsDialog({ get, use }));
+  const link = (text, onclick) => button(text, () => act(onclick), "link");
+  const others = () => link("Other models", () => modelsDialog({ get, use }));
 
   async function act(action) {
     try {
       await action();
     } catch (error) {
-      return show(`failed ${error.message}`, error.message, [button("Back", () => refresh())]);
+      return show(`failed ${error.message}`, error.message, [link("Back", () => refresh())]);
     }
     await refresh();
   }
@@ -60,16 +60,16 @@ export function clipBanner(banner) {
     const best = data.find(({ recommended }) => recommended);
     if (active?.state !== "downloading") start = null;
     if (active?.state === "checking") return show("checking", `Checking ${active.title} …`, []);
-    if (active) return show(`downloading ${active.name}`, `Getting ${active.title}${amount(active.progress)}. You can go on with the starter.`, [button("Stop", () => stop(active))]);
-    if (failed) return show(`failed ${failed.name}`, `Couldn't get ${failed.title}: ${failed.error} The starter keeps working.`, [button("Try again", () => get(failed)), button("Dismiss", () => stop(failed))]);
-    if (chosen?.state === "available" && !fixed) return show("removed", `${chosen.title}, the model for new trainings, was removed from this machine.`, [button("Get it again", () => get(chosen)), button("Use the starter", () => use({ name: "starter" }))]);
+    if (active) return show(`downloading ${active.name}`, `Getting ${active.title}${amount(active.progress)}. You can go on with the starter.`, [link("Stop", () => stop(active))]);
+    if (failed) return show(`failed ${failed.name}`, `Couldn't get ${failed.title}: ${failed.error} The starter keeps working.`, [link("Try again", () => get(failed)), link("Dismiss", () => stop(failed))]);
+    if (chosen?.state === "available" && !fixed) return show("removed", `${chosen.title}, the model for new trainings, was removed from this machine.`, [link("Get it again", () => get(chosen)), link("Use the starter", () => use({ name: "starter" }))]);
     if (chosen && chosen.name !== "starter") {
       if (localStorage.getItem(WANTED) !== chosen.name) return show("", "", []);
       const again = await newestOfStarter();
       return show("ready", `${chosen.title} is ready. New trainings use it.`, [
-        again && button(`Train ‘${again.name ?? list(again.trained_classes)}’ again with CLIP`, () => trainAgain(again, chosen)),
-        button("Keep the starter as default", () => use({ name: "starter" })),
-        button("Close", () => localStorage.removeItem(WANTED)),
+        again && link(`Train ‘${again.name ?? list(again.trained_classes)}’ again with CLIP`, () => trainAgain(again, chosen)),
+        link("Keep the starter as default", () => use({ name: "starter" })),
+        link("Close", () => localStorage.removeItem(WANTED)),
       ]);
     }
     const starter = "You're using the small starter model.";
@@ -78,9 +78,9 @@ export function clipBanner(banner) {
     if (!best) return show("too small", `${starter} ${recommendation}`, [others(), notNow()]);
     const here = best.state === "installed";
     const facts = [!here && size(best.bytes), timeToTrain(best, PHOTOS)].filter(Boolean);
-    return show("offer", [`${starter} `, h("strong", {}, `${best.title} ${here ? "is installed" : "fits this machine"}`), facts.length ? ` (${facts.join(", ")}).` : "."], [button(here ? "Use it" : "Get it", () => (here ? use(best) : get(best))), others(), notNow()]);
+    return show("offer", [`${starter} `, h("strong", {}, `${best.title} ${here ? "is installed" : "fits this machine"}`), facts.length ? ` (${facts.join(", ")}).` : "."], [link(here ? "Use it" : "Get it", () => (here ? use(best) : get(best))), others(), notNow()]);
   }
-  const notNow = () => button("Not now", () => localStorage.setItem(ANSWERED, "no"));
+  const notNow = () => link("Not now", () => localStorage.setItem(ANSWERED, "no"));
 
   /** Return "212 of 599 MB, about 1 min left", as far as it is known. */
   function amount(progress) {

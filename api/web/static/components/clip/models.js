@@ -1,6 +1,6 @@
 // Dialog with the pre-trained models that can be downloaded or chosen.
 
-import { h, replace } from "../../lib/dom.js";
+import { button, h, modal, replace } from "../../lib/dom.js";
 import { requestJson } from "../../lib/service/http.js";
 import { size, timeToTrain } from "../../lib/words.js";
 
@@ -12,13 +12,13 @@ export async function modelsDialog({ get, use }) {
   const trouble = h("p", { class: "problem", role: "alert", hidden: true });
   const dialog = h(
     "dialog",
-    { class: "card wide", "aria-labelledby": "models-title", onclose: () => dialog.remove() },
+    { class: "card wide", "aria-labelledby": "models-title" },
     h("h2", { id: "models-title" }, "Pre-trained models"),
     h("p", {}, recommendation, " Your trained models keep the model that they were trained with."),
     trouble,
     h("ul", { class: "plain-list" }, data.map(entry)),
     h("p", { class: "soft" }, "Without a network, the operator installs a model from a folder: ", h("code", {}, "clipcite backbones import FOLDER")),
-    h("div", { class: "row end" }, h("button", { type: "button", class: "main", onclick: () => dialog.close() }, "Close")),
+    h("div", { class: "row end" }, button("Close", () => dialog.close(), "main")),
   );
 
   function entry(row) {
@@ -40,7 +40,5 @@ export async function modelsDialog({ get, use }) {
       replace(trouble, error.message);
     }
   }
-  document.body.append(dialog);
-  dialog.showModal();
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  await modal(dialog);
 }

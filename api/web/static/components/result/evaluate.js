@@ -1,8 +1,8 @@
 // Evaluation of a model with dropped images, whose folders are their labels.
 
 import { dropZone } from "../dropzone.js";
-import { announce, h, replace } from "../../lib/dom.js";
-import { problemBox } from "../../lib/problem.js";
+import { announce, h, replace, unseen } from "../../lib/dom.js";
+import { showProblem } from "../../lib/problem.js";
 import { upload } from "../../lib/service/http.js";
 import { pictured } from "../../lib/training/image_check.js";
 import { Shots } from "../../lib/training/training_form.js";
@@ -27,14 +27,14 @@ export function evaluateFold(model, name, signal) {
       const result = await upload(`/models/${encodeURIComponent(model.id)}/evaluate`, form, { signal });
       replace(answer, summary(result), mistakes(result.mistakes, sent));
     } catch (error) {
-      if (!signal.aborted) replace(answer, problemBox(error));
+      if (!signal.aborted) showProblem(answer, error);
     }
   }
   const hint = "One folder per class, or a zip of them. Nothing is trained or stored. Use images that the model was not trained on.";
   return h(
     "details",
     { class: "plain" },
-    h("summary", {}, "Evaluate with images", h("span", { class: "unseen" }, ` ${name}`)),
+    h("summary", {}, "Evaluate with images", unseen(` ${name}`)),
     dropZone({ title: "Drop labelled images", hint, folders: true, small: true, add }),
     answer,
   );
@@ -47,9 +47,14 @@ function summary({ images, correct, accuracy, interval, stock_accuracy: stock, w
   return [h("p", {}, h("strong", {}, text), numbers), warnings.map(({ detail }) => h("p", { class: "soft" }, detail))];
 }
 
+/** @param {PageImage | undefined} image @param {string} alt */
 function picture(image, alt) {
   const shown = h("img", { class: "stored loaded", src: image?.url, alt });
-  if (image && !image.url) pictured(image).then(() => image.url && (shown.src = image.url));
+  if (image && !image.url) {
+    pictured(image).then(() => {
+      if (image.url) shown.src = image.url;
+    });
+  }
   return shown;
 }
 

@@ -1,27 +1,33 @@
 // Doubtful labels, corrected here; the job's stored images are then trained again.
 
-import { announce, h, replace } from "../../lib/dom.js";
-import { problemBox } from "../../lib/problem.js";
+import { announce, button, h, replace, unseen } from "../../lib/dom.js";
+import { showProblem } from "../../lib/problem.js";
 import { retrain } from "../../lib/training/retrain.js";
 import { newKey } from "../../lib/ids.js";
 import { count, percent } from "../../lib/words.js";
 import { storedImage } from "../stored_image.js";
 
-/** Create the list of label issues and wrong predictions; null if there are none. */
+/** @typedef {Map<number, { kind: "moved" | "removed" | "confirmed", to: string }>} Corrections by position */
+
+/** Create the list of label issues and wrong predictions; null if there are none.
+ *
+ *  @param {{ job: Job, report: JobReport, classes: string[], signal: AbortSignal }} options */
 export function labelIssues({ job, report, classes, signal }) {
   const issues = report.label_issues;
   const doubted = new Set(issues.map(({ position }) => position));
   const mistakes = report.mistakes.filter(({ position }) => !doubted.has(position));
   if (!issues.length && !mistakes.length) return null;
 
-  const corrections = new Map(); // position: {kind, to}
+  /** @type {Corrections} */
+  const corrections = new Map();
   const trouble = h("div", {});
   const summary = h("p", { role: "status" });
-  const start = h("button", { type: "button", class: "main", onclick: begin }, "Retrain");
+  const start = button("Retrain", begin, "main");
   const foot = h("div", { class: "go retrain", hidden: true }, start, summary);
   const key = newKey();
 
   function changed() {
+    /** @param {string} kind */
     const of = (kind) => [...corrections.values()].filter((correction) => correction.kind === kind).length;
     const parts = [
       of("moved") && `${count(of("moved"), "label")} changed`,
@@ -32,8 +38,10 @@ export function labelIssues({ job, report, classes, signal }) {
     summary.textContent = parts.length ? `${parts.join(", ")}. Retraining uses the stored images.` : "";
   }
   async function begin() {
+    /** @type {Record<string, string>} */
     const moved = {};
     for (const [position, { kind, to }] of corrections) if (kind === "moved") moved[position] = to;
+    /** @param {string} kind */
     const positions = (kind) => [...corrections].filter(([, correction]) => correction.kind === kind).map(([position]) => position);
     start.disabled = true;
     replace(trouble);
@@ -43,7 +51,7 @@ export function labelIssues({ job, report, classes, signal }) {
       const id = await retrain(job.id, changes, { key: key(changes), signal });
       location.hash = `#/jobs/${encodeURIComponent(id)}`;
     } catch (error) {
-      if (error.name !== "AbortError") replace(trouble, problemBox(error));
+      showProblem(trouble, error);
       start.disabled = false;
     }
   }
@@ -59,6 +67,8 @@ export function labelIssues({ job, report, classes, signal }) {
   );
 }
 
+/** @param {Job} job @param {JobReport["label_issues"][number]} image @param {string[]} classes
+ *  @param {Corrections} corrections @param {() => void} changed @param {AbortSignal} signal */
 function issue(job, image, classes, corrections, changed, signal) {
   const { position, class_name: label, predicted, probability, file_name: file } = image;
   const name = file ?? `image ${position}`;
@@ -70,27 +80,28 @@ function issue(job, image, classes, corrections, changed, signal) {
     h("option", { value: "" }, "Move to …"),
     others.map((entry) => h("option", { value: entry }, entry)),
   );
-  const button = (text, act) => h("button", { type: "button", class: "quiet small", onclick: act }, text, h("span", { class: "unseen" }, ` ${name}`));
+  const choice = (text, act) => button([text, unseen(` ${name}`)], act, "quiet small");
   const initial = [
-    classes.includes(predicted) && button(`Move to ${predicted}`, () => decide("moved", predicted)),
+    classes.includes(predicted) && choice(`Move to ${predicted}`, () => decide("moved", predicted)),
     others.length > 0 && select,
-    button("Remove", () => decide("removed")),
-    button("It's right", () => decide("confirmed")),
+    choice("Remove", () => decide("removed", "")),
+    choice("It's right", () => decide("confirmed", "")),
   ];
-  const SENTENCES = { moved: (to) => `Label changed to ${to}.`, removed: () => "Image left out.", confirmed: () => "Label confirmed." };
+  /** @param {"moved" | "removed" | "confirmed"} kind @param {string} to */
   function decide(kind, to) {
     corrections.set(position, { kind, to });
-    const undo = button("Undo", restore);
-    replace(choices, h("span", { class: "decided" }, SENTENCES[kind](to)), undo);
+    const undo = choice("Undo", restore);
+    const words = { moved: `Label changed to ${to}.`, removed: "Image left out.", confirmed: "Label confirmed." }[kind];
+    replace(choices, h("span", { class: "decided" }, words), undo);
     undo.focus(); // the pressed button is gone
-    announce(SENTENCES[kind](to));
+    announce(words);
     changed();
   }
   function restore() {
     corrections.delete(position);
     select.value = "";
     replace(choices, initial);
-    choices.querySelector("button").focus();
+    choices.querySelector("button")?.focus();
     changed();
   }
   replace(choices, initial);

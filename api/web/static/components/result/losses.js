@@ -2,6 +2,7 @@
 
 import { h, svg } from "../../lib/dom.js";
 
+/** @type {Record<string, string>} */
 const LABELS = {
   dva: "Telling your classes apart",
   scl: "Matching images with text",
@@ -12,6 +13,7 @@ const HEIGHT = 72;
 const EDGE = 5;
 
 export function lossCharts() {
+  /** @type {Map<string, ReturnType<typeof chart>>} */
   const charts = new Map();
   const row = h("div", { class: "charts" });
   const element = h(
@@ -21,24 +23,25 @@ export function lossCharts() {
     h("p", { class: "soft" }, "Losses by training step. The first two should fall. The third shows the distance from the pre-trained model."),
     row,
   );
-  /** Add the progress of a job. Progress without losses is ignored. */
+  /** Add the progress of a job. Progress without losses is ignored. @param {Progress} progress */
   function add({ stage, step, loss }) {
     if (!loss || stage !== "training") return;
     element.hidden = false;
     for (const [name, value] of Object.entries(loss)) {
       if (name === "total") continue;
-      if (!charts.has(name)) {
-        charts.set(name, chart(name, LABELS[name] ?? name));
-        row.append(charts.get(name).element);
-      }
-      charts.get(name).add(step, value);
+      const drawn = charts.get(name) ?? chart(name, LABELS[name] ?? name);
+      if (!charts.has(name)) row.append(drawn.element);
+      charts.set(name, drawn);
+      drawn.add(step, value);
     }
   }
   return { element, add };
 }
 
+/** @param {string} name @param {string} label */
 function chart(name, label) {
   const term = `L_${name.toUpperCase()}`;
+  /** @type {[number, number][]} */
   let points = [];
   const value = h("span", { class: "value" }); // no <output>: screen readers would announce each step
   const line = svg("polyline", { class: "line" });
@@ -52,10 +55,11 @@ function chart(name, label) {
     h("figcaption", {}, h("span", {}, label, h("abbr", { title: `Loss ${term} of CLIP-CITE` }, term)), value),
     h("div", { class: "plot" }, top, bottom, image, first, last),
   );
+  /** @param {number} step @param {number} loss */
   function add(step, loss) {
     points = points.filter(([at]) => at < step); // a resumed job repeats steps
     points.push([step, loss]);
-    const [start, end] = [points[0][0], points.at(-1)[0]];
+    const [start, end] = [points[0][0], points[points.length - 1][0]];
     const values = points.map(([, v]) => v);
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const placed = points.map(([at, v]) => [
@@ -63,7 +67,7 @@ function chart(name, label) {
       EDGE + (HEIGHT - 2 * EDGE) * (1 - (v - low) / (high - low || 1)),
     ]);
     line.setAttribute("points", placed.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "));
-    const [x, y] = placed.at(-1);
+    const [x, y] = placed[placed.length - 1];
     dot.setAttribute("d", `M${x.toFixed(1)} ${y.toFixed(1)}h0`);
     value.textContent = formatted(loss);
     top.textContent = formatted(high);

@@ -2,37 +2,40 @@
 
 import { dropZone, picker } from "../dropzone.js";
 import { whenSeen } from "../when_seen.js";
-import { h, replace } from "../../lib/dom.js";
+import { button, h, removeButton, replace } from "../../lib/dom.js";
 import { upload } from "../../lib/service/http.js";
 import { newKey } from "../../lib/ids.js";
-import { problemBox } from "../../lib/problem.js";
+import { problemBox, showProblem } from "../../lib/problem.js";
 import { pictured } from "../../lib/training/image_check.js";
 import { Shots } from "../../lib/training/training_form.js";
 import { count } from "../../lib/words.js";
+
+/** @import { Shot, ShotClass } from "../../lib/training/training_form.js" */
 
 const TEXTS = {
   test: ["Add test images", "Test images evaluate the model and don't train it. The stored images are used again."],
   train: ["Add images", "They are trained together with the stored images."],
 };
 
-/** Create the form. `split` is "test" or "train". */
+/** Create the form. @param {Job} job @param {string[]} classes @param {"test" | "train"} split */
 export function moreImages(job, classes, split) {
   const shots = new Shots();
   for (const name of classes) shots.addClass(name);
   const [title, hint] = TEXTS[split];
   const trouble = h("div", {});
   const rows = h("ul", { class: "more-images" });
-  const start = h("button", { type: "button", class: "main", onclick: begin }, "Train again");
+  const start = button("Train again", begin, "main");
   const status = h("p", { class: "soft", role: "status" });
   const key = newKey();
 
+  /** @param {Promise<DroppedFile[]>} items @param {ShotClass | null} target */
   async function take(items, target) {
     replace(trouble);
     try {
       const files = await items;
       if (!(await shots.add(files, target))) replace(trouble, problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."));
     } catch (error) {
-      replace(trouble, problemBox(error));
+      showProblem(trouble, error);
     }
   }
   function draw() {
@@ -52,11 +55,18 @@ export function moreImages(job, classes, split) {
     start.disabled = !shots.images.length || shots.bad.length > 0 || nameless;
     status.textContent = shots.bad.length ? `Remove the ${count(shots.bad.length, "image")} that can't be read.` : nameless ? "Put the images into class folders, or add them to a class." : "";
   }
+  /** @param {Shot} image */
   function thumb(image) {
-    const remove = h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: () => shots.remove(image) }, "×");
-    const shown = image.url ? h("img", { src: image.url, alt: image.name }) : h("span", { class: "blank" }, image.name);
-    if (!image.url) whenSeen(shown, () => pictured(image).then(() => image.url && shown.replaceWith(h("img", { src: image.url, alt: image.name }))));
-    return h("span", { class: `thumb ${image.problem?.level ?? ""}`, title: image.problem?.detail }, shown, remove);
+    const blank = h("span", { class: "blank" }, image.name);
+    const picture = () => h("img", { src: image.url, alt: image.name });
+    const shown = image.url ? picture() : blank;
+    /** Ask the service for the thumbnail of a format that this browser can't show. */
+    async function ask() {
+      await pictured(image);
+      if (image.url) blank.replaceWith(picture());
+    }
+    if (!image.url) whenSeen(blank, ask);
+    return h("span", { class: `thumb ${image.problem?.level ?? ""}`, title: image.problem?.detail }, shown, removeButton(image.name, () => shots.remove(image)));
   }
   async function begin() {
     start.disabled = true;
@@ -64,10 +74,10 @@ export function moreImages(job, classes, split) {
     try {
       const headers = { "Idempotency-Key": key(shots.fingerprint([])) };
       const onprogress = (fraction) => (status.textContent = fraction < 1 ? "Uploading images …" : "Checking images …");
-      const created = await upload(`/models/${encodeURIComponent(job.model_id)}/extend`, form, { headers, onprogress });
+      const created = await upload(`/models/${encodeURIComponent(job.model_id ?? "")}/extend`, form, { headers, onprogress });
       location.hash = `#/jobs/${encodeURIComponent(created.id)}`;
     } catch (error) {
-      replace(trouble, problemBox(error));
+      showProblem(trouble, error);
       draw();
     }
   }

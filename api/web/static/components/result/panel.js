@@ -2,20 +2,22 @@
 
 import { classifyPrograms, codeFor } from "../code.js";
 import { comparedModels, trainAgainRow } from "../clip/again.js";
-import { h, replace } from "../../lib/dom.js";
+import { button, h, replace } from "../../lib/dom.js";
 import { call, download, key, requestJson } from "../../lib/service/http.js";
 import { evaluationChart } from "./evaluation.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";
-import { newClass } from "./new_class.js";
-import { problemBox } from "../../lib/problem.js";
+import { newClass } from "./test_images.js";
+import { showProblem } from "../../lib/problem.js";
 import { shareModel } from "./share.js";
 import { changeStrip } from "./strip.js";
 import { tip } from "../tip.js";
 import { changeInterval, comparisonOf, earlierVersion, explained, likely, otherNames, verdictOf, versionBefore } from "./verdict.js";
 import { count, percent, points } from "../../lib/words.js";
 
-/** Create the panel of a job that has a model. `eta` is an element with the time until the report. */
+/** Create the panel of a job that has a model. `eta` is an element with the time until the report.
+ *
+ *  @param {Job & { model_id: string }} job @param {{ eta: HTMLElement, signal: AbortSignal }} options */
 export function resultPanel(job, { eta, signal }) {
   const { kind, title, mood } = verdictOf(job.metrics);
   const evaluated = kind !== "evaluating" && kind !== "not_evaluated";
@@ -28,34 +30,35 @@ export function resultPanel(job, { eta, signal }) {
   const earlier = h("p", { hidden: true });
   const labels = h("div", {});
   const extra = h("div", {});
-  const failed = (error) => error.name !== "AbortError" && replace(trouble, problemBox(error));
+  const failed = (error) => showProblem(trouble, error);
 
   const link = (text, href, main) => h("a", { class: main ? "button main" : "button quiet", href }, text);
-  const button = (text, onclick, main) => h("button", { type: "button", class: main ? "main" : "quiet", onclick }, text);
   const tryIt = (text, main = false) => link(text, `#/try/${encodeURIComponent(job.model_id)}`, main);
+  /** @param {string} text @param {"test" | "train"} split */
   const add = (text, split, main = false) =>
     button(text, () => {
-      replace(extra, moreImages(job, trained, split));
-      extra.firstChild.scrollIntoView({ block: "nearest" });
-    }, main);
+      const form = moreImages(job, trained, split);
+      replace(extra, form);
+      form.scrollIntoView({ block: "nearest" });
+    }, main ? "main" : "quiet");
   const checkLabels = async () => {
     await reported; // with the labels
-    labels.firstChild?.setAttribute("open", "");
+    labels.firstElementChild?.setAttribute("open", "");
     labels.scrollIntoView();
-    labels.querySelector("summary, button")?.focus({ preventScroll: true });
+    labels.querySelector("summary")?.focus({ preventScroll: true });
   };
   const unproven = () => [add("Add test images", "test", true), add("Add images", "train"), tryIt("Try it")];
-  const notBetter = () => [button("Check labels", checkLabels, true), link("Use the pre-trained model", "#/try/stock"), tryIt("Try it")];
+  const notBetter = () => [button("Check labels", checkLabels, "main"), link("Use the pre-trained model", "#/try/stock"), tryIt("Try it")];
   const actions = {
     better: () => [tryIt("Use it", true)],
     probably_better: unproven,
-    no_clear_gain: comparison?.difference.value > 0 ? unproven : notBetter,
+    no_clear_gain: (comparison?.difference?.value ?? 0) > 0 ? unproven : notBetter,
     probably_worse: notBetter,
     worse: notBetter,
     evaluating: () => [tryIt("Try it", true)],
     not_evaluated: () => [add("Add test images", "test", true), tryIt("Try it")],
   }[kind]();
-  const share = button("Share", () => shareModel({ job }).catch(failed));
+  const share = button("Share", () => shareModel(job).catch(failed));
   const save = button("Download", () => download(`/models/${encodeURIComponent(job.model_id)}/export`, `${job.name ?? job.model_id}.zip`).catch(failed));
 
   async function loadReport() {
@@ -67,11 +70,12 @@ export function resultPanel(job, { eta, signal }) {
   }
   const reported = evaluated && loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
 
-  async function loadEarlier() {
+  /** @param {Schemas["ComparedAccuracies"]} accuracies */
+  async function loadEarlier(accuracies) {
     const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
-    tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || (await earlierVersion(job, comparison, before, signal)));
+    tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || (await earlierVersion(job, accuracies, before, signal)));
   }
-  if (evaluated && comparison) loadEarlier();
+  if (evaluated && comparison) loadEarlier(comparison);
 
   const card = h(
     "div",
@@ -93,11 +97,20 @@ export function resultPanel(job, { eta, signal }) {
   return [card, finished(job) && newClass(job, signal), labels];
 }
 
+/** @param {Job} job */
 const finished = ({ status }) => status === "succeeded";
 
+/** @param {Schemas["ComparedAccuracies"]} comparison */
 function threeNumbers({ stock, adapted, interval, difference }) {
   const number = (name, value, range) => h("div", {}, h("dt", {}, name), h("dd", {}, value), range && h("dd", { class: "soft" }, range));
-  return h("dl", { class: "three" }, number("Before", percent(stock)), number("Now", percent(adapted), interval && likely(interval)), number("Change", tip(`${points(difference.value)} points`, changeInterval(difference), { class: "gain" })));
+  const gain = difference && tip(`${points(difference.value)} points`, changeInterval(difference), { class: "gain" });
+  return h(
+    "dl",
+    { class: "three" },
+    number("Before", percent(stock)),
+    number("Now", percent(adapted), interval && likely(interval)),
+    gain && number("Change", gain),
+  );
 }
 
 function tell(element, words) {
@@ -107,13 +120,14 @@ function tell(element, words) {
 
 /** Create a link to the report. A link can't send the key, so with a key the page opens the report as a blob. */
 function reportLink(path) {
-  const link = h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener" }, "Full report");
-  if (key.get()) link.addEventListener("click", (event) => (event.preventDefault(), openReport(path)));
-  return link;
-}
-
-async function openReport(path) {
-  const tab = open("", "_blank"); // before the request, since browsers block later ones
-  const report = await (await call(path, { headers: { Accept: "text/html" } })).blob();
-  tab.location = URL.createObjectURL(report);
+  const onclick = key.get() ? openReport : null;
+  return h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener", onclick }, "Full report");
+  /** @param {Event} event */
+  async function openReport(event) {
+    event.preventDefault();
+    const tab = open("", "_blank"); // before the request, since browsers block later ones
+    if (!tab) return;
+    const report = await (await call(path, { headers: { Accept: "text/html" } })).blob();
+    tab.location.href = URL.createObjectURL(report);
+  }
 }

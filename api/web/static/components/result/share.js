@@ -21,11 +21,12 @@ img { width: 100%; aspect-ratio: 1; object-fit: cover; display: block; } li p { 
 dl { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1.5rem 0; } dd { margin: 0; font-size: 2rem; font-weight: 680; } dd.soft { font-size: 1rem; font-weight: 400; } dt { color: var(--soft); }
 `;
 
-/** Save the file. Give the job, or its id with the model.
+/** Save the file of a job, with the name of its model if that is given.
  *
- *  Throws Problem if the job was deleted, and its images with it. */
-export async function shareModel({ job: known, jobId, model }) {
-  const job = known ?? (await requestJson(`/jobs/${encodeURIComponent(jobId)}`));
+ *  Throws Problem if the job was deleted, and its images with it.
+ *
+ *  @param {Job} job @param {Model | null} [model] */
+export async function shareModel(job, model = null) {
   const { kind } = verdictOf(job.metrics);
   const report = kind === "evaluating" || kind === "not_evaluated" ? null : await reportOf(job.id);
   const changes = report?.fixed.length ? report.fixed : spread(await listImages(job.id), MAX_IMAGES);
@@ -34,6 +35,7 @@ export async function shareModel({ job: known, jobId, model }) {
   saveBlob(new Blob([html], { type: "text/html" }), `${name}.html`);
 }
 
+/** @param {string} jobId */
 async function reportOf(jobId) {
   try {
     return await requestJson(`/jobs/${encodeURIComponent(jobId)}/report`);
@@ -43,6 +45,7 @@ async function reportOf(jobId) {
   }
 }
 
+/** @param {Job} job @param {(Schemas["ChangedImage"] | StoredImage)[]} images */
 async function cards(job, images) {
   const items = [];
   let bytes = 0;
@@ -50,7 +53,7 @@ async function cards(job, images) {
     const blob = await imageBlob(job.id, image.position, 320);
     bytes += blob.size;
     if (bytes > MAX_BYTES) break;
-    const change = image.before
+    const change = "before" in image
       ? [h("span", { class: "wrong" }, image.before), " → ", h("span", { class: "right" }, image.predicted)]
       : image.class_name;
     items.push(h("li", {}, h("img", { src: await dataUrl(blob), alt: `Labelled ${image.class_name}` }), h("p", {}, change)));
@@ -58,6 +61,7 @@ async function cards(job, images) {
   return items;
 }
 
+/** @param {string} name @param {Job} job @param {JobReport | null} report @param {HTMLElement[]} items */
 function page(name, job, report, items) {
   const file = document.implementation.createHTMLDocument(name);
   const comparison = report && comparisonOf(job.metrics);
@@ -69,18 +73,30 @@ function page(name, job, report, items) {
     h("meta", { name: "viewport", content: "width=device-width, initial-scale=1" }),
     document.createComment("style"), // the policy of this page forbids a <style> here
   );
-  const number = (label, value, range) => h("div", {}, h("dt", {}, label), h("dd", {}, value), range && h("dd", { class: "soft" }, range));
+  /** @param {string} label @param {string} value @param {string | null} [range] */
+  const number = (label, value, range) =>
+    h("div", {}, h("dt", {}, label), h("dd", {}, value), range && h("dd", { class: "soft" }, range));
+  const facts = [verdictOf(job.metrics).title, when(job.finished_at ?? job.created_at), `trained from ${job.config.backbone}`];
   file.body.append(
     h("h1", {}, name),
-    h("p", { class: "soft" }, [verdictOf(job.metrics).title, when(job.finished_at ?? job.created_at), `trained from ${job.config.backbone}`].join(" · ")),
+    h("p", { class: "soft" }, facts.join(" · ")),
     h("ul", {}, items),
-    ...(comparison ? [h("dl", {}, number("Before", percent(comparison.stock)), number("Now", percent(comparison.adapted), comparison.interval && likely(comparison.interval)), number("Change in points", points(comparison.difference.value)))] : []),
-    h("p", {}, explained(job, report)),
-    ...(report ? [h("p", { class: "soft" }, `${count(report.fixed.length, "image")} wrong before, right now. ${count(report.broken.length, "image")} right before, wrong now.`)] : []),
   );
+  if (comparison) {
+    const { stock, adapted, interval, difference } = comparison;
+    const numbers = [number("Before", percent(stock)), number("Now", percent(adapted), interval && likely(interval))];
+    if (difference) numbers.push(number("Change in points", points(difference.value)));
+    file.body.append(h("dl", {}, numbers));
+  }
+  file.body.append(h("p", {}, explained(job, report)));
+  if (report) {
+    const [fixed, broken] = [report.fixed, report.broken].map((images) => count(images.length, "image"));
+    file.body.append(h("p", { class: "soft" }, `${fixed} wrong before, right now. ${broken} right before, wrong now.`));
+  }
   return `<!doctype html>\n${file.documentElement.outerHTML.replace("<!--style-->", () => `<style>${STYLE}</style>`)}`;
 }
 
+/** @param {Blob} blob */
 function dataUrl(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();

@@ -1,14 +1,18 @@
 // Strip of held-out images with the predictions before and after training.
 
-import { h } from "../../lib/dom.js";
+import { button, h, unseen } from "../../lib/dom.js";
 import { count } from "../../lib/words.js";
 import { storedImage } from "../stored_image.js";
+
+/** @typedef {JobReport["fixed"][number]} Change */
 
 const SHOWN = 6;
 const MAX = 200;
 
 /** Create the strip: "wrong → right" for `fixed`, "right → wrong" for `broken`. The larger of both leads, and the
- *  other is folded. Null without changes. */
+ *  other is folded. Null without changes.
+ *
+ *  @param {Job} job @param {Pick<JobReport, "fixed" | "broken">} report @param {AbortSignal} signal */
 export function changeStrip(job, { fixed, broken }, signal) {
   if (!fixed.length && !broken.length) return null;
   const kinds = [
@@ -26,19 +30,21 @@ export function changeStrip(job, { fixed, broken }, signal) {
 
 const tally = ({ changes, words }) => [h("strong", {}, count(changes.length, "image")), ` ${words}`];
 
+/** @param {Job} job @param {Change[]} changes @param {{ label: string, signal: AbortSignal, tally?: Child }} options */
 function strip(job, changes, { label, signal, tally = null }) {
   const cards = changes.slice(0, MAX).map((change) => card(job, change, signal));
   const rest = cards.slice(SHOWN);
   for (const hidden of rest) hidden.hidden = true;
-  const more = h("button", { type: "button", class: "quiet small", onclick: showAll }, `Show ${rest.length} more`);
+  const more = button(`Show ${rest.length} more`, showAll, "quiet small");
   function showAll() {
     for (const hidden of rest) hidden.hidden = false;
     more.remove();
   }
-  const foot = (tally || rest.length > 0) && h("div", { class: "row" }, tally && h("p", { class: "tally" }, tally), rest.length > 0 && more);
+  const foot = Boolean(tally || rest.length > 0) && h("div", { class: "row" }, tally && h("p", { class: "tally" }, tally), rest.length > 0 && more);
   return [h("ul", { class: "strip", "aria-label": label }, cards), foot];
 }
 
+/** @param {Job} job @param {Change} change @param {AbortSignal} signal */
 function card(job, { position, file_name: file, class_name: truth, before, predicted }, signal) {
   return h(
     "li",
@@ -47,9 +53,9 @@ function card(job, { position, file_name: file, class_name: truth, before, predi
     h(
       "p",
       {},
-      h("span", { class: before === truth ? "right" : "wrong" }, h("span", { class: "unseen" }, "Before: "), before),
+      h("span", { class: before === truth ? "right" : "wrong" }, unseen("Before: "), before),
       h("span", { class: "arrow", "aria-hidden": "true" }, " → "),
-      h("span", { class: predicted === truth ? "right" : "wrong" }, h("span", { class: "unseen" }, "now: "), predicted),
+      h("span", { class: predicted === truth ? "right" : "wrong" }, unseen("now: "), predicted),
     ),
   );
 }

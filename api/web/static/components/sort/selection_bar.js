@@ -1,29 +1,34 @@
 // Bar with what can be done with the selected images. It stays at the bottom of the window.
 
-import { h, replace } from "../../lib/dom.js";
+import { button, focusedIn, h, kbd, replace } from "../../lib/dom.js";
 import { DIGITS, NONE } from "../../lib/sorting/groups.js";
 import { count } from "../../lib/words.js";
 import { onPhone } from "../dropzone.js";
 import { acceptImages } from "./groups.js";
 
+/** @import { Sorting } from "../../lib/sorting/sorting.js" */
+
 /** Create the bar. `acts` has the functions move(name), ask, right, look, back, undo and clear, and `left`, which
- *  is called when the button with the focus goes. */
+ *  is called when the button with the focus goes.
+ *
+ *  @param {Sorting} sorting @param {Set<SortedImage>} picked
+ *  @param {Record<"ask" | "right" | "look" | "back" | "undo" | "clear" | "left", () => void>
+ *          & { move: (name: Label) => void }} acts */
 export function selectionBar(sorting, picked, acts) {
   const tally = h("p", { class: "tally" });
-  const button = (text, key, act) => h("button", { type: "button", class: "quiet small", onclick: act }, text, key && h("kbd", { "aria-hidden": "true" }, key));
-  const right = button("It's right", "Enter", acts.right);
-  const ask = button("Move to …", "/", acts.ask);
-  const none = button("None of these", "X", () => acts.move(NONE));
-  const look = button("Look closer", "L", acts.look);
-  const back = button("Take back", "Del", acts.back);
-  const undo = button("Undo", "", acts.undo);
-  const clear = button("Clear", "Esc", acts.clear);
+  const small = (text, key, act) => button([text, key && kbd(key)], act, "quiet small");
+  const right = small("It's right", "Enter", acts.right);
+  const ask = small("Move to …", "/", acts.ask);
+  const none = small("None of these", "X", () => acts.move(NONE));
+  const look = small("Look closer", "L", acts.look);
+  const back = small("Take back", "Del", acts.back);
+  const undo = small("Undo", "", acts.undo);
+  const clear = small("Clear", "Esc", acts.clear);
   const classes = h("div", { class: "row moves", role: "group", "aria-label": "Move to a class" });
   const element = h("div", { class: "card begin picked", role: "group", "aria-label": "Selected images" }, h("div", { class: "row" }, tally, right, ask, none, look, back, clear, undo), classes);
   let shown = "";
 
   function refresh() {
-    const focused = document.activeElement;
     const chosen = [...picked];
     const any = chosen.length > 0;
     element.hidden = !any && !sorting.canUndo;
@@ -33,14 +38,14 @@ export function selectionBar(sorting, picked, acts) {
     back.hidden = !chosen.some(({ label }) => label);
     undo.hidden = !sorting.canUndo;
     classes.hidden = !any || onPhone;
-    if (element.contains(focused) && focused.closest("[hidden]")) acts.left();
+    if (focusedIn(element)?.closest("[hidden]")) acts.left();
     const names = sorting.names.slice(0, DIGITS.length).map(({ name }) => name);
     if (names.join("\n") === shown) return;
     shown = names.join("\n");
     replace(
       classes,
       names.map((name, i) => {
-        const to = button(name, DIGITS[i], () => acts.move(name));
+        const to = small(name, DIGITS[i], () => acts.move(name));
         acceptImages(to, () => acts.move(name));
         return to;
       }),

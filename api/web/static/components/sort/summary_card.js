@@ -1,6 +1,6 @@
 // Card above the groups: how far the sorting is, what is likely wrong, and the result as files.
 
-import { h } from "../../lib/dom.js";
+import { button, focusedIn, h } from "../../lib/dom.js";
 import { zipped } from "../../lib/sorting/zip.js";
 import { saveBlob } from "../../lib/service/http.js";
 import { classOf, elseOf, isGuess, likelyWrong, unsureOf } from "../../lib/sorting/groups.js";
@@ -13,17 +13,23 @@ export const ROUND = 10; // images to ask about
 export const CHECKED = 20; // images of a check
 const MIN_GROUP = 12; // images; the service makes no groups of fewer
 
+/** @import { Sorting } from "../../lib/sorting/sorting.js" */
+
 /** Create the card. `isRunning` tells whether requests are under way, and `isChoosing` whether one is for the images to ask
- *  about; `failed` gets errors. */
+ *  about; `failed` gets errors.
+ *
+ *  @param {Sorting} sorting
+ *  @param {Record<"isRunning" | "isChoosing", () => boolean>
+ *          & Record<"stop" | "resume" | "askMe" | "groupThem" | "check" | "release" | "removeAll", () => void>
+ *          & { failed: (error: any) => void, signal: AbortSignal }} acts */
 export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askMe, groupThem, check, release, removeAll, failed, signal }) {
   const tally = h("p", { class: "tally" });
   const wrong = h("p", {});
   const reason = h("p", { class: "soft" });
   const bar = h("progress", { "aria-label": "Sorted images" });
-  const button = (text, onclick, main) => h("button", { type: "button", class: main ? "main" : "quiet", onclick }, text);
   const halt = button("Stop", stop);
-  const goOn = button("Go on", resume, true);
-  const next = button("", askMe, true);
+  const goOn = button("Go on", resume, "main");
+  const next = button("", askMe, "main");
   const group = button("Group them", groupThem);
   const test = button("", check);
   const teach = button("Train with the checked photos, too", release);
@@ -57,7 +63,6 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
     const { images, open, answer, threshold, names } = sorting;
     const done = images.length - open.length;
     const running = isRunning();
-    const focused = document.activeElement;
     const sorted = !open.length && names.length > 0;
     const others = elseOf(images).length;
     element.hidden = !images.length;
@@ -65,7 +70,7 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
       ? `${digits(done)} of ${digits(images.length)}`
       : [count(images.length, "image"), sorted && `${digits(unsureOf(images, threshold).length)} unsure`, others > 0 && `${digits(others)} something else`].filter(Boolean).join(", ");
     const results = [...judged(images).values()];
-    tell(wrong, !sorted ? "" : results.length ? checkedWords(sorting, results) : leftOver(images, answer?.calibration));
+    tell(wrong, !sorted ? "" : results.length ? checkedWords(sorting, results) : leftOver(images, answer?.calibration ?? undefined));
     tell(reason, sorted ? (answer?.reason ?? "") : "");
     bar.hidden = !open.length;
     bar.max = images.length || 1;
@@ -81,12 +86,14 @@ export function summaryCard(sorting, { isRunning, isChoosing, stop, resume, askM
     group.hidden = open.length > 0 || images.length < MIN_GROUP;
     group.className = names.length ? "quiet" : "main";
     zip.hidden = csv.hidden = !names.length || !done || (running && open.length > 0);
-    if (element.contains(focused) && focused.hidden) [goOn, halt, next, group, zip].find(({ hidden }) => !hidden)?.focus();
+    if (focusedIn(element)?.hidden) [goOn, halt, next, group, zip].find(({ hidden }) => !hidden)?.focus();
   }
   return { element, refresh, words: () => tally.textContent, left: () => wrong.textContent, focus, pile };
 }
 
-/** Return how many images are probably still wrong. Without a temperature the percentages may be far off. */
+/** Return how many images are probably still wrong. Without a temperature the percentages may be far off.
+ *
+ *  @param {SortedImage[]} images @param {Calibration | undefined} calibration */
 function leftOver(images, calibration) {
   const left = Math.round(likelyWrong(images));
   const readable = images.filter(classOf).length;
@@ -95,7 +102,9 @@ function leftOver(images, calibration) {
   return left ? `${word} ${digits(left)} of ${digits(readable)} ${left === 1 ? "is" : "are"} still wrong.` : "Probably none is wrong.";
 }
 
-/** Return what the checked images say about the sort. `results` tells for each known one whether it is right. */
+/** Return what the checked images say about the sort. `results` tells for each known one whether it is right.
+ *
+ *  @param {Sorting} sorting @param {boolean[]} results */
 function checkedWords({ held, taught }, results) {
   const pile = held[0].held;
   const right = results.filter(Boolean).length;
@@ -109,8 +118,10 @@ function checkedWords({ held, taught }, results) {
     .join(" ");
 }
 
+/** @param {number} number */
 const digits = (number) => number.toLocaleString("en");
 
+/** @param {HTMLElement} element @param {string} words */
 function tell(element, words) {
   element.textContent = words;
   element.hidden = !words;

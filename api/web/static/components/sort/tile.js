@@ -6,7 +6,7 @@ import { pictured } from "../../lib/training/image_check.js";
 import { percent } from "../../lib/words.js";
 import { whenSeen } from "../when_seen.js";
 
-/** Create the tile of an image. */
+/** Create the tile of an image. @param {SortedImage} image */
 export function tile(image) {
   const thumb = h("img", { alt: "", width: "96", height: "96", hidden: true, draggable: "false" });
   const blank = h("span", { class: "blank", "aria-hidden": "true" }, image.name);
@@ -20,6 +20,7 @@ export function tile(image) {
     blank.hidden = true;
   });
   let shown = "";
+  /** @param {{ withClass: boolean, isPicked: boolean }} state */
   function refresh({ withClass, isPicked }) {
     element.setAttribute("aria-selected", String(isPicked));
     const group = classOf(image);

@@ -1,30 +1,37 @@
 // Card that keeps the corrections, trains again with them, and says what they brought.
 
-import { announce, h, replace } from "../../lib/dom.js";
+import { announce, button, h, replace } from "../../lib/dom.js";
 import { follow } from "../../lib/service/event_stream.js";
 import { requestJson } from "../../lib/service/http.js";
 import { learned, save, trainAgain, trainFirst } from "../../lib/sorting/corrections.js";
 import { isChance, judged } from "../../lib/sorting/check.js";
 import { unsureOf } from "../../lib/sorting/groups.js";
 import { count, percent, stageWords, STATUSES, timeLeft } from "../../lib/words.js";
-import { problemBox } from "../../lib/problem.js";
+import { showProblem } from "../../lib/problem.js";
 import { comparisonOf, earlierVersion } from "../result/verdict.js";
 import { STOCK } from "../try/model_select.js";
 
-/** Return what is labelled, in words. */
+/** @typedef {NonNullable<Sorting["training"]>} Training */
+/** @import { Sorting } from "../../lib/sorting/sorting.js" */
+
+/** Return what is labelled, in words. @param {Sorting} sorting */
 export function labelledWords({ labelledClasses: classes, lessons }) {
   return lessons.length ? `${count(classes.length, "class", "classes")}, ${count(lessons.length, "photo")} labelled.` : "";
 }
 
-/** Return a warning of new classes with a single image, which a training makes worse than their name alone. */
+/** Return a warning of new classes with a single image, which a training makes worse than their name alone.
+ *
+ *  @param {SortedImage[]} labelled @param {string[]} trained */
 function lonelyWords(labelled, trained) {
-  const added = labelled.map(({ label }) => label).filter((label) => !trained.includes(label));
+  const added = labelled.map(({ label }) => String(label)).filter((label) => !trained.includes(label));
   const lonely = [...new Set(added)].filter((name) => added.filter((other) => other === name).length === 1);
   if (!lonely.length) return "";
   return ` Only one image of ${lonely.join(", ")} is labelled. Label more of it before you train: with one image, a new class may be recognised worse than by its name alone.`;
 }
 
-/** Return how the sorts before and after the training compare on the checked images, which are left out of it. */
+/** Return how the sorts before and after the training compare on the checked images, which are left out of it.
+ *
+ *  @param {Map<SortedImage, boolean>} before @param {Map<SortedImage, boolean>} after */
 function comparedWords(before, after) {
   const both = [...after].filter(([image]) => before.has(image));
   if (!both.length) return "All your labels trained it, so none is left to compare both sorts. Check with 20 before the next training.";
@@ -35,11 +42,14 @@ function comparedWords(before, after) {
 }
 
 /** Create the card. `model` returns the chosen model, or nothing for the pre-trained one and for previews; `use` gets the
- *  id of the new model. */
+ *  id of the new model.
+ *
+ *  @param {Sorting} sorting
+ *  @param {{ model: () => ChoosableModel | null, use: (id: string) => Promise<void>, signal: AbortSignal }} options */
 export function trainingCard(sorting, { model, use, signal }) {
   const sentence = h("p", {});
-  const train = h("button", { type: "button", class: "main", onclick: begin });
-  const keep = h("button", { type: "button", class: "quiet", onclick: store }, "Save corrections");
+  const train = button("", begin, "main");
+  const keep = button("Save corrections", store);
   const saved = h("span", { class: "soft", role: "status" });
   const stage = h("p", { class: "stage" });
   const remaining = h("p", { class: "soft" });
@@ -53,6 +63,7 @@ export function trainingCard(sorting, { model, use, signal }) {
   const left = timeLeft();
   let busy = false;
 
+  /** @param {() => Promise<void>} act */
   async function guarded(act) {
     busy = true;
     element.focus(); // its button goes
@@ -61,7 +72,7 @@ export function trainingCard(sorting, { model, use, signal }) {
     try {
       await act();
     } catch (error) {
-      if (error.name !== "AbortError") replace(trouble, problemBox(error));
+      showProblem(trouble, error);
     } finally {
       busy = false;
       refresh();
@@ -76,15 +87,21 @@ export function trainingCard(sorting, { model, use, signal }) {
   function begin() {
     return guarded(async () => {
       const before = model() ?? { id: sorting.model };
+      /** @type {Training["labels"]} */
       const labels = sorting.lessons.map((image) => [image, image.label]); // others may follow during the upload
       if (model()) await save(sorting, signal);
-      const job = model() ? await trainAgain(sorting, signal) : await trainFirst(sorting, (sent) => (saved.textContent = `Sending ${percent(sent)}`), signal);
+      /** @param {number} sent */
+      const sending = (sent) => {
+        saved.textContent = `Sending ${percent(sent)}`;
+      };
+      const job = await (model() ? trainAgain(sorting, signal) : trainFirst(sorting, sending, signal));
       const classes = new Map(sorting.images.map((image) => [image, image.predictions?.[0].class_name]));
-      sorting.training = { id: job.id, before, classes, labels, unsure: unsureOf(sorting.images, sorting.threshold).length, checked: judged(sorting.images), adopted: null, words: "" };
+      sorting.training = { id: job.id, before, classes, labels, unsure: unsureOf(sorting.images, sorting.threshold).length, checked: judged(sorting.images), adopted: null, words: "", ended: false };
       watch().catch(() => {}); // shows its own errors
     });
   }
 
+  /** @param {Progress} progress */
   function progress({ stage: name, fraction, eta_seconds: seconds, model_eta_seconds: modelSeconds, ...more }) {
     stage.textContent = stageWords({ stage: name, ...more });
     bar.value = fraction ?? 0;
@@ -93,7 +110,8 @@ export function trainingCard(sorting, { model, use, signal }) {
   /** Follow the job, use its model as soon as it is there, and compare the reports at the end. */
   async function watch() {
     const training = sorting.training;
-    const path = `/jobs/${encodeURIComponent(training.id)}`;
+    if (!training) return;
+    const path = /** @type {const} */ (`/jobs/${encodeURIComponent(training.id)}`);
     const isCurrent = () => sorting.training === training && !signal.aborted;
     left.restart();
     refresh();
@@ -102,11 +120,13 @@ export function trainingCard(sorting, { model, use, signal }) {
       bar.removeAttribute("value");
       await follow(training.id, {
         signal,
-        onLost: (isLost) => isLost && (remaining.textContent = "Reconnecting …"),
+        onLost: (isLost) => {
+          if (isLost) remaining.textContent = "Reconnecting …";
+        },
         onEvent: (event) => {
           if (event.name === "progress") progress(event.data);
           if (event.type === "requeued") left.restart();
-          if (event.type === "model_published") adopt(training, path, isCurrent).catch((error) => isCurrent() && replace(trouble, problemBox(error)));
+          if (event.type === "model_published") adopt(training, path, isCurrent).catch((error) => isCurrent() && showProblem(trouble, error));
         },
       });
       if (!isCurrent()) return;
@@ -119,24 +139,26 @@ export function trainingCard(sorting, { model, use, signal }) {
     } catch (error) {
       if (isCurrent()) {
         training.ended = true;
-        replace(trouble, problemBox(error));
+        showProblem(trouble, error);
       }
     }
     refresh();
     if (brought.textContent) announce(brought.textContent);
   }
-  /** Ask the new model for all images, once, unless the user has chosen another one meanwhile. */
+  /** Ask the new model for all images, once, unless the user has chosen another one meanwhile.
+   *
+   *  @param {Training} training @param {`/jobs/${string}`} path @param {() => boolean} isCurrent */
   async function adopt(training, path, isCurrent) {
     if (training.adopted || sorting.model !== training.before.id) return;
     const { model_id: id } = await requestJson(path, { signal });
-    if (training.adopted) return;
+    if (training.adopted || !id) return;
     training.adopted = id;
     learned(training.labels, id);
     await use(id);
     if (isCurrent()) refresh();
   }
 
-  /** Return what the corrections brought: the accuracies of both versions, and what has changed here. */
+  /** Return what the corrections brought: the accuracies of both versions, and what has changed here. @param {Training} training */
   function result({ words, adopted, classes, unsure, checked }) {
     if (!adopted || sorting.model !== adopted || sorting.open.length) return words;
     const moved = sorting.images.filter((image) => image.predictions && classes.get(image) && image.predictions[0].class_name !== classes.get(image));
@@ -145,7 +167,7 @@ export function trainingCard(sorting, { model, use, signal }) {
   }
   function refresh() {
     const { training, unsaved, lessons } = sorting;
-    const running = Boolean(training) && !training.ended;
+    const running = training !== null && !training.ended;
     const isFirst = sorting.model === STOCK;
     const able = isFirst ? lessons.length > 0 : Boolean(model()) && lessons.length + unsaved.length > 0;
     const tooFew = isFirst && sorting.labelledClasses.length < 2;

@@ -8,21 +8,28 @@ export const STOCK = "stock";
 const PAGE = 100;
 const ACTIVE = ["queued", "running"];
 
+/** @param {Pick<ChoosableModel, "name" | "trained_classes" | "version">} model */
 export function modelName(model) {
   const name = model.name ?? list(model.trained_classes);
   return model.version ? `${name}, version ${model.version}` : name;
 }
 
-/** Create the field. `choose` gets the id of the chosen model; `failed` gets errors of requests. */
+/** Create the field. `choose` gets the id of the chosen model; `failed` gets errors of requests.
+ *
+ *  @param {{ choose: (id: string) => void, failed: (error: any) => void, signal: AbortSignal }} options */
 export function modelSelect({ choose, failed, signal }) {
+  /** @type {ChoosableModel[]} */
   let models = [];
+  /** @type {string | null} */
   let cursor = null; // of the next page of models
   let id = STOCK;
   const field = newId("model");
   const select = h("select", { id: field, onchange: () => (select.value ? set(select.value) : olderModels().catch(failed)) });
   const element = h("div", { class: "field" }, h("label", { for: field }, "Model"), select);
+  /** @param {string} wanted */
   const get = (wanted) => models.find((model) => model.id === wanted);
 
+  /** @param {string} wanted */
   function set(wanted) {
     id = wanted;
     draw();
@@ -47,7 +54,7 @@ export function modelSelect({ choose, failed, signal }) {
     await nextPage();
     draw();
   }
-  /** Load the models and choose `wanted`, the id of a model or of a job, or else the newest model. */
+  /** Load the models and choose `wanted`, the id of a model or of a job, or else the newest model. @param {string | null} [wanted] */
   async function load(wanted) {
     await nextPage();
     let found = wanted ?? models[0]?.id ?? STOCK;
@@ -62,6 +69,7 @@ export function modelSelect({ choose, failed, signal }) {
     set(found);
     if (problem) failed(problem);
   }
+  /** @param {string} wanted @returns {Promise<string>} */
   async function resolve(wanted) {
     if (wanted.startsWith("job_")) return resolveJob(wanted);
     if (wanted === STOCK || get(wanted)) return wanted;
@@ -69,20 +77,20 @@ export function modelSelect({ choose, failed, signal }) {
     if (!get(model.id)) models.push(model);
     return model.id;
   }
-  /** Return the id of the job's model, or of its instant preview while it has no model. */
+  /** Return the id of the job's model, or of its instant preview while it has no model. @param {string} jobId */
   async function resolveJob(jobId) {
     const job = await requestJson(`/jobs/${encodeURIComponent(jobId)}`, { signal });
     if (job.model_id) return resolve(job.model_id);
     const trained = job.classes.filter((entry) => entry.images).map((entry) => entry.name);
-    models.push({ id: job.id, job_id: job.id, name: `${job.name ?? list(trained)} (training)`, trained_classes: trained, backbone: job.config.backbone, preview: true });
+    models.push({ id: job.id, job_id: job.id, name: `${job.name ?? list(trained)} (training)`, trained_classes: trained, backbone: String(job.config.backbone), preview: true });
     if (ACTIVE.includes(job.status)) waitForModel(job.id).catch(failed);
     return job.id;
   }
-  /** Replace the preview by the model as soon as it is there. */
+  /** Replace the preview by the model as soon as it is there. @param {string} jobId */
   async function waitForModel(jobId) {
-    let job;
-    do job = await requestJson(`/jobs/${encodeURIComponent(jobId)}?wait=30&until=model`, { signal });
-    while (!job.model_id && ACTIVE.includes(job.status));
+    const wait = () => requestJson(`/jobs/${encodeURIComponent(jobId)}?wait=30&until=model`, { signal });
+    let job = await wait();
+    while (!job.model_id && ACTIVE.includes(job.status)) job = await wait();
     if (!job.model_id) return;
     const model = await requestJson(`/models/${encodeURIComponent(job.model_id)}`, { signal });
     models = [model, ...models.filter((other) => other.id !== jobId && other.id !== model.id)];

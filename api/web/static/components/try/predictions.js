@@ -1,6 +1,6 @@
 // Card of one image: large thumbnail, the best class and one bar. A click shows the rest.
 
-import { h, replace } from "../../lib/dom.js";
+import { button, h, removeButton, replace, unseen } from "../../lib/dom.js";
 import { percent, roughPercent } from "../../lib/words.js";
 import { tip } from "../tip.js";
 
@@ -8,14 +8,14 @@ const SHOWN = 5;
 const MIN_PROBABILITY = 0.5;
 const MIN_LEAD = 0.15;
 
-/** Return true if the best probability, or its lead over the second, is too small. */
+/** Return true if the best probability, or its lead over the second, is too small. @param {Prediction[]} predictions */
 export function isUnsure(predictions) {
   const [first, second] = predictions;
   return first.probability < MIN_PROBABILITY || first.probability - (second?.probability ?? 0) < MIN_LEAD;
 }
 
 /** Return the trained and the new class that are hard to tell apart in this image, or null. Then the best two are one
- *  of each, and either the lead is small or the similarities have the other order than the probabilities. */
+ *  of each, and either the lead is small or the similarities have the other order than the probabilities. @param {Prediction[]} predictions */
 export function confused(predictions) {
   const [first, second] = predictions;
   if (!second || first.kind === second.kind) return null;
@@ -26,17 +26,26 @@ export function confused(predictions) {
 }
 
 /** Return true for an image outside all trained classes. The score exists only for calibrated models
- *  and requests with exactly the trained classes. */
-function isRejected({ in_distribution_score }, { calibration }) {
-  return typeof in_distribution_score === "number" && in_distribution_score < calibration.rejection_threshold;
+ *  and requests with exactly the trained classes.
+ *
+ *  @param {Schemas["ImageResult"]} result @param {Schemas["Classification"]} response */
+function isRejected({ in_distribution_score: score }, { calibration }) {
+  const threshold = calibration?.rejection_threshold;
+  return typeof score === "number" && typeof threshold === "number" && score < threshold;
 }
 
 /** Create the card. `image.truth` is the true class once it is known; `judged` is called when the user sets it.
- *  `names` returns the class names to choose from. */
+ *  `names` returns the class names to choose from.
+ *
+ *  @param {PageImage & { truth?: string | null, heldOut?: string }} image
+ *  @param {{ remove: () => void, judged: () => void, names: () => string[] }} options */
 export function predictionCard(image, { remove, judged, names }) {
+  /** @type {Schemas["ImageResult"] | null} */
   let now = null;
+  /** @type {Schemas["ImageResult"] | null} */
   let before = null;
-  let response = null;
+  /** @type {Schemas["Classification"]} */
+  let response;
   let past = false; // shows the predictions of the pre-trained model
   let offered = ""; // the classes of the open choice after "Wrong"
   const thumb = h("img", { alt: image.name, hidden: true });
@@ -45,16 +54,20 @@ export function predictionCard(image, { remove, judged, names }) {
   const track = h("span", { class: "track", "aria-hidden": "true" });
   const marks = h("div", { class: "marks" });
   const rest = h("div", { class: "columns" });
-  const details = h("details", { class: "rest", hidden: true }, h("summary", {}, "All classes", h("span", { class: "unseen" }, ` for ${image.name}`)), h("p", { class: "file soft" }, image.name), rest);
+  const details = h("details", { class: "rest", hidden: true }, h("summary", {}, "All classes", unseen(` for ${image.name}`)), h("p", { class: "file soft" }, image.name), rest);
   const element = h(
     "li",
     { class: "card answer" },
-    h("div", { class: "shot", onclick: () => (details.open = !details.open) }, blank, thumb, h("button", { type: "button", class: "x", "aria-label": `Remove ${image.name}`, title: "Remove", onclick: (event) => (event.stopPropagation(), remove()) }, "×")),
+    h("div", { class: "shot", onclick: unfold }, blank, thumb, removeButton(image.name, remove)),
     best,
     track,
     h("div", { class: "foot" }, marks, details),
   );
 
+  /** Open or close the rest, unless the button was clicked. @param {MouseEvent} event */
+  function unfold(event) {
+    if (event.target instanceof Element && !event.target.closest("button")) details.open = !details.open;
+  }
   /** Redraw after the image check. */
   function refresh() {
     if (image.url && thumb.hidden) {
@@ -64,28 +77,32 @@ export function predictionCard(image, { remove, judged, names }) {
     }
     if (image.problem?.level === "bad") replace(best, h("span", { class: "bad-text" }, image.problem.detail));
   }
-  /** Show results: `current` of the model, `stock` of the pre-trained model or null. `whole` is the response of `current`. */
+  /** Show results: `current` of the model, `stock` of the pre-trained model or null. `whole` is the response of `current`.
+   *
+   *  @param {Schemas["ImageResult"]} current @param {Schemas["ImageResult"] | undefined} stock
+   *  @param {Schemas["Classification"]} whole */
   function show(current, stock, whole) {
     now = current;
     before = stock ?? null;
     response = whole;
     draw();
   }
-  /** Show the predictions of the pre-trained model while `on`. */
+  /** Show the predictions of the pre-trained model while `on`. @param {boolean} on */
   function showBefore(on) {
     past = on;
     draw();
   }
   function draw() {
     if (!now) return;
-    details.hidden = Boolean(now.error);
-    if (now.error) {
-      replace(best, h("span", { class: "bad-text" }, now.error.detail));
+    const { predictions, error } = now;
+    details.hidden = !predictions;
+    if (!predictions) {
+      replace(best, h("span", { class: "bad-text" }, error?.detail));
       replace(track);
       replace(marks);
       return;
     }
-    const shown = past && before?.predictions ? before.predictions : now.predictions;
+    const shown = past && before?.predictions ? before.predictions : predictions;
     const rough = response.preview && !past;
     const [first] = shown;
     const right = image.truth ? first.class_name === image.truth : null;
@@ -101,18 +118,19 @@ export function predictionCard(image, { remove, judged, names }) {
     const width = rough ? roughPercent(first.probability) : `${100 * first.probability}%`;
     replace(track, h("span", { class: `fill ${rough ? "striped" : ""} ${past ? "past" : first.kind}`, style: { width } }));
     drawMarks(first.class_name);
-    const hint = confused(now.predictions);
+    const hint = confused(predictions);
     replace(
       rest,
       hint && h("p", { class: "soft wide" }, confusion(hint)),
       before?.predictions && column(before.predictions, "Before", true),
-      column(now.predictions, before?.predictions ? "Now" : null, false, rough),
+      column(predictions, before?.predictions ? "Now" : null, false, rough),
     );
   }
+  /** @param {string} predicted */
   function drawMarks(predicted) {
     if (past) return;
     if (image.truth) {
-      const edit = !image.heldOut && h("button", { type: "button", class: "quiet small", onclick: () => judge(null) }, "Change", h("span", { class: "unseen" }, ` the class of ${image.name}`));
+      const edit = !image.heldOut && button(["Change", unseen(` the class of ${image.name}`)], () => judge(null), "quiet small");
       replace(marks, h("span", { class: "soft" }, predicted === image.truth ? "Right" : `It is ${image.truth}`), edit);
       return;
     }
@@ -120,9 +138,11 @@ export function predictionCard(image, { remove, judged, names }) {
     const mark = (label, act) => h("button", { type: "button", class: "quiet small", "aria-label": `${label}: ${image.name}`, onclick: act }, label);
     replace(marks, mark("Right", () => judge(predicted)), mark("Wrong", () => askTruth(predicted)));
   }
+  /** @param {string} predicted */
   function others(predicted) {
     return names().filter((name) => name !== predicted);
   }
+  /** @param {string} predicted */
   function askTruth(predicted) {
     offered = others(predicted).join("\n");
     const select = h(
@@ -134,6 +154,7 @@ export function predictionCard(image, { remove, judged, names }) {
     replace(marks, select);
     select.focus();
   }
+  /** @param {string | null} truth */
   function judge(truth) {
     image.truth = truth;
     draw();
@@ -143,7 +164,8 @@ export function predictionCard(image, { remove, judged, names }) {
   /** Return {now, before}: whether each prediction is right. Null without a true class or a result. */
   function outcome() {
     if (!image.truth || !now?.predictions) return null;
-    const right = (result) => result?.predictions?.[0].class_name === image.truth;
+    /** @param {Schemas["ImageResult"]} result */
+    const right = (result) => result.predictions?.[0].class_name === image.truth;
     return { now: right(now), before: before ? right(before) : null };
   }
   return { element, refresh, show, showBefore, outcome };
@@ -151,11 +173,13 @@ export function predictionCard(image, { remove, judged, names }) {
 
 const confusion = ({ trained, added }) => `Often confused with ${trained}. Add images of ${added}.`;
 
+/** @param {Prediction[]} predictions */
 function newTag(predictions) {
   const hint = confused(predictions);
   return tip("new", `Not trained: recognised by its name alone.${hint ? ` ${confusion(hint)}` : ""}`, { class: "tag new" });
 }
 
+/** @param {Prediction[]} predictions @param {string | null} title @param {boolean} past */
 function column(predictions, title, past, rough = false) {
   return h(
     "div",
@@ -165,6 +189,7 @@ function column(predictions, title, past, rough = false) {
   );
 }
 
+/** @param {Prediction} prediction @param {boolean} past @param {boolean} rough */
 function bar({ class_name: name, kind, probability }, past, rough) {
   const value = rough ? roughPercent(probability) : percent(probability);
   return h(

@@ -2,7 +2,7 @@
 
 import { unzip } from "./unzip.js";
 
-/** Return all files of a drop, with folders and zips opened. */
+/** Return all files of a drop, with folders and zips opened. @param {DataTransfer} transfer */
 export async function dropped(transfer) {
   // The entries are valid only during the event, so all are read before the first await.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
@@ -11,15 +11,15 @@ export async function dropped(transfer) {
   return opened(files);
 }
 
-/** Return all files of a file field. */
+/** Return all files of a file field. @param {HTMLInputElement} input */
 export function chosen(input) {
   return opened(
-    [...input.files].map((file) => ({ path: (file.webkitRelativePath || file.name).split("/"), file })),
+    [...(input.files ?? [])].map((file) => ({ path: (file.webkitRelativePath || file.name).split("/"), file })),
   );
 }
 
 let pastedCount = 0;
-/** Return the images of a paste event. Their names are numbered, since browsers call each "image.png". */
+/** Return the images of a paste event. Their names are numbered, since browsers call each "image.png". @param {ClipboardEvent} event */
 export function pasted(event) {
   const images = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
   return images.map((file) => {
@@ -29,6 +29,7 @@ export function pasted(event) {
   });
 }
 
+/** @param {any} entry @param {string[]} above @param {DroppedFile[]} into */
 async function walk(entry, above, into) {
   const path = [...above, entry.name];
   if (entry.isFile) {
@@ -45,7 +46,7 @@ async function walk(entry, above, into) {
   }
 }
 
-/** Return `files` with zips replaced by their content. */
+/** Return `files` with zips replaced by their content. @param {DroppedFile[]} files */
 export async function opened(files) {
   const all = [];
   for (const item of files) {
@@ -62,7 +63,7 @@ const VALIDATION = new Set(["val", "valid", "validation"]);
 const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 const IMAGE = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
 
-/** Return the images among the files as [{path, file, name}], sorted by path. */
+/** Return the images among the files as [{path, file, name}], sorted by path. @param {DroppedFile[]} items */
 export function imagesOf(items) {
   const images = items.filter(
     ({ path, file }) =>
@@ -70,7 +71,7 @@ export function imagesOf(items) {
       (file.type.startsWith("image/") || IMAGE.test(file.name)),
   );
   images.sort((a, b) => inOrder(a.path.join("/"), b.path.join("/")));
-  return images.map(({ path, file }) => ({ path, file, name: path.at(-1) }));
+  return images.map(({ path, file }) => ({ path, file, name: path.at(-1) ?? file.name }));
 }
 
 /** Return class and split (train or test) of each image, by its folders: [{path, file, name, className, split}].
@@ -78,7 +79,10 @@ export function imagesOf(items) {
  *  The rules equal those of the service for archives (api/archives/layout.py). Folders that enclose all
  *  files are ignored, and so is a validation split beside a test split. `className` is null outside class folders.
  *
- *  Throws an Error for an ambiguous layout. */
+ *  Throws an Error for an ambiguous layout.
+ *
+ *  @param {DroppedFile[]} items
+ *  @returns {(DroppedFile & { name: string, className: string | null, split: "train" | "test" })[]} */
 export function assignClasses(items) {
   const images = imagesOf(items);
   let root = 0;

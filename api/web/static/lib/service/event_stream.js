@@ -2,13 +2,18 @@
 
 import { call, Problem } from "./http.js";
 
+/** @typedef {Omit<Schemas["Event"], "data"> & { name: string, data: any }} StreamEvent */
+
 const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
 
-/** Call `onEvent({name, seq, type, at, data})` for each event until the job has ended.
+/** Call `onEvent` for each event until the job has ended.
  *
  *  EventSource can't send a key, so the stream is parsed here. A lost stream calls `onLost(true)` and
  *  resumes after the last event. `onLost(false)` reports the new connection.
- *  Throws Problem if the job is gone or the key is no longer valid. */
+ *  Throws Problem if the job is gone or the key is no longer valid.
+ *
+ *  @param {string} jobId
+ *  @param {{ onEvent: (event: StreamEvent) => void, onLost: (isLost: boolean) => void, signal: AbortSignal }} options */
 export async function follow(jobId, { onEvent, onLost, signal }) {
   let last = 0;
   let failures = 0;
@@ -35,7 +40,7 @@ export async function follow(jobId, { onEvent, onLost, signal }) {
   }
 }
 
-/** Yield the events of a stream. */
+/** Yield the events of a stream. @returns {AsyncGenerator<StreamEvent>} */
 async function* parseEvents(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -44,7 +49,7 @@ async function* parseEvents(body) {
       const { value, done } = await reader.read();
       if (done) return;
       const blocks = (rest + value).split("\n\n");
-      rest = blocks.pop();
+      rest = blocks.pop() ?? "";
       for (const block of blocks) {
         const event = parseEvent(block);
         if (event) yield event;
@@ -56,6 +61,7 @@ async function* parseEvents(body) {
 }
 
 function parseEvent(block) {
+  /** @type {Record<string, string>} */
   const fields = {};
   for (const line of block.split("\n")) {
     const [, name, value] = /^([a-z]+): ?(.*)$/.exec(line) ?? [];

@@ -36,10 +36,12 @@ export function takeToken() {
 
 /** An error response, with the service's problem+json fields. */
 export class Problem extends Error {
+  /** @param {number} status @param {Schemas["Problem"] | null} body @param {boolean} [quiet] */
   constructor(status, body, quiet = false) {
     super(body?.detail ?? `The service responded with status ${status}.`);
     this.status = status;
     this.code = body?.code ?? "";
+    /** @type {Schemas["ProblemItem"][]} */
     this.errors = body?.errors ?? [];
     this.requestId = body?.request_id ?? "";
     if (status === 401 && !quiet) document.dispatchEvent(new CustomEvent("key-needed", { detail: this.code }));
@@ -52,12 +54,14 @@ export class Unreachable extends Error {
   }
 }
 
-/** Return the header with the key, if there is one. */
+/** Return the header with the key, if there is one. @returns {Record<string, string>} */
 export function authorization() {
   return key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
 }
 
-/** Send a request and return the response. Throws Problem, Unreachable or an AbortError. A `quiet` request asks for no key. */
+/** Send a request and return the response. Throws Problem, Unreachable or an AbortError. A `quiet` request asks for no key.
+ *
+ *  @param {string} path @param {CallOptions<Method>} [options] */
 export async function call(path, { method = "GET", body, headers = {}, signal, quiet } = {}) {
   let response;
   try {
@@ -71,12 +75,20 @@ export async function call(path, { method = "GET", body, headers = {}, signal, q
   return response;
 }
 
-/** Send a request and return the JSON of the response. */
+/** Send a request and return the JSON of the response.
+ *
+ *  @template {string} Path @template {Method} [M="GET"]
+ *  @param {Path} path @param {CallOptions<M>} [options] @returns {Promise<Answer<Path, M>>} */
 export async function requestJson(path, options) {
   return (await call(path, options)).json();
 }
 
-/** Upload a form with XMLHttpRequest, since fetch reports no progress. `onprogress` gets 0 to 1. */
+/** Upload a form with XMLHttpRequest, since fetch reports no progress. `onprogress` gets 0 to 1.
+ *
+ *  @template {string} Path
+ *  @param {Path} path @param {FormData} form
+ *  @param {CallOptions<"POST"> & { onprogress?: (fraction: number) => unknown }} [options]
+ *  @returns {Promise<Answer<Path, "POST">>} */
 export function upload(path, form, { onprogress = () => {}, headers = {}, signal } = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

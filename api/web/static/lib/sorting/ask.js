@@ -3,11 +3,16 @@
 import { classify } from "../classify.js";
 import { requestJson } from "../service/http.js";
 
+/** @import { PartialAnswer } from "./sorting.js" */
+
 const PART = 32; // images per request
 const IN_FLIGHT = 2;
 const TOP_K = 3;
 
-/** Classify the images in parts. `take` gets the images of a part and their answer. Throws the first error. */
+/** Classify the images in parts. `take` gets the images of a part and their answer. Throws the first error.
+ *
+ *  @param {SortedImage[]} images @param {Options} options
+ *  @param {(part: SortedImage[], answer: PartialAnswer) => unknown} take @param {AbortSignal} signal */
 export async function askInParts(images, options, take, signal) {
   const waiting = [...images];
   const failed = new AbortController();
@@ -27,17 +32,24 @@ export async function askInParts(images, options, take, signal) {
   }
 }
 
-/** Return the answer. A request without any readable image is refused, with an error per image. */
+/** Return the answer. A request without any readable image is refused, with an error per image.
+ *
+ *  @param {PageImage[]} images @param {Options & { top_k: number, features: boolean }} options @param {AbortSignal} signal
+ *  @returns {Promise<PartialAnswer>} */
 async function answerTo(images, options, signal) {
   try {
     return await classify(images, options, signal);
   } catch (error) {
     if (error.code !== "bad_images" || error.errors.length !== images.length) throw error;
-    return { results: error.errors.map(({ detail }) => ({ predictions: null, error: { detail } })) };
+    /** @type {Schemas["ProblemItem"][]} */
+    const errors = error.errors;
+    return { results: errors.map(({ code, detail }) => ({ predictions: null, error: { code: code ?? "", detail } })) };
   }
 }
 
-/** Classify or group images by the features of their first answers. No image is uploaded. */
+/** Classify or group images by the features of their first answers. No image is uploaded.
+ *
+ *  @param {SortedImage[]} images @param {object} options @param {AbortSignal} signal */
 export function askTogether(images, options, signal) {
   return requestJson("/classify/collection", {
     method: "POST",

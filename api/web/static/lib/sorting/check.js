@@ -4,7 +4,9 @@ import { classOf } from "./groups.js";
 
 const ALPHA = 0.05;
 
-/** Draw `count` of the items, each set of them with the same probability. */
+/** Draw `count` of the items, each set of them with the same probability.
+ *
+ *  @template T @param {T[]} items @param {number} count */
 export function drawn(items, count) {
   const rest = [...items];
   return Array.from({ length: Math.min(count, rest.length) }, () => rest.splice(Math.floor(Math.random() * rest.length), 1)[0]);
@@ -12,13 +14,18 @@ export function drawn(items, count) {
 
 /** Return the 95% confidence interval [low, high] of the share of right ones among `all`, if `right` of `count` are that were
  *  drawn without replacement. Exact, as that of C. Clopper and E. Pearson (Biometrika 1934), for the hypergeometric
- *  distribution: the shares for which neither so few nor so many right ones are rarer than 2.5%. */
+ *  distribution: the shares for which neither so few nor so many right ones are rarer than 2.5%.
+ *
+ *  @param {number} right @param {number} count @param {number} all @returns {[number, number]} */
 export function shareInterval(right, count, all) {
   return [fewest(right, count, all) / all, 1 - fewest(count - right, count, all) / all];
 }
 
-/** Return the smallest number of right ones among `all` with which `right` or more of `count` are not too rare. */
+/** Return the smallest number of right ones among `all` with which `right` or more of `count` are not too rare.
+ *
+ *  @param {number} right @param {number} count @param {number} all */
 function fewest(right, count, all) {
+  /** @param {number} total */
   const isEnough = (total) => {
     let chance = 0;
     for (let k = right; k <= count; k += 1) chance += Math.exp(logWays(total, k) + logWays(all - total, count - k) - logWays(all, count));
@@ -33,7 +40,7 @@ function fewest(right, count, all) {
   return low;
 }
 
-/** Return the logarithm of the number of ways to choose k of n. */
+/** Return the logarithm of the number of ways to choose k of n. @param {number} n @param {number} k */
 function logWays(n, k) {
   if (k < 0 || k > n) return -Infinity;
   let sum = 0;
@@ -41,7 +48,9 @@ function logWays(n, k) {
   return sum;
 }
 
-/** Say whether chance explains a change by which some images became right and some wrong (sign test, two-sided). */
+/** Say whether chance explains a change by which some images became right and some wrong (sign test, two-sided).
+ *
+ *  @param {number} gained @param {number} lost */
 export function isChance(gained, lost) {
   const changed = gained + lost;
   let tail = 0;
@@ -49,7 +58,7 @@ export function isChance(gained, lost) {
   return 2 * tail > ALPHA;
 }
 
-/** Return whether the sort is right, by checked image. It is judged by the class that it gives without the label. */
+/** Return whether the sort is right, by checked image. It is judged by the class that it gives without the label. @param {SortedImage[]} images */
 export function judged(images) {
   const known = images.filter(({ held, label, predictions }) => held && label && predictions);
   return new Map(known.map((image) => [image, classOf({ ...image, label: null }) === image.label]));

@@ -3,23 +3,33 @@
 import { newKey } from "../ids.js";
 import { call, requestJson, upload } from "../service/http.js";
 import { listImages } from "../training/job_images.js";
-import { NONE } from "./groups.js";
 import { found, hashed } from "./remembered.js";
 
+/** @import { Sorting } from "./sorting.js" */
+
 const PART = 32; // images per request
+/** @param {string} model @returns {`/models/${string}`} */
 const path = (model) => `/models/${encodeURIComponent(model)}`;
 const keyOf = newKey();
 
 /** Find the images that were corrected earlier, or that have trained the model, and set their labels. The images of a
- *  version contain the corrections of the versions before. Returns their number. */
+ *  version contain the corrections of the versions before. Returns their number.
+ *
+ *  @param {Sorting} sorting @param {string} job @param {AbortSignal} signal */
 export async function recall(sorting, job, signal) {
   const model = sorting.model;
+  if (!model) return 0;
   const [{ data: corrections }, trained] = await Promise.all([
     requestJson(`${path(model)}/feedback`, { signal }),
-    listImages(job, signal).catch(() => []), // the job may have been deleted
+    listImages(job, signal).catch((error) => {
+      if (error.status !== 404) throw error;
+      return []; // the job was deleted
+    }),
   ]);
   const entries = trained.filter(({ split }) => split === "train").map((entry) => ({ ...entry, id: null, learned: true }));
-  const known = new Map([...entries, ...corrections].map((entry) => [entry.sha256, entry])); // a correction replaces the label
+  /** @type {Map<string, { bytes: number, id: string | null, class_name: string, learned?: boolean }>} */
+  const known = new Map();
+  for (const entry of [...entries, ...corrections]) known.set(entry.sha256, entry); // a correction replaces the label
   const images = await found(sorting.images.filter(({ label, held }) => !label && !held), known, signal);
   if (sorting.model !== model || signal.aborted) return 0;
   for (const [image, { id, class_name, learned }] of images) {
@@ -31,12 +41,16 @@ export async function recall(sorting, job, signal) {
   return images.size;
 }
 
-/** Store the labels with the model, and remove those that were taken back. */
+/** Store the labels with the model, and remove those that were taken back.
+ *
+ *  @param {Sorting} sorting @param {AbortSignal} signal */
 export async function save(sorting, signal) {
   const { model, unsaved } = sorting;
-  const isKept = ({ label }) => label && label !== NONE;
+  if (!model) return;
+  /** @param {SortedImage} image */
+  const isKept = ({ label }) => typeof label === "string";
   for (const image of unsaved.filter((image) => !isKept(image))) {
-    if (image.saved.id) await call(`${path(model)}/feedback/${encodeURIComponent(image.saved.id)}`, { method: "DELETE", signal });
+    if (image.saved?.id) await call(`${path(model)}/feedback/${encodeURIComponent(image.saved.id)}`, { method: "DELETE", signal });
     image.saved = null;
   }
   const open = unsaved.filter(isKept);
@@ -44,7 +58,7 @@ export async function save(sorting, signal) {
     const part = open.splice(0, PART);
     const form = new FormData();
     for (const { file, name } of part) form.append("images", file, name);
-    for (const { label } of part) form.append("labels", label);
+    for (const { label } of part) form.append("labels", String(label));
     const { data } = await upload(`${path(model)}/feedback`, form, { signal });
     for (const image of part) {
       await hashed(image);
@@ -55,24 +69,30 @@ export async function save(sorting, signal) {
   sorting.changed();
 }
 
-/** Train again from the model's images and its corrections. Returns the job. */
+/** Train again from the model's images and its corrections. Returns the job.
+ *
+ *  @param {Sorting} sorting @param {AbortSignal} signal */
 export function trainAgain(sorting, signal) {
-  const headers = { "Idempotency-Key": keyOf([sorting.model, sorting.training?.id, sorting.lessons.map(({ label, saved }) => [saved.id, label])]) };
-  return upload(`${path(sorting.model)}/extend`, new FormData(), { headers, signal });
+  const headers = { "Idempotency-Key": keyOf([sorting.model, sorting.training?.id, sorting.lessons.map(({ label, saved }) => [saved?.id, label])]) };
+  return upload(`${path(String(sorting.model))}/extend`, new FormData(), { headers, signal });
 }
 
-/** Train a model with the labelled images. Returns the job. */
+/** Train a model with the labelled images. Returns the job.
+ *
+ *  @param {Sorting} sorting @param {(fraction: number) => void} onprogress @param {AbortSignal} signal */
 export function trainFirst(sorting, onprogress, signal) {
   const form = new FormData();
   for (const { file, name, label } of sorting.lessons) {
     form.append("images", file, name);
-    form.append("labels", label);
+    form.append("labels", String(label));
   }
   const headers = { "Idempotency-Key": keyOf([sorting.training?.id, sorting.lessons.map(({ path, file, label }) => [path, file.size, file.lastModified, label])]) };
   return upload("/adapt", form, { headers, onprogress, signal });
 }
 
-/** Note that the model was trained with these labels [[image, label]]. */
+/** Note that the model was trained with these labels [[image, label]].
+ *
+ *  @param {[SortedImage, Label][]} labels @param {string} model */
 export function learned(labels, model) {
   for (const [image, label] of labels) image.saved = { model, id: null, class_name: label, learned: true };
 }

@@ -3,10 +3,13 @@
 import { unique } from "./zip.js";
 import { classOf, ELSE, groupsOf, UNREAD, UNSURE, wordsFor } from "./groups.js";
 
+/** @type {Record<string, string>} */
 const FOLDERS = { [UNSURE]: "unsure", [ELSE]: "something else", [UNREAD]: "unreadable" };
 const DEVICES = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i; // names that Windows reserves
 
-/** Return the files of the zip [{path, image}], with a folder per group. */
+/** Return the files of the zip [{path, image}], with a folder per group.
+ *
+ *  @param {{ images: SortedImage[], names: ClassName[], threshold: number }} sorting */
 export function sortedFiles({ images, names, threshold }) {
   const folders = new Set(Object.values(FOLDERS));
   const files = [];
@@ -18,13 +21,15 @@ export function sortedFiles({ images, names, threshold }) {
   return files;
 }
 
-/** Replace what Windows or another system refuses in a file name. */
+/** Replace what Windows or another system refuses in a file name. @param {string} name */
 function safeName(name) {
-  const safe = name.replace(/[<>:"/\\|?*\u0000-\u001f\u007f]/g, "_").trim().replace(/^\./, "_").replace(/[. ]+$/, "") || "_";
+  const safe = name.replace(/[<>:"/\\|?*\p{Cc}]/gu, "_").trim().replace(/^\./, "_").replace(/[. ]+$/, "") || "_";
   return DEVICES.test(safe) ? `_${safe}` : safe;
 }
 
-/** Return the table as CSV. Its first character tells spreadsheets that it is UTF-8. */
+/** Return the table as CSV. Its first character tells spreadsheets that it is UTF-8.
+ *
+ *  @param {{ images: SortedImage[], names: ClassName[], threshold: number }} sorting */
 export function asCsv(sorting) {
   const targets = new Map(sortedFiles(sorting).map(({ path, image }) => [image, path]));
   const rows = sorting.images.map((image) => {
@@ -39,7 +44,7 @@ export function asCsv(sorting) {
   return `\ufeff${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
 }
 
-/** Quote a cell. An apostrophe precedes a text that a spreadsheet would take for a formula. */
+/** Quote a cell. An apostrophe precedes a text that a spreadsheet would take for a formula. @param {string} cell */
 function quoted(cell) {
   const text = cell.replace(/^(?=[=+\-@\t\r\n])/, "'");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

@@ -4,43 +4,61 @@ import { hashOf } from "../training/image_check.js";
 import { NONE } from "./groups.js";
 
 const STORED = "clipcite-sort";
+
+/** @typedef {{ bytes: number, skipped: boolean, held: number, label: { name: string | null } | null }} Remembered */
+
+/** @returns {Record<string, Remembered>} */
 const stored = () => JSON.parse(localStorage.getItem(STORED) ?? "{}");
 
-/** Set the hash of the image, unless its file can't be read any more. */
+/** Set the hash of the image, unless its file can't be read any more. @param {PageImage} image */
 export async function hashed(image) {
   image.hash ??= await hashOf(image.file).catch(() => null);
 }
 
 /** Return the entries of these images, by image. `entries` are found by hash, and have the `bytes` of the file. Only
- *  files of such a size are read. */
+ *  files of such a size are read.
+ *
+ *  @template {{ bytes: number }} Entry
+ *  @param {SortedImage[]} images @param {Map<string, Entry>} entries @param {AbortSignal} [signal] */
 export async function found(images, entries, signal) {
   const sizes = new Set([...entries.values()].map(({ bytes }) => bytes));
+  /** @type {Map<SortedImage, Entry>} */
   const known = new Map();
   for (const image of images.filter(({ file }) => sizes.has(file.size))) {
     await hashed(image);
     if (signal?.aborted) break;
-    if (entries.has(image.hash)) known.set(image, entries.get(image.hash));
+    const entry = entries.get(image.hash ?? "");
+    if (entry) known.set(image, entry);
   }
   return known;
 }
 
-/** Remember the images, or forget those that are neither skipped nor checked any more. */
+/** Remember the images, or forget those that are neither skipped nor checked any more. Returns whether this browser had
+ *  the space for it.
+ *
+ *  @param {SortedImage[]} images */
 export async function note(images) {
   const changed = images.filter(({ skipped, held, noted }) => skipped || held || noted);
-  if (!changed.length) return;
+  if (!changed.length) return true;
   await Promise.all(changed.map(hashed));
   const all = stored();
   for (const image of changed) {
     const { hash, file, label, skipped, held } = image;
     if (!hash) continue;
     image.noted = Boolean(skipped || held);
-    if (image.noted) all[hash] = { bytes: file.size, skipped, held, label: held && label ? { name: label === NONE ? null : label } : null };
+    const kept = held && label ? { name: typeof label === "string" ? label : null } : null;
+    if (image.noted) all[hash] = { bytes: file.size, skipped, held, label: kept };
     else delete all[hash];
   }
-  localStorage.setItem(STORED, JSON.stringify(all));
+  try {
+    localStorage.setItem(STORED, JSON.stringify(all));
+    return true;
+  } catch {
+    return false; // QuotaExceededError
+  }
 }
 
-/** Set what is remembered of new images. */
+/** Set what is remembered of new images. @param {SortedImage[]} images */
 export async function recallNoted(images) {
   for (const [image, { skipped, held, label }] of await found(images, new Map(Object.entries(stored())))) {
     if (image.label) continue;

@@ -8,38 +8,60 @@ import { note, recallNoted } from "./remembered.js";
 export const MAX_IMAGES = 3000;
 const DEFAULT_THRESHOLD = 0.6;
 
-class Sorting extends EventTarget {
-  /** Each with file, path, name; `predictions`, `rejected`, `likeness` and `features`, or `error`, once it is classified;
-   *  `label`, the class that the person has set, or NONE; `skipped`, if the person doesn't know it; `held`, the
-   *  size of the pile that it was drawn from, if its label checks the sort and is kept out of training, else 0; and `saved`,
-   *  the label that the service has: {model, id, class_name, learned}, `learned` if the model was trained with it. */
+/** Answer for images; without `calibration` it is one for a part of them.
+ *
+ *  @typedef {{ results: (Pick<Schemas["ImageResult"], "predictions"> & Partial<Schemas["ImageResult"]>)[],
+ *              calibration?: Calibration | null, reason?: string | null }} PartialAnswer */
+
+export class Sorting extends EventTarget {
+  /** @type {SortedImage[]} */
   images = [];
-  /** Class names, as in the field: [{name, prompts}]. */
+  /** Class names, as in the field. @type {ClassName[]} */
   names = [];
   threshold = DEFAULT_THRESHOLD;
-  /** Id of the model that has answered. */
+  /** Id of the model that has answered. @type {string | null} */
   model = null;
+  /** @type {string[]} */
   trained = [];
   /** Request of the last answer for all images together, as JSON. */
   together = "";
   /** Whether the groups are asked for as soon as all images have features. */
   grouping = false;
-  /** Last answer of the service, without its results. */
+  /** Last answer of the service, without its results. @type {{ calibration: Calibration | null, reason: string } | null} */
   answer = null;
-  /** The training with the corrections: {id, before, labels, classes, unsure, adopted, words, ended}. */
+  /** The training with the corrections.
+   *
+   *  @type {{ id: string, before: { id: string | null, metrics?: Metrics | null, version?: number | null, job_id?: string | null },
+   *           labels: [SortedImage, Label][], classes: Map<SortedImage, string | undefined>, unsure: number,
+   *           checked: Map<SortedImage, boolean>, adopted: string | null, words: string, ended: boolean } | null} */
   training = null;
+  /** @type {{ before: [SortedImage, Label, number][], added: Label[] }[]} */
   #undo = [];
+
+  /** Whether this browser has no space to remember images. */
+  isForgetful = false;
+
+  /** @param {SortedImage[]} images */
+  async #note(images) {
+    const isForgetful = !(await note(images));
+    if (isForgetful === this.isForgetful) return;
+    this.isForgetful = isForgetful;
+    this.changed();
+  }
 
   changed() {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Add images. Returns the number of those that are new. */
+  /** Add images. Returns the number of those that are new. @param {(DroppedFile & { name: string })[]} images */
   add(images) {
+    /** @param {{ path: string[], file: File }} image */
     const key = ({ path, file }) => `${path.join("/")} ${file.size} ${file.lastModified}`;
     const known = new Set(this.images.map(key));
     const fresh = images.filter((image) => !known.has(key(image))).slice(0, MAX_IMAGES - this.images.length);
-    const added = fresh.map(({ file, path, name }) => ({ file, path, name, predictions: null, rejected: false, likeness: 0, features: null, error: "", label: null, skipped: false, held: 0, saved: null }));
+    /** @type {Omit<SortedImage, "file" | "path" | "name">} */
+    const empty = { predictions: null, rejected: false, likeness: 0, features: null, error: "", label: null, skipped: false, held: 0, saved: null };
+    const added = fresh.map(({ file, path, name }) => ({ file, path, name, ...empty }));
     this.images.push(...added);
     recallNoted(added).then(() => this.changed());
     this.changed();
@@ -53,7 +75,7 @@ class Sorting extends EventTarget {
     this.changed();
   }
 
-  /** Begin anew with a pile, which the pre-trained model groups. */
+  /** Begin anew with a pile, which the pre-trained model groups. @param {(DroppedFile & { name: string })[]} images */
   begin(images) {
     this.clear();
     this.names.length = 0;
@@ -62,30 +84,38 @@ class Sorting extends EventTarget {
     this.grouping = images.length > 0;
   }
 
-  /** Begin with the images of another view, once the person agrees to lose labels. Returns whether it has begun. */
+  /** Begin with the images of another view, once the person agrees to lose labels. Returns whether it has begun.
+   *
+   *  @param {PageImage[]} images */
   async takePile(images) {
     const lost = this.unsaved.length;
     if (lost && !(await confirmed(`Sort has other images. Remove them? ${count(lost, "label")} ${lost === 1 ? "isn't" : "aren't"} saved.`, "Remove them"))) return false;
-    this.begin(images.map(({ path, file, name }) => ({ path, file, name })));
+    this.begin(images.map(({ path = [], file, name }) => ({ path, file, name })));
     return true;
   }
 
-  /** Use another model. The answers of the last one stay until its own are there. */
+  /** Use another model. The answers of the last one stay until its own are there.
+   *
+   *  @param {string} id @param {string[]} trained */
   useModel(id, trained) {
     for (const image of this.images) image.features = null;
     Object.assign(this, { model: id, trained, together: "", answer: null });
     this.changed();
   }
 
-  /** Take the answer for these images. `withClasses` is false if only their features were asked for. */
-  take(images, { results, ...answer }, withClasses) {
+  /** Take the answer for these images. `withClasses` is false if only their features were asked for.
+   *
+   *  @param {SortedImage[]} images @param {PartialAnswer} answer @param {boolean} withClasses */
+  take(images, { results, calibration, reason = "" }, withClasses) {
     images.forEach((image, i) => {
       const { predictions, rejected, in_distribution_score: likeness, features, error } = results[i];
-      Object.assign(image, { predictions: withClasses ? predictions : null, rejected: Boolean(rejected), likeness });
+      image.predictions = withClasses ? predictions : null;
+      image.rejected = Boolean(rejected);
+      image.likeness = likeness ?? 0;
       image.features = features ?? image.features; // an answer for all together has none
       image.error = error?.detail ?? "";
     });
-    if (answer.calibration) this.answer = answer;
+    if (calibration) this.answer = { calibration, reason: reason ?? "" };
     this.changed();
   }
 
@@ -105,7 +135,7 @@ class Sorting extends EventTarget {
 
   /** Classes of these labels. */
   get labelledClasses() {
-    return [...new Set(this.taught.map(({ label }) => label))].filter((label) => label !== NONE);
+    return [...new Set(this.taught.map(({ label }) => label))].filter((label) => typeof label === "string");
   }
 
   /** Images that were drawn to check the sort. */
@@ -113,10 +143,10 @@ class Sorting extends EventTarget {
     return this.images.filter(({ held }) => held);
   }
 
-  /** Note that the person doesn't know these images. */
+  /** Note that the person doesn't know these images. @param {SortedImage[]} images */
   skip(images) {
     for (const image of images) image.skipped = true;
-    note(images);
+    this.#note(images);
     this.changed();
   }
 
@@ -124,11 +154,11 @@ class Sorting extends EventTarget {
   release() {
     const { held } = this;
     for (const image of held) image.held = 0;
-    note(held);
+    this.#note(held);
     this.changed();
   }
 
-  /** Say whether the model was trained with the label of the image. */
+  /** Say whether the model was trained with the label of the image. @param {SortedImage} image */
   isLearned({ label, saved }) {
     return saved?.model === this.model && Boolean(saved.learned) && saved.class_name === label;
   }
@@ -139,10 +169,12 @@ class Sorting extends EventTarget {
   }
 
   /** Return the labels of a request for these images, by position: a class name, or null for none of them. A label that
-   *  the model was trained with counts already. */
+   *  the model was trained with counts already.
+   *
+   *  @param {SortedImage[]} images */
   labelsOf(images) {
     const names = new Set(this.names.map(({ name }) => name.toLowerCase()));
-    const sent = [...images.entries()].filter(([, image]) => !image.held && (image.label === NONE || (image.label && !this.isLearned(image) && names.has(image.label.toLowerCase()))));
+    const sent = [...images.entries()].filter(([, image]) => !image.held && (image.label === NONE || (typeof image.label === "string" && !this.isLearned(image) && names.has(image.label.toLowerCase()))));
     return Object.fromEntries(sent.map(([i, { label }]) => [i, label === NONE ? null : label]));
   }
 
@@ -159,18 +191,21 @@ class Sorting extends EventTarget {
     return this.images.filter((image) => !image.held && (image.label === NONE ? null : image.label) !== this.savedLabel(image));
   }
 
+  /** @param {SortedImage} image */
   savedLabel({ saved }) {
     return saved && saved.model === this.model ? saved.class_name : null;
   }
 
   /** Set labels [[image, name]]; null takes one back. Classes that are new here join the names, and are returned. Those
-   *  of a check come with the size of the pile (`held`), and are null for images that the person doesn't know. */
+   *  of a check come with the size of the pile (`held`), and are null for images that the person doesn't know.
+   *
+   *  @param {[SortedImage, Label][]} pairs */
   label(pairs, held = 0) {
-    const known = new Set([null, NONE, ...this.names.map(({ name }) => name)]);
-    const added = [...new Set(pairs.map(([, name]) => name))].filter((name) => !known.has(name));
+    const known = new Set(this.names.map(({ name }) => name));
+    const added = [...new Set(pairs.map(([, name]) => name))].filter((name) => typeof name === "string").filter((name) => !known.has(name));
     this.#undo.push({ before: pairs.map(([image]) => [image, image.label, image.held]), added });
     for (const [image, name] of pairs) Object.assign(image, { label: name, held: held || (name ? image.held : 0) });
-    note(pairs.map(([image]) => image));
+    this.#note(pairs.map(([image]) => image));
     this.names.push(...added.map((name) => ({ name, prompts: [] })));
     this.changed();
     return added;
@@ -184,7 +219,7 @@ class Sorting extends EventTarget {
   undo() {
     const { before, added } = this.#undo.pop() ?? { before: [], added: [] };
     for (const [image, label, held] of before) Object.assign(image, { label, held });
-    note(before.map(([image]) => image));
+    this.#note(before.map(([image]) => image));
     const used = new Set(this.images.map(({ label }) => label));
     this.names.splice(0, Infinity, ...this.names.filter(({ name }) => !added.includes(name) || used.has(name)));
     this.changed();

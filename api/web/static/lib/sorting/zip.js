@@ -11,7 +11,9 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return sum;
 });
 
-/** Return a zip of the files [{path, file}] as a blob. `progress` gets the number of files that were read. */
+/** Return a zip of the files [{path, file}] as a blob. `progress` gets the number of files that were read.
+ *
+ *  @param {{ path: string, file: File }[]} files @param {(done: number) => void} progress @param {AbortSignal} signal */
 export async function zipped(files, progress, signal) {
   const names = files.map(({ path }) => new TextEncoder().encode(path));
   const bytes = files.reduce((sum, { file }, i) => sum + file.size + 2 * (names[i].length + HEADER_BYTES), 22);
@@ -34,9 +36,12 @@ export async function zipped(files, progress, signal) {
   return new Blob([...parts, ...directory, end], { type: "application/zip" });
 }
 
+/** @param {number[]} values @param {number} width @returns {[number, number][]} */
 const pairs = (values, width) => values.map((value) => [value, width]);
 
-/** Return the values as little-endian bytes. Each is given with its width in bytes. */
+/** Return the values as little-endian bytes. Each is given with its width in bytes.
+ *
+ *  @param {[number, number][]} fields */
 function record(...fields) {
   const view = new DataView(new ArrayBuffer(fields.reduce((sum, [, width]) => sum + width, 0)));
   let at = 0;
@@ -48,7 +53,7 @@ function record(...fields) {
   return new Uint8Array(view.buffer);
 }
 
-/** Return the CRC-32 of the file, read piece by piece. */
+/** Return the CRC-32 of the file, read piece by piece. @param {File} file */
 async function checksum(file) {
   let sum = 0xffffffff;
   try {
@@ -59,20 +64,23 @@ async function checksum(file) {
   return (sum ^ 0xffffffff) >>> 0;
 }
 
+/** @param {ReadableStream<Uint8Array>} stream */
 async function* pieces(stream) {
   const reader = stream.getReader(); // Safari can't iterate a stream
   for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
 }
 
-/** Return time and date of the format, which begins in 1980. */
+/** Return time and date of the format, which begins in 1980. @param {Date} time */
 function dosTime(time) {
   if (time.getFullYear() < 1980) return [0, 0x21];
   return [(time.getHours() << 11) | (time.getMinutes() << 5) | (time.getSeconds() >> 1), ((time.getFullYear() - 1980) << 9) | ((time.getMonth() + 1) << 5) | time.getDate()];
 }
 
-/** Return a name that isn't among the `taken` ones, and take it: "a.jpg", "a (2).jpg". Upper and lower case are equal. */
+/** Return a name that isn't among the `taken` ones, and take it: "a.jpg", "a (2).jpg". Upper and lower case are equal.
+ *
+ *  @param {string} name @param {Set<string>} taken */
 export function unique(name, taken) {
-  const [, stem, ending] = /^(.*?)(\.[^.]*)?$/s.exec(name);
+  const [, stem, ending] = /^(.*?)(\.[^.]*)?$/s.exec(name) ?? [];
   let free = name;
   for (let number = 2; taken.has(free.toLowerCase()); number += 1) free = `${stem} (${number})${ending ?? ""}`;
   taken.add(free.toLowerCase());

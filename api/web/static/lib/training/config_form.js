@@ -4,9 +4,15 @@ import { h, newId, replace } from "../dom.js";
 import { requestJson } from "../service/http.js";
 import { size, timeToTrain } from "../words.js";
 
-/** Create the panel. The base model is a choice once more than one is installed. */
+/** @import { draft } from "./training_draft.js" */
+/** @import { Shots } from "./training_form.js" */
+
+/** Create the panel. The base model is a choice once more than one is installed.
+ *
+ *  @param {typeof draft.settings} settings @param {Shots} shots @param {AbortSignal} signal */
 export function settingsPanel(settings, shots, signal) {
   const ids = { name: newId("name"), backbone: newId("backbone"), epochs: newId("epochs") };
+  /** @type {Backbone[]} */
   let backbones = [];
   const name = h("input", {
     id: ids.name,
@@ -44,7 +50,7 @@ export function settingsPanel(settings, shots, signal) {
     const usual = backbones.find((row) => row.default);
     replace(backbone, backbones.map(({ name, title, recommended }) => h("option", { value: name }, title, recommended && " (recommended)")));
     if (!usual) settings.backbone ??= backbones[0]?.name ?? null; // the default was removed from the machine
-    backbone.value = settings.backbone ?? usual.name;
+    backbone.value = settings.backbone ?? usual?.name ?? "";
     choice.hidden = backbones.length < 2 && Boolean(usual);
     refresh();
   }

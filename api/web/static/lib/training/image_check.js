@@ -7,11 +7,14 @@ const THUMBNAIL_SIDE = 168; // pixels
 const MIN_SIDE = 32; // pixels
 const UNSUPPORTED_BY_BROWSERS = /\.(tiff?|heic|heif)$/i; // Safari alone reads them
 
+/** @type {[PageImage, () => void][]} */
 const waiting = [];
 let busy = 0;
 
 /** Set `url` (a thumbnail), `width`, `height`, `hash` and `problem` of the image, once.
- *  At most MAX_CONCURRENT images are decoded at a time. Resolves when this image is done. */
+ *  At most MAX_CONCURRENT images are decoded at a time. Resolves when this image is done.
+ *
+ *  @param {PageImage} image @returns {Promise<void>} */
 export function inspect(image) {
   image.inspected ??= new Promise((resolve) => {
     waiting.push([image, resolve]);
@@ -20,7 +23,7 @@ export function inspect(image) {
   return image.inspected;
 }
 
-/** Inspect the image. If only the service can show its format, ask it for the thumbnail, once. */
+/** Inspect the image. If only the service can show its format, ask it for the thumbnail, once. @param {PageImage} image */
 export async function pictured(image) {
   await inspect(image);
   if (image.url || !UNSUPPORTED_BY_BROWSERS.test(image.file.name)) return;
@@ -30,7 +33,7 @@ export async function pictured(image) {
 
 function next() {
   if (busy >= MAX_CONCURRENT || !waiting.length) return;
-  const [image, resolve] = waiting.shift();
+  const [image, resolve] = /** @type {[PageImage, () => void]} */ (waiting.shift());
   busy += 1;
   check(image).catch(() => {
     image.problem = { level: "bad", detail: "Can't be read. It may have been moved or deleted, or belong to another user. Add it again." };
@@ -41,6 +44,7 @@ function next() {
   });
 }
 
+/** @param {PageImage} image */
 async function check(image) {
   image.hash = await hashOf(image.file);
   let bitmap;
@@ -48,7 +52,8 @@ async function check(image) {
     bitmap = await createImageBitmap(image.file);
   } catch {
     // The service reads formats that browsers can't show, so these are left to its check.
-    if (!UNSUPPORTED_BY_BROWSERS.test(image.file.name)) image.problem = { level: "bad", detail: "Can't be read as an image: damaged, or another kind of file." };
+    if (UNSUPPORTED_BY_BROWSERS.test(image.file.name)) return;
+    image.problem = { level: "bad", detail: "Can't be read as an image: damaged, or another kind of file." };
     return;
   }
   image.width = bitmap.width;
@@ -60,7 +65,7 @@ async function check(image) {
   bitmap.close();
 }
 
-/** Return the URL of a thumbnail from the service; undefined if it can't make one. */
+/** Return the URL of a thumbnail from the service; undefined if it can't make one. @param {File} file */
 async function thumbnailOf(file) {
   try {
     const headers = { "Content-Type": "application/octet-stream" };
@@ -70,7 +75,9 @@ async function thumbnailOf(file) {
   }
 }
 
-/** Return the SHA-256 of the file, or null where browsers don't offer it. Throws if the file can't be read. */
+/** Return the SHA-256 of the file, or null where browsers don't offer it. Throws if the file can't be read.
+ *
+ *  @param {File} file */
 export async function hashOf(file) {
   // Browsers offer crypto.subtle on localhost and over https only. Elsewhere the service finds duplicates.
   if (!globalThis.crypto?.subtle) return null;
@@ -78,14 +85,16 @@ export async function hashOf(file) {
   return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Encode the image as a blob of the given type, with at most `maxSide` pixels per side. */
+/** Encode the image as a blob of the given type, with at most `maxSide` pixels per side.
+ *
+ *  @param {ImageBitmap} bitmap @param {number} maxSide @param {string} type @param {number} quality */
 export async function downscale(bitmap, maxSide, type, quality) {
   const scale = Math.min(1, maxSide / Math.max(bitmap.width, bitmap.height));
   const canvas = new OffscreenCanvas(
     Math.max(1, Math.round(bitmap.width * scale)),
     Math.max(1, Math.round(bitmap.height * scale)),
   );
-  const pen = canvas.getContext("2d");
+  const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
   pen.imageSmoothingQuality = "high";
   if (type === "image/jpeg") {
     pen.fillStyle = "#fff"; // the background that the service uses for transparent images
@@ -95,7 +104,7 @@ export async function downscale(bitmap, maxSide, type, quality) {
   return canvas.convertToBlob({ type, quality });
 }
 
-/** Mark exact duplicates, within a class or across classes. */
+/** Mark exact duplicates, within a class or across classes. @param {{ name: string, images: PageImage[] }[]} classes */
 export function markDuplicates(classes) {
   const first = new Map();
   for (const entry of classes) {

@@ -2,19 +2,19 @@
 
 import { call, requestJson } from "../service/http.js";
 
-const path = (jobId) => `/jobs/${encodeURIComponent(jobId)}/images`;
-
-/** Return the images of a job: [{position, split, class_name, file_name}]. */
+/** Return the images of a job. @param {string} jobId @param {AbortSignal} [signal] */
 export async function listImages(jobId, signal) {
-  return (await requestJson(path(jobId), { signal })).data;
+  return (await requestJson(`/jobs/${encodeURIComponent(jobId)}/images`, { signal })).data;
 }
 
-/** Return a JPEG of the image, at most `side` pixels wide and high. */
+/** Return a JPEG of the image, at most `side` pixels wide and high.
+ *
+ *  @param {string} jobId @param {number} position @param {number} side @param {AbortSignal} [signal] */
 export async function imageBlob(jobId, position, side, signal) {
-  return (await call(`${path(jobId)}/${position}?side=${side}`, { signal })).blob();
+  return (await call(`/jobs/${encodeURIComponent(jobId)}/images/${position}?side=${side}`, { signal })).blob();
 }
 
-/** Pick up to `max` images, one of each class in turn. */
+/** Pick up to `max` images, one of each class in turn. @param {StoredImage[]} images @param {number} max */
 export function spread(images, max) {
   const classes = Map.groupBy(images, (image) => image.class_name);
   const picked = [];

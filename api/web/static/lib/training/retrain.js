@@ -6,7 +6,10 @@ import { requestJson } from "../service/http.js";
  *
  *  Positions are those of the report. `moved` maps positions to class names, `removed` lists images to leave
  *  out, and `confirmed` lists images whose labels are right. `config` has the settings that change. `key` is an
- *  idempotency key: a retry with the same key creates no second job. */
+ *  idempotency key: a retry with the same key creates no second job.
+ *
+ *  @param {string} jobId @param {Partial<Schemas["Retraining"]>} changes
+ *  @param {{ key?: string, signal?: AbortSignal }} [options] */
 export async function retrain(jobId, { moved = {}, removed = [], confirmed = [], config }, { key, signal } = {}) {
   const job = await requestJson(`/jobs/${encodeURIComponent(jobId)}/retrain`, {
     method: "POST",
@@ -18,9 +21,12 @@ export async function retrain(jobId, { moved = {}, removed = [], confirmed = [],
   return job.id;
 }
 
-/** Return the id of the job that a job repeats with another base model, as far as this tab knows, or null. */
+/** Return the id of the job that a job repeats with another base model, as far as this tab knows, or null.
+ *
+ *  @param {string} jobId */
 export function originOf(jobId) {
   return sessionStorage.getItem(origin(jobId));
 }
 
+/** @param {string} jobId */
 const origin = (jobId) => `clipcite-origin-${jobId}`;

@@ -6,16 +6,17 @@ import { Shots } from "./training_form.js";
 
 class TrainingDraft extends EventTarget {
   shots = new Shots();
-  settings = { name: "", backbone: null, epochs: null }; // null: the service's default
-  /** Uploaded fraction, from 0 to 1; null while nothing is sent. */
+  /** @type {{ name: string, backbone: string | null, epochs: number | null }} null: the service's default */
+  settings = { name: "", backbone: null, epochs: null };
+  /** Uploaded fraction, from 0 to 1; null while nothing is sent. @type {number | null} */
   sent = null;
-  /** Error of the last upload as {error, details}; `details` belong to no image. */
+  /** Error of the last upload as {error, details}; `details` belong to no image. @type {{ error: any, details: string[] } | null} */
   failure = null;
   #keyOf = newKey();
 
   config() {
     const { backbone, epochs } = this.settings;
-    return { ...(backbone && { backbone }), ...(epochs && { epochs }) };
+    return { ...(backbone ? { backbone } : null), ...(epochs ? { epochs } : null) };
   }
 
   /** Upload the images and start the job, even if the view is left meanwhile. Returns the job, or null after an

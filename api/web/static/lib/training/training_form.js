@@ -9,9 +9,15 @@ const MIN_PILE = 12; // images; Sort makes no groups of fewer
 let lastImageId = 0;
 const MAX_NAME_LENGTH = 150; // the service shortens file names above 200 characters in its responses
 
+/** @typedef {PageImage & { id: number, split: "train" | "test" }} Shot */
+/** @typedef {{ name: string, prompts: string[], images: Shot[] }} ShotClass */
+
 /** Classes with their images. Dispatches "change" after every change. */
 export class Shots extends EventTarget {
+  /** @type {ShotClass[]} */
   classes = [];
+  /** Fingerprint of the form that the service has checked. */
+  checked = "";
 
   get images() {
     return this.classes.flatMap((entry) => entry.images);
@@ -45,18 +51,21 @@ export class Shots extends EventTarget {
     return "";
   }
 
+  /** @param {string} name */
   classNamed(name) {
     const same = (entry) => entry.name.trim().toLowerCase() === name.trim().toLowerCase();
     return this.classes.find(same) ?? this.addClass(name);
   }
 
   addClass(name = NAMELESS) {
+    /** @type {ShotClass} */
     const entry = { name, prompts: [], images: [] };
     this.classes.push(entry);
     this.changed();
     return entry;
   }
 
+  /** @param {ShotClass} entry */
   removeClass(entry) {
     entry.images.forEach(forget);
     this.classes = this.classes.filter((other) => other !== entry);
@@ -64,12 +73,15 @@ export class Shots extends EventTarget {
   }
 
   /** Add dropped images to the classes named by their folders, or all to `target`.
-   *  Returns the number of images. */
+   *  Returns the number of images.
+   *
+   *  @param {DroppedFile[]} items @param {ShotClass | null} [target] */
   async add(items, target = null) {
     const added = assignClasses(items);
     const checks = added.map(({ path, file, name, className, split }) => {
       const entry = target ?? this.classNamed(className ?? NAMELESS);
       lastImageId += 1;
+      /** @type {Shot} */
       const image = { id: lastImageId, path, file, name, split, problem: null };
       entry.images.push(image);
       return inspect(image).then(() => this.changed());
@@ -79,13 +91,14 @@ export class Shots extends EventTarget {
     return added.length;
   }
 
+  /** @param {Shot} image */
   remove(image) {
     for (const entry of this.classes) entry.images = entry.images.filter((other) => other !== image);
     forget(image);
     this.changed();
   }
 
-  /** Remove these images, and the classes without others. */
+  /** Remove these images, and the classes without others. @param {Iterable<Shot>} images */
   clear(images = this.images) {
     const gone = new Set(images);
     gone.forEach(forget);
@@ -99,9 +112,12 @@ export class Shots extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Build the form for POST /adapt. Returns the form and a map from its file names to images. */
-  form({ name, config }) {
+  /** Build the form for POST /adapt. Returns the form and a map from its file names to images.
+   *
+   *  @param {{ name?: string, config: object }} options */
+  form({ name = "", config }) {
     const form = new FormData();
+    /** @type {Map<string, Shot>} */
     const files = new Map();
     for (const entry of this.classes) {
       for (const image of entry.images) {
@@ -129,12 +145,16 @@ export class Shots extends EventTarget {
   }
 
   /** Replace the findings of the service on single images: [{file, detail}]. `levelOf` returns "bad" or
-   *  "note" per finding. Returns the details that belong to no image. */
+   *  "note" per finding. Returns the details that belong to no image.
+   *
+   *  @template {{ file?: string | null, detail: string }} Finding
+   *  @param {Finding[]} findings @param {Map<string, Shot>} files @param {(finding: Finding) => "bad" | "note"} levelOf */
   mark(findings, files, levelOf) {
+    /** @type {string[]} */
     const rest = [];
     for (const image of this.images) if (image.problem?.service) image.problem = null;
     for (const finding of findings) {
-      const image = files.get(finding.file);
+      const image = files.get(finding.file ?? "");
       if (image) image.problem = { level: levelOf(finding), detail: finding.detail, service: true };
       else rest.push(finding.detail);
     }
@@ -143,7 +163,9 @@ export class Shots extends EventTarget {
   }
 }
 
-/** Return a unique file name that the service repeats unchanged in its findings. */
+/** Return a unique file name that the service repeats unchanged in its findings.
+ *
+ *  @param {string} className @param {string} imageName @param {Map<string, Shot>} files */
 function unique(className, imageName, files) {
   // The service strips folders and replaces control characters; a form escapes quotes and line ends.
   const plain = (text) => text.slice(-MAX_NAME_LENGTH).replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}"/\\]/gu, "_");
@@ -154,6 +176,7 @@ function unique(className, imageName, files) {
   return name;
 }
 
+/** @param {PageImage} image */
 function forget(image) {
   if (image.url) URL.revokeObjectURL(image.url);
 }

@@ -1,0 +1,112 @@
+// Types for the page's JavaScript. Those of the service come from its OpenAPI document: `make check-page`.
+
+import type { components, paths } from "../../build/openapi";
+
+type Segments<Path extends string> = Path extends `${infer First}/${infer Rest}` ? [First, ...Segments<Rest>] : [Path];
+type Placed<Path extends string[]> = { [I in keyof Path]: Path[I] extends `{${string}}` ? string : Path[I] };
+/** Route in the document of a path such as `/jobs/${string}/report`. */
+type RouteOf<Path extends string> = {
+	[Route in keyof paths]: Segments<Path> extends Placed<Segments<Route>> ? Route : never;
+}[keyof paths];
+type Responses<Path extends string, M extends Method> = paths[RouteOf<Path>] extends {
+	[L in Lowercase<M>]: { responses: infer R };
+}
+	? R
+	: never;
+type Json<Response> = Response extends { content: { "application/json": infer Body } } ? Body : never;
+type Sent<R> = R extends { 202: infer A } ? A : R extends { 201: infer A } ? A : R extends { 200: infer A } ? A : never;
+
+declare global {
+	// Events of the document.
+	interface DocumentEventMap {
+		/** The code of the error. */
+		"key-needed": CustomEvent<string>;
+		owner: CustomEvent<string>;
+		"base-models": Event;
+	}
+	type Child = Node | string | false | null | undefined | Child[];
+	// biome-ignore lint/suspicious/noExplicitAny: attributes and listeners of all elements
+	type Properties = Record<string, any>;
+
+	type Schemas = components["schemas"];
+	type Backbone = Schemas["BackboneRow"];
+	type Calibration = Schemas["Calibration"];
+	type Comparison = Schemas["Comparison"];
+	type Job = Schemas["Job"];
+	type Metrics = Schemas["Metrics"];
+	type Model = Schemas["Model"];
+	type Prediction = Schemas["Prediction"];
+	type Progress = Schemas["Progress"];
+	type Readiness = Schemas["Readiness"];
+	type JobReport = Schemas["Report"];
+	type StoredImage = Schemas["JobImage"];
+
+	/** A model, or the instant preview of a job, whose id it has. */
+	type ChoosableModel = Pick<Model, "id" | "job_id" | "name" | "trained_classes" | "backbone"> &
+		Partial<Model> & { preview?: boolean };
+	/** An image of this page. */
+	interface PageImage {
+		file: File;
+		name: string;
+		path?: string[];
+		/** Of the thumbnail, once the image was read. */
+		url?: string;
+		hash?: string | null;
+		/** Its check and its thumbnail from the service, once they have begun. */
+		inspected?: Promise<void>;
+		thumbnail?: Promise<string | undefined>;
+		width?: number;
+		height?: number;
+		problem?: { level: "bad" | "note"; detail: string; duplicate?: boolean; service?: boolean } | null;
+	}
+	/** Class that a person gives to an image: its name, NONE of lib/sorting/groups.js, or null without a label. */
+	type Label = string | symbol | null;
+	/** An image of the Sort view. */
+	interface SortedImage extends PageImage {
+		path: string[];
+		/** Once it is classified, else `error`. */
+		predictions: Prediction[] | null;
+		rejected: boolean;
+		likeness: number;
+		features: string | null;
+		error: string;
+		label: Label;
+		/** The person doesn't know its class. */
+		skipped: boolean;
+		/** Size of the pile that it was drawn from, if its label checks the sort and is kept out of training, else 0. */
+		held: number;
+		/** Label that the service has. */
+		saved: { model: string; id: string | null; class_name: Label; learned?: boolean } | null;
+		/** This browser remembers it. */
+		noted?: boolean;
+	}
+	interface DroppedFile {
+		path: string[];
+		file: File;
+	}
+	interface ClassName {
+		name: string;
+		prompts: string[];
+	}
+	/** Options of a classification. */
+	interface Options {
+		model?: string | null;
+		class_names: (ClassName | string)[];
+		alpha?: number;
+	}
+
+	type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+	interface CallOptions<M extends Method> {
+		method?: M;
+		body?: BodyInit;
+		headers?: Record<string, string>;
+		signal?: AbortSignal;
+		quiet?: boolean;
+	}
+	/** JSON that a route answers with, by the path of the request. */
+	type Answer<Path extends string, M extends Method = "GET"> = Path extends `${infer Plain}?${infer Query}`
+		? Query extends `dry_run=${string}`
+			? Json<Responses<Plain, M> extends { 200: infer A } ? A : never>
+			: Json<Sent<Responses<Plain, M>>>
+		: Json<Sent<Responses<Path, M>>>;
+}
