@@ -3,8 +3,10 @@
 const POLL_MS = 500;
 
 async function poll() {
-  const state = await fetch("/readyz").then((response) => response.json()).catch(() => null);
-  if (state?.parts?.database) location.reload();
-  else setTimeout(poll, POLL_MS);
+	const state = await fetch("/readyz")
+		.then((response) => response.json())
+		.catch(() => null);
+	if (state?.parts?.database) location.reload();
+	else setTimeout(poll, POLL_MS);
 }
 poll();

@@ -1,10 +1,10 @@
 // Card of one class: name, images with their findings, prompts.
 
-import { hasCamera, openCamera, recorder } from "./camera.js";
-import { acceptDrops, imagePickers } from "./dropzone.js";
 import { button, h, newId, removeButton, replace, unseen } from "../lib/dom.js";
 import { pictured } from "../lib/training/image_check.js";
 import { count } from "../lib/words.js";
+import { hasCamera, openCamera, recorder } from "./camera.js";
+import { acceptDrops, imagePickers } from "./dropzone.js";
 import { whenSeen } from "./when_seen.js";
 
 /** @import { Shot, ShotClass, Shots } from "../lib/training/training_form.js" */
@@ -17,118 +17,136 @@ const MIN_SHOTS = 4; // below, the card suggests more images
  *  @param {ShotClass} entry @param {Shots} shots
  *  @param {{ add: (files: Promise<DroppedFile[]>) => unknown, signal: AbortSignal }} options */
 export function classCard(entry, shots, { add, signal }) {
-  let all = false;
-  const id = newId("class");
-  const name = h("input", {
-    id,
-    class: "class-name",
-    maxlength: "200",
-    autocomplete: "off",
-    placeholder: "Class name",
-    oninput: () => {
-      entry.name = name.value;
-      shots.changed();
-    },
-  });
-  const summary = h("p", { class: "soft" });
-  const grid = h("ul", { class: "thumbs" });
-  const panel = h("div", {});
-  const removed = new AbortController();
-  const record = () => openCamera(panel, (...camera) => recorder(add, ...camera), AbortSignal.any([signal, removed.signal]));
-  const more = button("", showAll, "quiet small");
-  function showAll() {
-    all = true;
-    refresh();
-  }
-  const words = h("textarea", {
-    rows: "2",
-    id: `${id}-prompts`,
-    placeholder: "a frayed metal surface",
-    oninput: () => {
-      entry.prompts = words.value.split("\n").map((line) => line.trim()).filter(Boolean);
-      shots.changed();
-    },
-  });
-  const element = h(
-    "article",
-    { class: "card class", "aria-labelledby": id },
-    h(
-      "div",
-      { class: "row" },
-      h("label", { for: id, class: "unseen" }, "Class name"),
-      name,
-      button(["Remove", unseen(" this class")], () => shots.removeClass(entry), "quiet small"),
-    ),
-    summary,
-    grid,
-    more,
-    h("div", { class: "row sources" }, imagePickers("Add images", add, hasCamera ? record : null)),
-    panel,
-    h(
-      "details",
-      { class: "plain" },
-      h("summary", {}, "Describe in words"),
-      h("label", { for: words.id, class: "soft" }, "Useful if the name says little, such as a part number. One sentence per line."),
-      words,
-    ),
-  );
-  acceptDrops(element, add);
+	let all = false;
+	const id = newId("class");
+	const name = h("input", {
+		id,
+		class: "class-name",
+		maxlength: "200",
+		autocomplete: "off",
+		placeholder: "Class name",
+		oninput: () => {
+			entry.name = name.value;
+			shots.changed();
+		},
+	});
+	const summary = h("p", { class: "soft" });
+	const grid = h("ul", { class: "thumbs" });
+	const panel = h("div", {});
+	const removed = new AbortController();
+	const record = () =>
+		openCamera(panel, (...camera) => recorder(add, ...camera), AbortSignal.any([signal, removed.signal]));
+	const more = button("", showAll, "quiet small");
+	function showAll() {
+		all = true;
+		refresh();
+	}
+	const words = h("textarea", {
+		rows: "2",
+		id: `${id}-prompts`,
+		placeholder: "a frayed metal surface",
+		oninput: () => {
+			entry.prompts = words.value
+				.split("\n")
+				.map((line) => line.trim())
+				.filter(Boolean);
+			shots.changed();
+		},
+	});
+	const element = h(
+		"article",
+		{ class: "card class", "aria-labelledby": id },
+		h(
+			"div",
+			{ class: "row" },
+			h("label", { for: id, class: "unseen" }, "Class name"),
+			name,
+			button(["Remove", unseen(" this class")], () => shots.removeClass(entry), "quiet small"),
+		),
+		summary,
+		grid,
+		more,
+		h("div", { class: "row sources" }, imagePickers("Add images", add, hasCamera ? record : null)),
+		panel,
+		h(
+			"details",
+			{ class: "plain" },
+			h("summary", {}, "Describe in words"),
+			h(
+				"label",
+				{ for: words.id, class: "soft" },
+				"Useful if the name says little, such as a part number. One sentence per line.",
+			),
+			words,
+		),
+	);
+	acceptDrops(element, add);
 
-  /** @type {Map<Shot, ReturnType<typeof thumbnail>>} */
-  const cells = new Map();
-  function refresh() {
-    if (name.value !== entry.name) name.value = entry.name;
-    if (document.activeElement !== words) words.value = entry.prompts.join("\n");
-    const shotCount = entry.images.filter((image) => image.split === "train").length;
-    const testCount = entry.images.length - shotCount;
-    const advice = shotCount > 0 && shotCount < MIN_SHOTS ? " More images improve the model." : "";
-    summary.textContent = `${count(shotCount, "training image")}${testCount ? `, ${count(testCount, "test image")}` : ""}.${advice}`;
-    // Images with problems come first, so that "Show all" never hides them. Test images come last.
-    const order = [...entry.images].sort((a, b) => rank(b) - rank(a) || Number(a.split === "test") - Number(b.split === "test"));
-    const shown = all ? order : order.slice(0, SHOWN);
-    const thumbnails = shown.map((image) => {
-      const cell = cells.get(image) ?? thumbnail(image, shots);
-      cells.set(image, cell);
-      cell.refresh();
-      return cell.element;
-    });
-    replace(grid, thumbnails);
-    more.hidden = shown.length === order.length;
-    more.textContent = `Show all ${order.length}`;
-  }
-  function remove() {
-    removed.abort();
-    element.remove();
-  }
-  return { element, refresh, remove, record };
+	/** @type {Map<Shot, ReturnType<typeof thumbnail>>} */
+	const cells = new Map();
+	function refresh() {
+		if (name.value !== entry.name) name.value = entry.name;
+		if (document.activeElement !== words) words.value = entry.prompts.join("\n");
+		const shotCount = entry.images.filter((image) => image.split === "train").length;
+		const testCount = entry.images.length - shotCount;
+		const advice = shotCount > 0 && shotCount < MIN_SHOTS ? " More images improve the model." : "";
+		summary.textContent = `${count(shotCount, "training image")}${testCount ? `, ${count(testCount, "test image")}` : ""}.${advice}`;
+		// Images with problems come first, so that "Show all" never hides them. Test images come last.
+		const order = [...entry.images].sort(
+			(a, b) => rank(b) - rank(a) || Number(a.split === "test") - Number(b.split === "test"),
+		);
+		const shown = all ? order : order.slice(0, SHOWN);
+		const thumbnails = shown.map((image) => {
+			const cell = cells.get(image) ?? thumbnail(image, shots);
+			cells.set(image, cell);
+			cell.refresh();
+			return cell.element;
+		});
+		replace(grid, thumbnails);
+		more.hidden = shown.length === order.length;
+		more.textContent = `Show all ${order.length}`;
+	}
+	function remove() {
+		removed.abort();
+		element.remove();
+	}
+	return { element, refresh, remove, record };
 }
 
 /** @param {Shot} image */
 function rank(image) {
-  return image.problem ? { bad: 2, note: 1 }[image.problem.level] : 0;
+	return image.problem ? { bad: 2, note: 1 }[image.problem.level] : 0;
 }
 
 /** @param {Shot} image @param {Shots} shots */
 function thumbnail(image, shots) {
-  const isTest = image.split === "test";
-  const thumb = h("img", { alt: isTest ? `${image.name}, test image` : image.name, width: "84", height: "84" });
-  const blank = h("span", { class: "blank" }, image.name);
-  const badge = h("span", { class: "badge" });
-  const remove = removeButton(image.name, () => shots.remove(image));
-  const element = h("li", {}, blank, thumb, isTest && h("span", { class: "tag split", "aria-hidden": "true" }, "test"), remove, badge);
-  let shown = "";
-  function refresh() {
-    if (image.url && thumb.getAttribute("src") !== image.url) thumb.src = image.url;
-    thumb.hidden = !image.url;
-    blank.hidden = Boolean(image.url);
-    const { level = "", detail = "" } = image.problem ?? {};
-    const state = `${level} ${detail}`;
-    if (state === shown) return;
-    shown = state;
-    element.className = level;
-    badge.textContent = detail;
-    badge.hidden = !detail;
-  }
-  whenSeen(element, () => pictured(image).then(refresh));
-  return { element, refresh };
+	const isTest = image.split === "test";
+	const thumb = h("img", { alt: isTest ? `${image.name}, test image` : image.name, width: "84", height: "84" });
+	const blank = h("span", { class: "blank" }, image.name);
+	const badge = h("span", { class: "badge" });
+	const remove = removeButton(image.name, () => shots.remove(image));
+	const element = h(
+		"li",
+		{},
+		blank,
+		thumb,
+		isTest && h("span", { class: "tag split", "aria-hidden": "true" }, "test"),
+		remove,
+		badge,
+	);
+	let shown = "";
+	function refresh() {
+		if (image.url && thumb.getAttribute("src") !== image.url) thumb.src = image.url;
+		thumb.hidden = !image.url;
+		blank.hidden = Boolean(image.url);
+		const { level = "", detail = "" } = image.problem ?? {};
+		const state = `${level} ${detail}`;
+		if (state === shown) return;
+		shown = state;
+		element.className = level;
+		badge.textContent = detail;
+		badge.hidden = !detail;
+	}
+	whenSeen(element, () => pictured(image).then(refresh));
+	return { element, refresh };
 }

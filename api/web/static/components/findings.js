@@ -10,44 +10,63 @@ let running = { controller: new AbortController(), fingerprint: "" };
 
 /** Abort the running check, if any. */
 export function stopCheck() {
-  running.controller.abort();
+	running.controller.abort();
 }
 
 /** Check all images, mark each with its finding, and show a summary in `box`. */
 export async function checkWithService(shots, config, box, leaving) {
-  const fingerprint = shots.fingerprint(config);
-  if (shots.checked === fingerprint) return;
-  if (running.fingerprint === fingerprint && !running.controller.signal.aborted) return;
-  stopCheck();
-  const own = { controller: new AbortController(), fingerprint };
-  running = own;
-  const signal = AbortSignal.any([own.controller.signal, leaving]);
-  replace(box);
-  try {
-    if (shots.missing || shots.bytes > MAX_BYTES) return;
-    const { form, files } = shots.form({ config });
-    replace(box, h("p", { class: "soft" }, "Checking images …"));
-    const preflight = await upload("/adapt?dry_run=true", form, { signal });
-    shots.checked = fingerprint;
-    shots.mark(preflight.findings, files, (finding) => (finding.class_name === null ? "bad" : "note"));
-    replace(box, summary(preflight));
-  } catch (error) {
-    if (error.name === "AbortError") {
-      if (running === own) replace(box);
-      return;
-    }
-    if (error.errors?.length) replace(box, h("p", { class: "soft" }, error.message));
-    else replace(box); // Start reports the same error
-  } finally {
-    own.controller.abort(); // finished: the same form may be checked again
-  }
+	const fingerprint = shots.fingerprint(config);
+	if (shots.checked === fingerprint) return;
+	if (running.fingerprint === fingerprint && !running.controller.signal.aborted) return;
+	stopCheck();
+	const own = { controller: new AbortController(), fingerprint };
+	running = own;
+	const signal = AbortSignal.any([own.controller.signal, leaving]);
+	replace(box);
+	try {
+		if (shots.missing || shots.bytes > MAX_BYTES) return;
+		const { form, files } = shots.form({ config });
+		replace(box, h("p", { class: "soft" }, "Checking images …"));
+		const preflight = await upload("/adapt?dry_run=true", form, { signal });
+		shots.checked = fingerprint;
+		shots.mark(preflight.findings, files, (finding) => (finding.class_name === null ? "bad" : "note"));
+		replace(box, summary(preflight));
+	} catch (error) {
+		if (error.name === "AbortError") {
+			if (running === own) replace(box);
+			return;
+		}
+		if (error.errors?.length) replace(box, h("p", { class: "soft" }, error.message));
+		else replace(box); // Start reports the same error
+	} finally {
+		own.controller.abort(); // finished: the same form may be checked again
+	}
 }
 
 function summary({ images, good, warnings, estimate }) {
-  const { seconds, low_seconds: low, high_seconds: high } = estimate;
-  const time = seconds === null ? "" : ` Estimated time: ${high > 1.5 * low ? `${durationRange(low, high)} (rough)` : duration(seconds)}.`;
-  return [
-    h("p", {}, h("strong", {}, good === images ? `All ${count(images, "image")} look good.` : `${good} of ${count(images, "image")} look good.`), time),
-    warnings.length > 0 && h("ul", { class: "soft" }, warnings.map((warning) => h("li", {}, warning.detail))),
-  ];
+	const { seconds, low_seconds: low, high_seconds: high } = estimate;
+	const time =
+		seconds === null
+			? ""
+			: ` Estimated time: ${high > 1.5 * low ? `${durationRange(low, high)} (rough)` : duration(seconds)}.`;
+	return [
+		h(
+			"p",
+			{},
+			h(
+				"strong",
+				{},
+				good === images
+					? `All ${count(images, "image")} look good.`
+					: `${good} of ${count(images, "image")} look good.`,
+			),
+			time,
+		),
+		warnings.length > 0 &&
+			h(
+				"ul",
+				{ class: "soft" },
+				warnings.map((warning) => h("li", {}, warning.detail)),
+			),
+	];
 }

@@ -6,64 +6,86 @@ import { key } from "../lib/service/http.js";
 /** Ask for an API key when the service requires one. `retry` redraws the view. Returns a function that closes the dialog
  *  once another way, such as the link with the token, has set the key. */
 export function keyDialog(retry) {
-  const opener = byId("key");
-  const field = h("input", { type: "password", id: "key-field", autocomplete: "off", spellcheck: "false", required: true });
-  const wrong = h("p", { class: "problem", role: "alert", hidden: true }, "That key isn't valid. Is it complete and not expired?");
-  const forget = button("Forget key", forgetKey);
-  const text = h("p", { class: "soft" });
-  let refused = false; // until another key is used: requests in parallel fail one after the other
-  const dialog = h(
-    "dialog",
-    { class: "card", "aria-labelledby": "key-title" },
-    h("h2", { id: "key-title" }, "API key"),
-    text,
-    wrong,
-    h(
-      "form",
-      { onsubmit: submit },
-      h("label", { for: "key-field" }, "Key"),
-      field,
-      h("div", { class: "row end" }, forget, h("button", { type: "submit", class: "main" }, "Use this key")),
-    ),
-  );
-  document.body.append(dialog);
+	const opener = byId("key");
+	const field = h("input", {
+		type: "password",
+		id: "key-field",
+		autocomplete: "off",
+		spellcheck: "false",
+		required: true,
+	});
+	const wrong = h(
+		"p",
+		{ class: "problem", role: "alert", hidden: true },
+		"That key isn't valid. Is it complete and not expired?",
+	);
+	const forget = button("Forget key", forgetKey);
+	const text = h("p", { class: "soft" });
+	let refused = false; // until another key is used: requests in parallel fail one after the other
+	const dialog = h(
+		"dialog",
+		{ class: "card", "aria-labelledby": "key-title" },
+		h("h2", { id: "key-title" }, "API key"),
+		text,
+		wrong,
+		h(
+			"form",
+			{ onsubmit: submit },
+			h("label", { for: "key-field" }, "Key"),
+			field,
+			h("div", { class: "row end" }, forget, h("button", { type: "submit", class: "main" }, "Use this key")),
+		),
+	);
+	document.body.append(dialog);
 
-  function close() {
-    refused = false;
-    field.value = "";
-    if (dialog.open) dialog.close();
-  }
-  function open(code) {
-    replace(text, code === "token_needed" ? TOKEN_TEXT() : KEY_TEXT());
-    opener.hidden = false;
-    forget.hidden = !key.get();
-    wrong.hidden = !refused;
-    if (!dialog.open) dialog.showModal();
-    field.focus();
-  }
-  function submit(event) {
-    event.preventDefault(); // the content security policy forbids form submission
-    key.set(field.value.trim());
-    close();
-    retry();
-  }
-  function forgetKey() {
-    key.forget();
-    close();
-    retry();
-  }
-  opener.hidden = !key.get();
-  opener.addEventListener("click", () => open(key.isToken() ? "token_needed" : ""));
-  document.addEventListener("owner", ({ detail }) => {
-    opener.textContent = detail === "default" ? "Key" : `Key of ${detail}`;
-  });
-  document.addEventListener("key-needed", ({ detail: code }) => {
-    refused ||= Boolean(key.get());
-    key.forget();
-    open(code);
-  });
-  return close;
+	function close() {
+		refused = false;
+		field.value = "";
+		if (dialog.open) dialog.close();
+	}
+	function open(code) {
+		replace(text, code === "token_needed" ? TOKEN_TEXT() : KEY_TEXT());
+		opener.hidden = false;
+		forget.hidden = !key.get();
+		wrong.hidden = !refused;
+		if (!dialog.open) dialog.showModal();
+		field.focus();
+	}
+	function submit(event) {
+		event.preventDefault(); // the content security policy forbids form submission
+		key.set(field.value.trim());
+		close();
+		retry();
+	}
+	function forgetKey() {
+		key.forget();
+		close();
+		retry();
+	}
+	opener.hidden = !key.get();
+	opener.addEventListener("click", () => open(key.isToken() ? "token_needed" : ""));
+	document.addEventListener("owner", ({ detail }) => {
+		opener.textContent = detail === "default" ? "Key" : `Key of ${detail}`;
+	});
+	document.addEventListener("key-needed", ({ detail: code }) => {
+		refused ||= Boolean(key.get());
+		key.forget();
+		open(code);
+	});
+	return close;
 }
 
-const TOKEN_TEXT = () => ["Open the link that ", h("code", {}, "clipcite serve"), " printed, or run ", h("code", {}, "clipcite open"), " on the machine of the service. Or paste the token that ", h("code", {}, "clipcite keys token"), " prints; the page keeps it in this browser."];
-const KEY_TEXT = () => ["This service requires an API key. Its operator creates keys with ", h("code", {}, "clipcite keys create"), ". The page keeps the key in this tab until you close the tab."];
+const TOKEN_TEXT = () => [
+	"Open the link that ",
+	h("code", {}, "clipcite serve"),
+	" printed, or run ",
+	h("code", {}, "clipcite open"),
+	" on the machine of the service. Or paste the token that ",
+	h("code", {}, "clipcite keys token"),
+	" prints; the page keeps it in this browser.",
+];
+const KEY_TEXT = () => [
+	"This service requires an API key. Its operator creates keys with ",
+	h("code", {}, "clipcite keys create"),
+	". The page keeps the key in this tab until you close the tab.",
+];

@@ -7,21 +7,24 @@ import { imageBlob } from "../lib/training/job_images.js";
  *
  *  @param {string} jobId @param {number} position @param {{ alt: string, side?: number, signal: AbortSignal }} options */
 export function storedImage(jobId, position, { alt, side = 320, signal }) {
-  const image = h("img", { class: "stored", alt, width: "160", height: "160" });
-  const watcher = new IntersectionObserver(async ([entry]) => {
-    if (!entry.isIntersecting) return;
-    watcher.disconnect();
-    try {
-      const url = URL.createObjectURL(await imageBlob(jobId, position, side, signal));
-      image.onload = () => {
-        URL.revokeObjectURL(url);
-        image.classList.add("loaded");
-      };
-      image.src = url;
-    } catch {
-      image.classList.add("missing");
-    }
-  }, { rootMargin: "300px" });
-  watcher.observe(image);
-  return image;
+	const image = h("img", { class: "stored", alt, width: "160", height: "160" });
+	const watcher = new IntersectionObserver(
+		async ([entry]) => {
+			if (!entry.isIntersecting) return;
+			watcher.disconnect();
+			try {
+				const url = URL.createObjectURL(await imageBlob(jobId, position, side, signal));
+				image.onload = () => {
+					URL.revokeObjectURL(url);
+					image.classList.add("loaded");
+				};
+				image.src = url;
+			} catch {
+				image.classList.add("missing");
+			}
+		},
+		{ rootMargin: "300px" },
+	);
+	watcher.observe(image);
+	return image;
 }

@@ -11,29 +11,29 @@ const MAX_SIDE = 1024; // pixels: more than the input size of any model
  *  @param {(PageImage & { sendable?: Promise<Blob> })[]} images
  *  @param {Options & { top_k?: number, features?: boolean }} options @param {AbortSignal} signal */
 export async function classify(images, options, signal) {
-  const form = new FormData();
-  for (const [name, value] of Object.entries(options)) {
-    form.append(name, name === "class_names" ? JSON.stringify(value) : String(value));
-  }
-  for (const image of images) form.append("images", await sendable(image), image.name);
-  const answer = await requestJson("/classify", { method: "POST", body: form, signal });
-  return /** @type {Exclude<typeof answer, Comparison>} */ (answer);
+	const form = new FormData();
+	for (const [name, value] of Object.entries(options)) {
+		form.append(name, name === "class_names" ? JSON.stringify(value) : String(value));
+	}
+	for (const image of images) form.append("images", await sendable(image), image.name);
+	const answer = await requestJson("/classify", { method: "POST", body: form, signal });
+	return /** @type {Exclude<typeof answer, Comparison>} */ (answer);
 }
 
 /** Return the file, or a smaller copy of a large photo: each move of the slider uploads all images again. */
 function sendable(image) {
-  image.sendable ??= image.file.size > MAX_UNSCALED_BYTES ? downscaleFile(image.file) : Promise.resolve(image.file);
-  return image.sendable;
+	image.sendable ??= image.file.size > MAX_UNSCALED_BYTES ? downscaleFile(image.file) : Promise.resolve(image.file);
+	return image.sendable;
 }
 
 async function downscaleFile(file) {
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    return file; // the service may read formats that this browser can't
-  }
-  const copy = await downscale(bitmap, MAX_SIDE, "image/jpeg", 0.92);
-  bitmap.close();
-  return copy;
+	let bitmap;
+	try {
+		bitmap = await createImageBitmap(file);
+	} catch {
+		return file; // the service may read formats that this browser can't
+	}
+	const copy = await downscale(bitmap, MAX_SIDE, "image/jpeg", 0.92);
+	bitmap.close();
+	return copy;
 }

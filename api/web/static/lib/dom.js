@@ -6,7 +6,7 @@
  *  @template {keyof HTMLElementTagNameMap} Tag
  *  @param {Tag} tag @param {Properties} [properties] @param {Child[]} children */
 export function h(tag, properties, ...children) {
-  return fill(document.createElement(tag), properties, children);
+	return fill(document.createElement(tag), properties, children);
 }
 
 /** Create an SVG element, with the same rules.
@@ -14,43 +14,43 @@ export function h(tag, properties, ...children) {
  *  @template {keyof SVGElementTagNameMap} Tag
  *  @param {Tag} tag @param {Properties} [properties] @param {Child[]} children */
 export function svg(tag, properties, ...children) {
-  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), properties, children);
+	return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), properties, children);
 }
 
 /** @template {HTMLElement | SVGElement} E @param {E} element @param {Properties} properties @param {Child[]} children */
 function fill(element, properties = {}, children) {
-  for (const [name, value] of Object.entries(properties)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "style") {
-      // The content security policy forbids style attributes but allows setProperty.
-      for (const [key, setting] of Object.entries(value)) element.style.setProperty(key, setting);
-    } else if (value === true) element.setAttribute(name, "");
-    else element.setAttribute(name, String(value));
-  }
-  element.append(...rendered(children));
-  return element;
+	for (const [name, value] of Object.entries(properties)) {
+		if (value === null || value === undefined || value === false) continue;
+		if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+		else if (name === "style") {
+			// The content security policy forbids style attributes but allows setProperty.
+			for (const [key, setting] of Object.entries(value)) element.style.setProperty(key, setting);
+		} else if (value === true) element.setAttribute(name, "");
+		else element.setAttribute(name, String(value));
+	}
+	element.append(...rendered(children));
+	return element;
 }
 
 /** @param {Child[]} children @returns {(Node | string)[]} */
 function rendered(children) {
-  return children.flatMap((child) => {
-    if (Array.isArray(child)) return rendered(child);
-    return child === null || child === undefined || child === false ? [] : [child];
-  });
+	return children.flatMap((child) => {
+		if (Array.isArray(child)) return rendered(child);
+		return child === null || child === undefined || child === false ? [] : [child];
+	});
 }
 
 /** Create a button, a quiet one unless `kind` is given.
  *
  *  @param {Child} label @param {((event: MouseEvent) => unknown) | null} [act] */
 export function button(label, act = null, kind = "quiet") {
-  return h("button", { type: "button", class: kind, onclick: act }, label);
+	return h("button", { type: "button", class: kind, onclick: act }, label);
 }
 
 /** Create the button in the corner of an image. @param {string} name @param {() => void} remove */
 export function removeButton(name, remove) {
-  const words = { "aria-label": `Remove ${name}`, title: "Remove" };
-  return h("button", { type: "button", class: "x", ...words, onclick: remove }, "×");
+	const words = { "aria-label": `Remove ${name}`, title: "Remove" };
+	return h("button", { type: "button", class: "x", ...words, onclick: remove }, "×");
 }
 
 /** Create text for screen readers. @param {string} text */
@@ -64,96 +64,96 @@ export const byId = (id) => document.getElementById(id);
 
 /** Replace all children of the element. @param {Element} element @param {Child[]} children */
 export function replace(element, ...children) {
-  element.replaceChildren(...rendered(children));
+	element.replaceChildren(...rendered(children));
 }
 
 /** Make these the children of the element, and move only what isn't in its place, since moving drops the focus inside.
  *
  *  @param {Element} element @param {Element[]} children */
 export function arrange(element, children) {
-  const wanted = new Set(children);
-  for (const child of [...element.children]) if (!wanted.has(child)) child.remove();
-  let next = null;
-  for (const child of children.toReversed()) {
-    if (child.parentNode !== element || child.nextElementSibling !== next) element.insertBefore(child, next);
-    next = child;
-  }
+	const wanted = new Set(children);
+	for (const child of [...element.children]) if (!wanted.has(child)) child.remove();
+	let next = null;
+	for (const child of children.toReversed()) {
+		if (child.parentNode !== element || child.nextElementSibling !== next) element.insertBefore(child, next);
+		next = child;
+	}
 }
 
 /** Return the focused element, if the element contains it. @param {HTMLElement} element */
 export function focusedIn(element) {
-  const focused = document.activeElement;
-  return focused instanceof HTMLElement && element.contains(focused) ? focused : null;
+	const focused = document.activeElement;
+	return focused instanceof HTMLElement && element.contains(focused) ? focused : null;
 }
 
 /** Announce text to screen readers. @param {string} text */
 export function announce(text) {
-  byId("announcer").textContent = text;
+	byId("announcer").textContent = text;
 }
 
 let lastId = 0;
 /** Return a new element id, to connect a label with its field. @param {string} prefix */
 export function newId(prefix) {
-  lastId += 1;
-  return `${prefix}-${lastId}`;
+	lastId += 1;
+	return `${prefix}-${lastId}`;
 }
 
 /** Debounce: call `act` once, after `milliseconds` without a new call. `cancel` drops the pending call.
  *
  *  @param {number} milliseconds @param {() => unknown} act */
 export function debounce(milliseconds, act) {
-  let timer = 0;
-  const cancel = () => clearTimeout(timer);
-  const later = () => {
-    cancel();
-    timer = setTimeout(act, milliseconds);
-  };
-  return Object.assign(later, { cancel });
+	let timer = 0;
+	const cancel = () => clearTimeout(timer);
+	const later = () => {
+		cancel();
+		timer = setTimeout(act, milliseconds);
+	};
+	return Object.assign(later, { cancel });
 }
 
 /** Return a function that calls `act` at the next frame, once for all calls until then. Hundreds of images may change.
  *
  *  @param {() => unknown} act */
 export function oncePerFrame(act) {
-  let isPlanned = false;
-  return () => {
-    if (isPlanned) return;
-    isPlanned = true;
-    requestAnimationFrame(() => {
-      isPlanned = false;
-      act();
-    });
-  };
+	let isPlanned = false;
+	return () => {
+		if (isPlanned) return;
+		isPlanned = true;
+		requestAnimationFrame(() => {
+			isPlanned = false;
+			act();
+		});
+	};
 }
 
 /** Show a dialog. Resolves to its return value once it is closed.
  *
  *  @param {HTMLDialogElement} dialog @returns {Promise<string>} */
 export function modal(dialog) {
-  document.body.append(dialog);
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      resolve(dialog.returnValue);
-    });
-  });
+	document.body.append(dialog);
+	dialog.showModal();
+	return new Promise((resolve) => {
+		dialog.addEventListener("close", () => {
+			dialog.remove();
+			resolve(dialog.returnValue);
+		});
+	});
 }
 
 /** Ask for confirmation in a dialog. Resolves to true if the user confirms.
  *
  *  @param {string} question @param {string} yes */
 export async function confirmed(question, yes) {
-  const dialog = h(
-    "dialog",
-    { class: "card", "aria-label": question },
-    h("p", {}, question),
-    h(
-      "div",
-      { class: "row end" },
-      button("Go back", () => dialog.close("no")),
-      button(yes, () => dialog.close("yes"), "danger"),
-    ),
-  );
-  return (await modal(dialog)) === "yes";
+	const dialog = h(
+		"dialog",
+		{ class: "card", "aria-label": question },
+		h("p", {}, question),
+		h(
+			"div",
+			{ class: "row end" },
+			button("Go back", () => dialog.close("no")),
+			button(yes, () => dialog.close("yes"), "danger"),
+		),
+	);
+	return (await modal(dialog)) === "yes";
 }

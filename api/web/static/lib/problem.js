@@ -8,24 +8,24 @@ const MAX_LINES = 8;
  *
  *  @param {any} error @param {string[]} [details] */
 export function problemBox(
-  error,
-  details = error.errors?.map((item) => (item.file ? `${item.file}: ${item.detail}` : item.detail)) ?? [],
+	error,
+	details = error.errors?.map((item) => (item.file ? `${item.file}: ${item.detail}` : item.detail)) ?? [],
 ) {
-  // The key dialog says what to do, so an error box behind it would only alarm.
-  if (error.status === 401) return h("p", { class: "soft" }, "An API key is needed: use the button Key above.");
-  const lines = details.filter((line) => line !== error.message);
-  const shown = lines.slice(0, MAX_LINES).map((line) => h("li", {}, line));
-  if (lines.length > MAX_LINES) shown.push(h("li", {}, `and ${lines.length - MAX_LINES} more`));
-  return h(
-    "div",
-    { class: "problem", role: "alert" },
-    h("p", {}, error.message ?? error),
-    shown.length > 0 && h("ul", {}, shown),
-    error.status >= 500 && error.requestId && h("p", { class: "soft" }, "Request ID: ", h("code", {}, error.requestId)),
-  );
+	// The key dialog says what to do, so an error box behind it would only alarm.
+	if (error.status === 401) return h("p", { class: "soft" }, "An API key is needed: use the button Key above.");
+	const lines = details.filter((line) => line !== error.message);
+	const shown = lines.slice(0, MAX_LINES).map((line) => h("li", {}, line));
+	if (lines.length > MAX_LINES) shown.push(h("li", {}, `and ${lines.length - MAX_LINES} more`));
+	return h(
+		"div",
+		{ class: "problem", role: "alert" },
+		h("p", {}, error.message ?? error),
+		shown.length > 0 && h("ul", {}, shown),
+		error.status >= 500 && error.requestId && h("p", { class: "soft" }, "Request ID: ", h("code", {}, error.requestId)),
+	);
 }
 
 /** Show the error in `place`, unless its request was cancelled. @param {Element} place @param {any} error */
 export function showProblem(place, error) {
-  if (error.name !== "AbortError") replace(place, problemBox(error));
+	if (error.name !== "AbortError") replace(place, problemBox(error));
 }

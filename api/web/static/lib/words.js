@@ -2,10 +2,10 @@
 
 /** @type {Record<string, string>} */
 export const STAGES = {
-  preparing: "Preparing",
-  training: "Training",
-  publishing: "Publishing",
-  evaluating: "Evaluating",
+	preparing: "Preparing",
+	training: "Training",
+	publishing: "Publishing",
+	evaluating: "Evaluating",
 };
 
 const NEARLY_SECONDS = 3;
@@ -14,106 +14,107 @@ const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0, roundingMo
 
 /** @type {Record<Job["status"], string>} */
 export const STATUSES = {
-  queued: "Queued",
-  running: "Training",
-  succeeded: "Ready",
-  failed: "Failed",
-  cancelled: "Cancelled",
+	queued: "Queued",
+	running: "Training",
+	succeeded: "Ready",
+	failed: "Failed",
+	cancelled: "Cancelled",
 };
 
 /** @param {number} number @param {string} singular */
 export function count(number, singular, plural = `${singular}s`) {
-  return `${number.toLocaleString("en")} ${number === 1 ? singular : plural}`;
+	return `${number.toLocaleString("en")} ${number === 1 ? singular : plural}`;
 }
 
 /** @param {number} fraction */
 export function percent(fraction) {
-  return `${WHOLE.format(100 * fraction)}%`;
+	return `${WHOLE.format(100 * fraction)}%`;
 }
 
 /** Format the probability of a rough preview, which is never certain. @param {number} fraction */
 export function roughPercent(fraction) {
-  return percent(Math.min(0.99, fraction));
+	return percent(Math.min(0.99, fraction));
 }
 
 /** Format a difference of two fractions in percentage points, with its sign. @param {number} difference */
 export function points(difference) {
-  const rounded = Number(WHOLE.format(100 * difference));
-  return `${rounded > 0 ? "+" : rounded < 0 ? "−" : "±"}${Math.abs(rounded)}`;
+	const rounded = Number(WHOLE.format(100 * difference));
+	return `${rounded > 0 ? "+" : rounded < 0 ? "−" : "±"}${Math.abs(rounded)}`;
 }
 
 /** @param {number} seconds */
 export function duration(seconds) {
-  if (seconds < 1.5) return "1 second";
-  if (seconds < 90) return `${Math.round(seconds)} seconds`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} minutes`;
-  return `${(seconds / 3600).toFixed(1)} hours`;
+	if (seconds < 1.5) return "1 second";
+	if (seconds < 90) return `${Math.round(seconds)} seconds`;
+	if (seconds < 5400) return `${Math.round(seconds / 60)} minutes`;
+	return `${(seconds / 3600).toFixed(1)} hours`;
 }
 
 /** Return how long this machine trains on so many photos with a row of GET /backbones; empty if unknown.
  *
  *  @param {Backbone} row @param {number} photos */
 export function timeToTrain({ seconds_per_100_images: seconds, seconds_measured: measured }, photos) {
-  if (!seconds) return "";
-  return `about ${duration((seconds * photos) / 100)} for ${count(photos, "photo")} on this machine, ${measured ? "by a test of its speed" : "as a rough guess"}`;
+	if (!seconds) return "";
+	return `about ${duration((seconds * photos) / 100)} for ${count(photos, "photo")} on this machine, ${measured ? "by a test of its speed" : "as a rough guess"}`;
 }
 
 /** Return {take, restart}: the remaining time of a job, which never grows. `take` gets the stage, and the seconds to the
  *  model and to the report, null if unknown. It returns a `text`, and `eta`: words for the report alone. `restart`
  *  forgets the times, for a new attempt. */
 export function timeLeft() {
-  /** @param {number} seconds */
-  const soon = (seconds) => (seconds < NEARLY_SECONDS ? " almost done" : ` in about ${duration(seconds)}`);
-  let model = Infinity;
-  let report = Infinity; // from the model on
-  return {
-    /** @param {string} stage @param {number | null | undefined} toModel @param {number | null | undefined} toReport */
-    take(stage, toModel, toReport) {
-      const evaluating = stage === "evaluating";
-      if (!evaluating && typeof toModel === "number") model = Math.min(model, toModel);
-      if (typeof toReport === "number") report = Math.min(report, Math.max(0, toReport - (evaluating ? 0 : (toModel ?? 0))));
-      if (evaluating) {
-        const eta = !Number.isFinite(report) ? "" : report < NEARLY_SECONDS ? " in a moment" : soon(report);
-        return { text: eta && `Report${eta}`, eta };
-      }
-      if (!Number.isFinite(model)) return { text: "", eta: "" };
-      const later = Number.isFinite(report) && report >= NEARLY_SECONDS ? ` · report ${duration(report)} later` : "";
-      return { text: `Model${soon(model)}${later}`, eta: "" };
-    },
-    restart() {
-      model = report = Infinity;
-    },
-  };
+	/** @param {number} seconds */
+	const soon = (seconds) => (seconds < NEARLY_SECONDS ? " almost done" : ` in about ${duration(seconds)}`);
+	let model = Infinity;
+	let report = Infinity; // from the model on
+	return {
+		/** @param {string} stage @param {number | null | undefined} toModel @param {number | null | undefined} toReport */
+		take(stage, toModel, toReport) {
+			const evaluating = stage === "evaluating";
+			if (!evaluating && typeof toModel === "number") model = Math.min(model, toModel);
+			if (typeof toReport === "number")
+				report = Math.min(report, Math.max(0, toReport - (evaluating ? 0 : (toModel ?? 0))));
+			if (evaluating) {
+				const eta = !Number.isFinite(report) ? "" : report < NEARLY_SECONDS ? " in a moment" : soon(report);
+				return { text: eta && `Report${eta}`, eta };
+			}
+			if (!Number.isFinite(model)) return { text: "", eta: "" };
+			const later = Number.isFinite(report) && report >= NEARLY_SECONDS ? ` · report ${duration(report)} later` : "";
+			return { text: `Model${soon(model)}${later}`, eta: "" };
+		},
+		restart() {
+			model = report = Infinity;
+		},
+	};
 }
 
 /** Format a range of durations in one unit: "7–28 minutes". @param {number} low @param {number} high */
 export function durationRange(low, high) {
-  const [seconds, unit, digits] = high < 90 ? [1, "seconds", 0] : high < 5400 ? [60, "minutes", 0] : [3600, "hours", 1];
-  const number = (value) => Math.max(10 ** -digits, value / seconds).toFixed(digits);
-  return `${number(low)}–${number(high)} ${unit}`;
+	const [seconds, unit, digits] = high < 90 ? [1, "seconds", 0] : high < 5400 ? [60, "minutes", 0] : [3600, "hours", 1];
+	const number = (value) => Math.max(10 ** -digits, value / seconds).toFixed(digits);
+	return `${number(low)}–${number(high)} ${unit}`;
 }
 
 /** @param {number} bytes */
 export function size(bytes) {
-  if (bytes < 1e6) return `${Math.max(1, Math.round(bytes / 1e3))} kB`;
-  return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+	if (bytes < 1e6) return `${Math.max(1, Math.round(bytes / 1e3))} kB`;
+	return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
 /** @param {string} time */
 export function when(time) {
-  return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+	return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
 /** @param {Pick<Progress, "stage" | "epoch" | "epochs">} progress */
 export function stageWords(progress) {
-  const name = STAGES[progress.stage] ?? progress.stage;
-  if (progress.stage !== "training" || !progress.epochs) return name;
-  return `${name}, epoch ${Math.min(progress.epoch ?? 0, progress.epochs)} of ${progress.epochs}`;
+	const name = STAGES[progress.stage] ?? progress.stage;
+	if (progress.stage !== "training" || !progress.epochs) return name;
+	return `${name}, epoch ${Math.min(progress.epoch ?? 0, progress.epochs)} of ${progress.epochs}`;
 }
 
 /** Join names: "a", "a and b", "a, b and 3 more". @param {string[]} names */
 export function list(names, max = 3) {
-  if (names.length > max) return `${names.slice(0, max).join(", ")} and ${names.length - max} more`;
-  if (names.length < 2) return names.join("");
-  return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+	if (names.length > max) return `${names.slice(0, max).join(", ")} and ${names.length - max} more`;
+	if (names.length < 2) return names.join("");
+	return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }

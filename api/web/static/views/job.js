@@ -1,15 +1,15 @@
 // One job: progress, losses, result. Follows the job's live events.
 
-import { announce, button, confirmed, h, replace } from "../lib/dom.js";
 import { codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
-import { follow } from "../lib/service/event_stream.js";
-import { requestJson } from "../lib/service/http.js";
 import { lossCharts } from "../components/result/losses.js";
-import { problemBox, showProblem } from "../lib/problem.js";
 import { resultPanel } from "../components/result/panel.js";
 import { roughPreview } from "../components/result/test_images.js";
 import { verdictOf } from "../components/result/verdict.js";
-import { count, list, percent, STAGES, stageWords, STATUSES, timeLeft, when } from "../lib/words.js";
+import { announce, button, confirmed, h, replace } from "../lib/dom.js";
+import { problemBox, showProblem } from "../lib/problem.js";
+import { follow } from "../lib/service/event_stream.js";
+import { requestJson } from "../lib/service/http.js";
+import { count, list, percent, STAGES, STATUSES, stageWords, timeLeft, when } from "../lib/words.js";
 
 /** @import { StreamEvent } from "../lib/service/event_stream.js" */
 
@@ -18,197 +18,226 @@ const FINAL = ["succeeded", "failed", "cancelled"];
 
 /** @param {{ parameter: string, signal: AbortSignal }} options */
 export function jobView({ parameter: id, signal }) {
-  const path = `/jobs/${encodeURIComponent(id)}`;
-  const title = h("h1", {}, "Training job");
-  const lede = h("p", { class: "lede" });
-  const stage = h("p", { class: "stage" });
-  const remaining = h("p", { class: "soft" });
-  const bar = h("progress", { max: "1", value: "0", "aria-label": "Progress" });
-  const number = h("p", { class: "number", "aria-hidden": "true" });
-  const cancel = button("Cancel");
-  const early = h("a", { class: "button quiet", href: `#/try/${encodeURIComponent(id)}` }, "Try the instant preview");
-  const lost = h("p", { class: "soft", role: "status" });
-  const meter = h("div", { class: "card meter" }, h("div", { class: "meter-top" }, h("div", {}, stage, remaining), number), bar, h("div", { class: "row end" }, lost, early, cancel));
-  const charts = lossCharts();
-  const outcome = h("div", {});
-  const eta = h("span", {}); // in the sentence of a model that is being evaluated
-  const waiting = h("div", {});
-  const steps = h("ol", { class: "path", "aria-label": "Steps" }, STEPS.map((name) => h("li", {}, name)));
-  const left = timeLeft();
-  const trouble = h("div", {});
-  const entries = h("ol", { class: "story" });
-  const eventLog = h("div", { hidden: true }, h("h2", {}, "Event log"), entries);
+	const path = `/jobs/${encodeURIComponent(id)}`;
+	const title = h("h1", {}, "Training job");
+	const lede = h("p", { class: "lede" });
+	const stage = h("p", { class: "stage" });
+	const remaining = h("p", { class: "soft" });
+	const bar = h("progress", { max: "1", value: "0", "aria-label": "Progress" });
+	const number = h("p", { class: "number", "aria-hidden": "true" });
+	const cancel = button("Cancel");
+	const early = h("a", { class: "button quiet", href: `#/try/${encodeURIComponent(id)}` }, "Try the instant preview");
+	const lost = h("p", { class: "soft", role: "status" });
+	const meter = h(
+		"div",
+		{ class: "card meter" },
+		h("div", { class: "meter-top" }, h("div", {}, stage, remaining), number),
+		bar,
+		h("div", { class: "row end" }, lost, early, cancel),
+	);
+	const charts = lossCharts();
+	const outcome = h("div", {});
+	const eta = h("span", {}); // in the sentence of a model that is being evaluated
+	const waiting = h("div", {});
+	const steps = h(
+		"ol",
+		{ class: "path", "aria-label": "Steps" },
+		STEPS.map((name) => h("li", {}, name)),
+	);
+	const left = timeLeft();
+	const trouble = h("div", {});
+	const entries = h("ol", { class: "story" });
+	const eventLog = h("div", { hidden: true }, h("h2", {}, "Event log"), entries);
 
-  let announced = 0;
-  let shown = ""; // the result on the page
-  /** @param {Progress} progress */
-  function showProgress({ stage: name, fraction, eta_seconds: seconds, model_eta_seconds: modelSeconds, ...more }) {
-    stage.textContent = stageWords({ stage: name, ...more });
-    bar.value = fraction ?? 0;
-    number.textContent = percent(fraction ?? 0);
-    const { text, eta: reportEta } = left.take(name, modelSeconds ?? seconds, seconds);
-    remaining.textContent = text;
-    eta.textContent = reportEta;
-    document.title = `${percent(fraction ?? 0)} · clipcite`;
-    // Screen readers get an announcement per quarter, not per second.
-    if (fraction >= announced + 0.25) {
-      announced = fraction;
-      announce(`${stage.textContent}, ${percent(fraction)}.`);
-    }
-  }
+	let announced = 0;
+	let shown = ""; // the result on the page
+	/** @param {Progress} progress */
+	function showProgress({ stage: name, fraction, eta_seconds: seconds, model_eta_seconds: modelSeconds, ...more }) {
+		stage.textContent = stageWords({ stage: name, ...more });
+		bar.value = fraction ?? 0;
+		number.textContent = percent(fraction ?? 0);
+		const { text, eta: reportEta } = left.take(name, modelSeconds ?? seconds, seconds);
+		remaining.textContent = text;
+		eta.textContent = reportEta;
+		document.title = `${percent(fraction ?? 0)} · clipcite`;
+		// Screen readers get an announcement per quarter, not per second.
+		if (fraction >= announced + 0.25) {
+			announced = fraction;
+			announce(`${stage.textContent}, ${percent(fraction)}.`);
+		}
+	}
 
-  /** @param {Job} job */
-  function draw(job) {
-    title.textContent = job.name ?? list(job.classes.filter((entry) => entry.images).map((entry) => entry.name));
-    lede.textContent = summary(job);
-    if (job.progress) charts.add(job.progress); // the last step has no event
-    const finished = FINAL.includes(job.status);
-    steps.hidden = finished;
-    const evaluating = !finished && Boolean(job.model_id);
-    const step = evaluating ? 2 : job.status === "running" && job.progress?.stage !== "preparing" ? 1 : 0;
-    for (const [i, item] of [...steps.children].entries()) {
-      if (i === step) item.setAttribute("aria-current", "step");
-      else item.removeAttribute("aria-current");
-    }
-    meter.hidden = finished;
-    early.hidden = evaluating;
-    cancel.disabled = job.cancel_requested;
-    cancel.textContent = job.cancel_requested ? "Stopping …" : evaluating ? "Skip evaluation" : "Cancel";
-    cancel.onclick = () => stop(evaluating);
-    if (finished || evaluating) replace(waiting);
-    else if (!waiting.firstChild) replace(waiting, roughPreview(job, signal));
-    if (job.status === "queued") {
-      stage.textContent = "Waiting in the queue";
-      const before = (job.queue_position ?? 1) - 1;
-      const atLeast = before < 999 ? "" : "At least ";
-      remaining.textContent = before ? `${atLeast}${count(before, "job")} before this one` : "Next in the queue";
-      bar.removeAttribute("value");
-      number.textContent = "";
-      document.title = "Queued · clipcite";
-    } else if (!finished) {
-      if (job.progress) showProgress(job.progress);
-    } else {
-      document.title = `${STATUSES[job.status]} · clipcite`;
-    }
-    const state = finished || evaluating ? `${job.status} ${job.metrics?.verdict}` : "";
-    if (state && state !== shown) replace(outcome, ending(job, { eta, signal }));
-    shown = state;
-  }
+	/** @param {Job} job */
+	function draw(job) {
+		title.textContent = job.name ?? list(job.classes.filter((entry) => entry.images).map((entry) => entry.name));
+		lede.textContent = summary(job);
+		if (job.progress) charts.add(job.progress); // the last step has no event
+		const finished = FINAL.includes(job.status);
+		steps.hidden = finished;
+		const evaluating = !finished && Boolean(job.model_id);
+		const step = evaluating ? 2 : job.status === "running" && job.progress?.stage !== "preparing" ? 1 : 0;
+		for (const [i, item] of [...steps.children].entries()) {
+			if (i === step) item.setAttribute("aria-current", "step");
+			else item.removeAttribute("aria-current");
+		}
+		meter.hidden = finished;
+		early.hidden = evaluating;
+		cancel.disabled = job.cancel_requested;
+		cancel.textContent = job.cancel_requested ? "Stopping …" : evaluating ? "Skip evaluation" : "Cancel";
+		cancel.onclick = () => stop(evaluating);
+		if (finished || evaluating) replace(waiting);
+		else if (!waiting.firstChild) replace(waiting, roughPreview(job, signal));
+		if (job.status === "queued") {
+			stage.textContent = "Waiting in the queue";
+			const before = (job.queue_position ?? 1) - 1;
+			const atLeast = before < 999 ? "" : "At least ";
+			remaining.textContent = before ? `${atLeast}${count(before, "job")} before this one` : "Next in the queue";
+			bar.removeAttribute("value");
+			number.textContent = "";
+			document.title = "Queued · clipcite";
+		} else if (!finished) {
+			if (job.progress) showProgress(job.progress);
+		} else {
+			document.title = `${STATUSES[job.status]} · clipcite`;
+		}
+		const state = finished || evaluating ? `${job.status} ${job.metrics?.verdict}` : "";
+		if (state && state !== shown) replace(outcome, ending(job, { eta, signal }));
+		shown = state;
+	}
 
-  /** @param {boolean} evaluating */
-  async function stop(evaluating) {
-    const isSure = evaluating
-      ? confirmed("Skip the evaluation? The model is kept, without a report.", "Skip evaluation")
-      : confirmed("Cancel this job? Its training progress is lost.", "Cancel the job");
-    if (!(await isSure)) return;
-    try {
-      draw(await requestJson(`${path}/cancel`, { method: "POST", signal }));
-    } catch (error) {
-      showProblem(trouble, error);
-    }
-  }
+	/** @param {boolean} evaluating */
+	async function stop(evaluating) {
+		const isSure = evaluating
+			? confirmed("Skip the evaluation? The model is kept, without a report.", "Skip evaluation")
+			: confirmed("Cancel this job? Its training progress is lost.", "Cancel the job");
+		if (!(await isSure)) return;
+		try {
+			draw(await requestJson(`${path}/cancel`, { method: "POST", signal }));
+		} catch (error) {
+			showProblem(trouble, error);
+		}
+	}
 
-  /** @param {StreamEvent} event */
-  function handle(event) {
-    if (event.name === "progress") {
-      showProgress(event.data);
-      charts.add(event.data);
-      return;
-    }
-    eventLog.hidden = false;
-    entries.append(h("li", {}, h("time", { datetime: event.at }, new Date(event.at).toLocaleTimeString()), ` ${sentence(event)}`));
-  }
+	/** @param {StreamEvent} event */
+	function handle(event) {
+		if (event.name === "progress") {
+			showProgress(event.data);
+			charts.add(event.data);
+			return;
+		}
+		eventLog.hidden = false;
+		entries.append(
+			h("li", {}, h("time", { datetime: event.at }, new Date(event.at).toLocaleTimeString()), ` ${sentence(event)}`),
+		);
+	}
 
-  async function run() {
-    const refresh = async () => draw(await requestJson(path, { signal }));
-    await refresh();
-    await follow(id, {
-      signal,
-      onLost: (isLost) => (lost.textContent = isLost ? "Reconnecting …" : ""),
-      onEvent: (event) => {
-        handle(event);
-        if (event.type === "requeued") left.restart();
-        if (["started", "stage", "queued", "requeued", "cancel_requested", "model_published"].includes(event.type)) refresh().catch(() => {});
-      },
-    });
-    if (signal.aborted) return;
-    const job = await requestJson(path, { signal });
-    announce(verdictLine(job));
-    draw(job);
-  }
-  run().catch((error) => {
-    if (error.name === "AbortError") return;
-    meter.hidden = true;
-    if (error.status !== 404) return showProblem(trouble, error);
-    title.textContent = "Job not found";
-    details.hidden = true;
-    replace(trouble, h("p", { role: "alert" }, "The job may have been deleted, or may belong to another owner. ", h("a", { href: "#/jobs" }, "All jobs")));
-  });
+	async function run() {
+		const refresh = async () => draw(await requestJson(path, { signal }));
+		await refresh();
+		await follow(id, {
+			signal,
+			onLost: (isLost) => (lost.textContent = isLost ? "Reconnecting …" : ""),
+			onEvent: (event) => {
+				handle(event);
+				if (event.type === "requeued") left.restart();
+				if (["started", "stage", "queued", "requeued", "cancel_requested", "model_published"].includes(event.type))
+					refresh().catch(() => {});
+			},
+		});
+		if (signal.aborted) return;
+		const job = await requestJson(path, { signal });
+		announce(verdictLine(job));
+		draw(job);
+	}
+	run().catch((error) => {
+		if (error.name === "AbortError") return;
+		meter.hidden = true;
+		if (error.status !== 404) return showProblem(trouble, error);
+		title.textContent = "Job not found";
+		details.hidden = true;
+		replace(
+			trouble,
+			h(
+				"p",
+				{ role: "alert" },
+				"The job may have been deleted, or may belong to another owner. ",
+				h("a", { href: "#/jobs" }, "All jobs"),
+			),
+		);
+	});
 
-  const code = codeFor({
-    what: "this job",
-    curl: () =>
-      [
-        "# returns when the job ends, or after 60 s",
-        curl(`${path}?wait=60`),
-        orElse("read the report", curl(`${path}/report`)),
-        orElse("cancel the job", curl(`${path}/cancel`, [["-X", "POST"]])),
-        orElse("delete the job", curl(path, [["-X", "DELETE"]])),
-      ].join("\n"),
-    python: () =>
-      python([
-        `job = client.jobs.wait(${literal(id)})`,
-        "print(job.status, job.model_id)",
-        orElse("read the report", `print(client.jobs.report(${literal(id)}).summary)`),
-        orElse("cancel the job", `client.jobs.cancel(${literal(id)})`),
-        orElse("delete the job", `client.jobs.delete(${literal(id)})`),
-      ]),
-    javascript: () => javascript(`${path}?wait=60`, { lines: ["console.log(body.status, body.model_id);"] }),
-  });
-  const details = h("details", { class: "plain" }, h("summary", {}, "Details"), charts.element, eventLog, code);
-  return h("section", { class: "job" }, title, lede, steps, outcome, meter, waiting, trouble, details);
+	const code = codeFor({
+		what: "this job",
+		curl: () =>
+			[
+				"# returns when the job ends, or after 60 s",
+				curl(`${path}?wait=60`),
+				orElse("read the report", curl(`${path}/report`)),
+				orElse("cancel the job", curl(`${path}/cancel`, [["-X", "POST"]])),
+				orElse("delete the job", curl(path, [["-X", "DELETE"]])),
+			].join("\n"),
+		python: () =>
+			python([
+				`job = client.jobs.wait(${literal(id)})`,
+				"print(job.status, job.model_id)",
+				orElse("read the report", `print(client.jobs.report(${literal(id)}).summary)`),
+				orElse("cancel the job", `client.jobs.cancel(${literal(id)})`),
+				orElse("delete the job", `client.jobs.delete(${literal(id)})`),
+			]),
+		javascript: () => javascript(`${path}?wait=60`, { lines: ["console.log(body.status, body.model_id);"] }),
+	});
+	const details = h("details", { class: "plain" }, h("summary", {}, "Details"), charts.element, eventLog, code);
+	return h("section", { class: "job" }, title, lede, steps, outcome, meter, waiting, trouble, details);
 }
 
 /** @param {Job} job */
 function summary(job) {
-  const images = job.classes.reduce((sum, entry) => sum + entry.images, 0);
-  const trained = job.classes.filter((entry) => entry.images).length;
-  return `${count(images, "image")} in ${count(trained, "class", "classes")}, submitted ${when(job.created_at)}.`;
+	const images = job.classes.reduce((sum, entry) => sum + entry.images, 0);
+	const trained = job.classes.filter((entry) => entry.images).length;
+	return `${count(images, "image")} in ${count(trained, "class", "classes")}, submitted ${when(job.created_at)}.`;
 }
 
 /** @param {Job} job */
 function verdictLine(job) {
-  if (job.status === "succeeded") return `${verdictOf(job.metrics).title}.`;
-  return job.status === "failed" ? `Job failed. ${job.error?.detail ?? ""}` : `${STATUSES[job.status]}.`;
+	if (job.status === "succeeded") return `${verdictOf(job.metrics).title}.`;
+	return job.status === "failed" ? `Job failed. ${job.error?.detail ?? ""}` : `${STATUSES[job.status]}.`;
 }
 
 /** @param {Job} job @param {{ eta: HTMLElement, signal: AbortSignal }} options */
 function ending(job, options) {
-  const { model_id } = job;
-  if (model_id) return resultPanel({ ...job, model_id }, options);
-  if (job.status === "cancelled") {
-    return h("div", { class: "card" }, h("h2", {}, "Cancelled"), h("p", {}, "No model was stored. ", h("a", { href: "#/" }, "Train another model")));
-  }
-  return [problemBox(job.error?.detail ?? "The job failed. The service gave no reason."), h("p", {}, h("a", { href: "#/" }, "Try again"))];
+	const { model_id } = job;
+	if (model_id) return resultPanel({ ...job, model_id }, options);
+	if (job.status === "cancelled") {
+		return h(
+			"div",
+			{ class: "card" },
+			h("h2", {}, "Cancelled"),
+			h("p", {}, "No model was stored. ", h("a", { href: "#/" }, "Train another model")),
+		);
+	}
+	return [
+		problemBox(job.error?.detail ?? "The job failed. The service gave no reason."),
+		h("p", {}, h("a", { href: "#/" }, "Try again")),
+	];
 }
 
 /** @type {Record<string, (data: any) => string>} */
 const SENTENCES = {
-  queued: () => "Job submitted.",
-  started: () => "Training started.",
-  stage: ({ stage }) => `${STAGES[stage] ?? stage}.`,
-  checkpoint: ({ epoch }) => `Checkpoint stored after ${count(epoch, "epoch")}.`,
-  resumed: ({ epoch }) => `Resumed from epoch ${epoch}.`,
-  requeued: () => "Worker stopped. Retrying.",
-  cancel_requested: () => "Cancellation requested.",
-  model_published: () => "Model ready. Evaluation started.",
-  succeeded: () => "Finished.",
-  failed: () => "Job failed.",
-  cancelled: () => "Job cancelled.",
+	queued: () => "Job submitted.",
+	started: () => "Training started.",
+	stage: ({ stage }) => `${STAGES[stage] ?? stage}.`,
+	checkpoint: ({ epoch }) => `Checkpoint stored after ${count(epoch, "epoch")}.`,
+	resumed: ({ epoch }) => `Resumed from epoch ${epoch}.`,
+	requeued: () => "Worker stopped. Retrying.",
+	cancel_requested: () => "Cancellation requested.",
+	model_published: () => "Model ready. Evaluation started.",
+	succeeded: () => "Finished.",
+	failed: () => "Job failed.",
+	cancelled: () => "Job cancelled.",
 };
 
 /** @param {StreamEvent} event */
 function sentence({ type, data }) {
-  const describe = SENTENCES[type];
-  return describe ? describe(data ?? {}) : (data?.detail ?? type.replaceAll("_", " "));
+	const describe = SENTENCES[type];
+	return describe ? describe(data ?? {}) : (data?.detail ?? type.replaceAll("_", " "));
 }

@@ -1,163 +1,205 @@
 // Models, newest first, with their verdicts and actions.
 
-import { button, confirmed, h, replace, unseen } from "../lib/dom.js";
 import { namesOf } from "../components/aliases.js";
 import { classifyPrograms, codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
-import { call, download, requestJson } from "../lib/service/http.js";
-import { listImages, spread } from "../lib/training/job_images.js";
 import { pagedList } from "../components/pager.js";
-import { showProblem } from "../lib/problem.js";
-import { modelName } from "../components/try/model_select.js";
 import { evaluateFold } from "../components/result/evaluate.js";
 import { shareModel } from "../components/result/share.js";
 import { verdictTag } from "../components/result/verdict.js";
 import { storedImage } from "../components/stored_image.js";
+import { modelName } from "../components/try/model_select.js";
+import { button, confirmed, h, replace, unseen } from "../lib/dom.js";
+import { showProblem } from "../lib/problem.js";
+import { call, download, requestJson } from "../lib/service/http.js";
+import { listImages, spread } from "../lib/training/job_images.js";
 import { count, list, size, when } from "../lib/words.js";
 
 const TILES = 4;
 
 /** @param {{ signal: AbortSignal }} options */
 export function modelsView({ signal }) {
-  const newest = new Map(); // list of the other versions, by name
-  /** Create the card of a model. Another version goes below the newest one, which comes first. @param {Model} model */
-  function item(model) {
-    const content = card(model, signal);
-    const others = newest.get(model.name);
-    if (others) {
-      others.add(content);
-      return null;
-    }
-    if (!model.version) return content;
-    const versions = otherVersions(model.name);
-    newest.set(model.name, versions);
-    return [content, versions.element];
-  }
-  return h(
-    "section",
-    {},
-    h("h1", {}, "Models"),
-    h("p", { class: "lede" }, "Your trained models. Each also answers any other class name."),
-    pagedList({
-      path: "/models",
-      signal,
-      item,
-      empty: [h("h2", {}, "No models yet"), h("p", {}, "Each finished training job creates a model."), h("a", { class: "button main", href: "#/" }, "Train a model")],
-    }),
-    codeFor({
-      what: "list the models",
-      curl: () => curl("/models?limit=20"),
-      python: () => python(["for model in client.models.list():", "    print(model.id, model.name, model.trained_classes)"]),
-      javascript: () => javascript("/models?limit=20", { lines: ["for (const model of body.data) console.log(model.id, model.name, model.trained_classes);"] }),
-    }),
-  );
+	const newest = new Map(); // list of the other versions, by name
+	/** Create the card of a model. Another version goes below the newest one, which comes first. @param {Model} model */
+	function item(model) {
+		const content = card(model, signal);
+		const others = newest.get(model.name);
+		if (others) {
+			others.add(content);
+			return null;
+		}
+		if (!model.version) return content;
+		const versions = otherVersions(model.name);
+		newest.set(model.name, versions);
+		return [content, versions.element];
+	}
+	return h(
+		"section",
+		{},
+		h("h1", {}, "Models"),
+		h("p", { class: "lede" }, "Your trained models. Each also answers any other class name."),
+		pagedList({
+			path: "/models",
+			signal,
+			item,
+			empty: [
+				h("h2", {}, "No models yet"),
+				h("p", {}, "Each finished training job creates a model."),
+				h("a", { class: "button main", href: "#/" }, "Train a model"),
+			],
+		}),
+		codeFor({
+			what: "list the models",
+			curl: () => curl("/models?limit=20"),
+			python: () =>
+				python(["for model in client.models.list():", "    print(model.id, model.name, model.trained_classes)"]),
+			javascript: () =>
+				javascript("/models?limit=20", {
+					lines: ["for (const model of body.data) console.log(model.id, model.name, model.trained_classes);"],
+				}),
+		}),
+	);
 }
 
 /** @param {string | null} name */
 function otherVersions(name) {
-  const list = h("ul", { class: "list" });
-  const title = h("summary", {});
-  const element = h("details", { class: "plain", hidden: true }, title, list);
-  return {
-    element,
-    /** @param {HTMLElement} content */
-    add(content) {
-      list.append(h("li", {}, content));
-      element.hidden = false;
-      replace(title, count(list.children.length, "other version"), unseen(` of ${name}`));
-    },
-  };
+	const list = h("ul", { class: "list" });
+	const title = h("summary", {});
+	const element = h("details", { class: "plain", hidden: true }, title, list);
+	return {
+		element,
+		/** @param {HTMLElement} content */
+		add(content) {
+			list.append(h("li", {}, content));
+			element.hidden = false;
+			replace(title, count(list.children.length, "other version"), unseen(` of ${name}`));
+		},
+	};
 }
 
 /** @param {Model} model @param {AbortSignal} signal */
 function card(model, signal) {
-  const name = modelName(model);
-  const path = `/models/${encodeURIComponent(model.id)}`;
-  const trouble = h("div", {});
-  const failed = (error) => showProblem(trouble, error);
-  async function remove() {
-    if (!(await confirmed(`Delete the model “${name}”? This can't be undone.`, "Delete"))) return;
-    try {
-      await call(path, { method: "DELETE" });
-      dispatchEvent(new HashChangeEvent("hashchange")); // draws the list again: another version may be the newest
-    } catch (error) {
-      failed(error);
-    }
-  }
-  const hidden = () => unseen(` ${name}`);
-  const action = (text, onclick) => button([text, hidden()], onclick);
-  const result = model.job_id && h("a", { class: "button quiet", href: `#/jobs/${encodeURIComponent(model.job_id)}` }, "Result", hidden());
-  async function share() {
-    const job = await requestJson(`/jobs/${encodeURIComponent(model.job_id ?? "")}`);
-    await shareModel(job, model);
-  }
-  const sharing = model.job_id && action("Share", () => share().catch(failed));
-  const menu = h(
-    "details",
-    { class: "menu" },
-    h("summary", { class: "button quiet", "aria-label": `More actions for ${name}` }, "⋯"),
-    h(
-      "div",
-      { class: "row" },
-      action("Download", () => download(`${path}/export`, `${name}.zip`).catch(failed)),
-      action("Delete", remove),
-    ),
-    namesOf(model),
-  );
-  return h(
-    "div",
-    { class: "model" },
-    model.job_id && mosaic(model.job_id, signal),
-    h(
-      "div",
-      { class: "facts" },
-      h("h2", {}, name),
-      h("p", { class: "row" }, verdictTag(model.metrics), model.aliases.map((alias) => h("span", { class: "tag busy" }, `@${alias}`)), h("span", { class: "soft" }, when(model.created_at))),
-      h("p", { class: "soft" }, `${list(model.trained_classes, 8)} · ${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${model.backbone}`),
-      h("div", { class: "row" }, h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()), result, sharing, menu),
-      trouble,
-      evaluateFold(model, name, signal),
-      codeFor({ what: name, ...programs(model, path) }),
-    ),
-  );
+	const name = modelName(model);
+	const path = `/models/${encodeURIComponent(model.id)}`;
+	const trouble = h("div", {});
+	const failed = (error) => showProblem(trouble, error);
+	async function remove() {
+		if (!(await confirmed(`Delete the model “${name}”? This can't be undone.`, "Delete"))) return;
+		try {
+			await call(path, { method: "DELETE" });
+			dispatchEvent(new HashChangeEvent("hashchange")); // draws the list again: another version may be the newest
+		} catch (error) {
+			failed(error);
+		}
+	}
+	const hidden = () => unseen(` ${name}`);
+	const action = (text, onclick) => button([text, hidden()], onclick);
+	const result =
+		model.job_id &&
+		h("a", { class: "button quiet", href: `#/jobs/${encodeURIComponent(model.job_id)}` }, "Result", hidden());
+	async function share() {
+		const job = await requestJson(`/jobs/${encodeURIComponent(model.job_id ?? "")}`);
+		await shareModel(job, model);
+	}
+	const sharing = model.job_id && action("Share", () => share().catch(failed));
+	const menu = h(
+		"details",
+		{ class: "menu" },
+		h("summary", { class: "button quiet", "aria-label": `More actions for ${name}` }, "⋯"),
+		h(
+			"div",
+			{ class: "row" },
+			action("Download", () => download(`${path}/export`, `${name}.zip`).catch(failed)),
+			action("Delete", remove),
+		),
+		namesOf(model),
+	);
+	return h(
+		"div",
+		{ class: "model" },
+		model.job_id && mosaic(model.job_id, signal),
+		h(
+			"div",
+			{ class: "facts" },
+			h("h2", {}, name),
+			h(
+				"p",
+				{ class: "row" },
+				verdictTag(model.metrics),
+				model.aliases.map((alias) => h("span", { class: "tag busy" }, `@${alias}`)),
+				h("span", { class: "soft" }, when(model.created_at)),
+			),
+			h(
+				"p",
+				{ class: "soft" },
+				`${list(model.trained_classes, 8)} · ${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${model.backbone}`,
+			),
+			h(
+				"div",
+				{ class: "row" },
+				h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()),
+				result,
+				sharing,
+				menu,
+			),
+			trouble,
+			evaluateFold(model, name, signal),
+			codeFor({ what: name, ...programs(model, path) }),
+		),
+	);
 }
 
 /** Create one tile per class from the model's training images; nothing once they are deleted.
  *
  *  @param {string} jobId @param {AbortSignal} signal */
 function mosaic(jobId, signal) {
-  const tiles = h("div", { class: "mosaic", "aria-hidden": "true" });
-  listImages(jobId, signal)
-    .then((images) => {
-      const picked = spread(images, TILES);
-      tiles.hidden = !picked.length;
-      replace(tiles, picked.map(({ position }) => storedImage(jobId, position, { alt: "", side: 128, signal })));
-    })
-    .catch(() => (tiles.hidden = true));
-  return tiles;
+	const tiles = h("div", { class: "mosaic", "aria-hidden": "true" });
+	listImages(jobId, signal)
+		.then((images) => {
+			const picked = spread(images, TILES);
+			tiles.hidden = !picked.length;
+			replace(
+				tiles,
+				picked.map(({ position }) => storedImage(jobId, position, { alt: "", side: 128, signal })),
+			);
+		})
+		.catch(() => (tiles.hidden = true));
+	return tiles;
 }
 
 /** @param {Model} model @param {string} path */
 function programs(model, path) {
-  const classify = classifyPrograms({ model: model.id, class_names: model.trained_classes });
-  const body = { model: model.id };
-  const alias = model.name && model.version && `/models/${encodeURIComponent(model.name)}/aliases/prod`;
-  return {
-    curl: [
-      classify.curl,
-      orElse("download the model", curl(`${path}/export`, [["-OJ"]])),
-      alias && orElse("move the alias prod here", curl(alias, [["-X", "PUT"], ["-H", "Content-Type: application/json"], ["-d", JSON.stringify(body)]])),
-      orElse("delete the model", curl(path, [["-X", "DELETE"]])),
-    ]
-      .filter(Boolean)
-      .join("\n"),
-    python: [
-      classify.python,
-      orElse("download the model", `client.models.export(${literal(model.id)}, "model.zip")`),
-      alias && orElse("move the alias prod here", `client.aliases.promote(${literal(model.name)}, "prod", ${literal(model.id)})`),
-      orElse("delete the model", `client.models.delete(${literal(model.id)})`),
-    ]
-      .filter(Boolean)
-      .join("\n"),
-    javascript: classify.javascript,
-  };
+	const classify = classifyPrograms({ model: model.id, class_names: model.trained_classes });
+	const body = { model: model.id };
+	const alias = model.name && model.version && `/models/${encodeURIComponent(model.name)}/aliases/prod`;
+	return {
+		curl: [
+			classify.curl,
+			orElse("download the model", curl(`${path}/export`, [["-OJ"]])),
+			alias &&
+				orElse(
+					"move the alias prod here",
+					curl(alias, [
+						["-X", "PUT"],
+						["-H", "Content-Type: application/json"],
+						["-d", JSON.stringify(body)],
+					]),
+				),
+			orElse("delete the model", curl(path, [["-X", "DELETE"]])),
+		]
+			.filter(Boolean)
+			.join("\n"),
+		python: [
+			classify.python,
+			orElse("download the model", `client.models.export(${literal(model.id)}, "model.zip")`),
+			alias &&
+				orElse(
+					"move the alias prod here",
+					`client.aliases.promote(${literal(model.name)}, "prod", ${literal(model.id)})`,
+				),
+			orElse("delete the model", `client.models.delete(${literal(model.id)})`),
+		]
+			.filter(Boolean)
+			.join("\n"),
+		javascript: classify.javascript,
+	};
 }

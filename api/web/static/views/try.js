@@ -1,23 +1,23 @@
 // Try view: classifies images among any class names, again after every change.
 
-import { announce, arrange, button, debounce, h, replace } from "../lib/dom.js";
-import { beforeButton } from "../components/try/before_button.js";
-import { predictionCard } from "../components/try/predictions.js";
-import { chipField } from "../components/try/chips.js";
-import { classify } from "../lib/classify.js";
-import { classifyPrograms, codeFor } from "../components/code.js";
 import { hasCamera, openCamera } from "../components/camera.js";
+import { classifyPrograms, codeFor } from "../components/code.js";
 import { acceptDrops, dropZone, onPhone } from "../components/dropzone.js";
-import { upload } from "../lib/service/http.js";
-import { newKey } from "../lib/ids.js";
-import { inspect } from "../lib/training/image_check.js";
-import { imageBlob, listImages, spread } from "../lib/training/job_images.js";
+import { beforeButton } from "../components/try/before_button.js";
+import { chipField } from "../components/try/chips.js";
 import { liveAnswers } from "../components/try/live.js";
 import { modelSelect, STOCK } from "../components/try/model_select.js";
 import { hasAddress, showOnPhone } from "../components/try/phone.js";
-import { problemBox, showProblem } from "../lib/problem.js";
+import { predictionCard } from "../components/try/predictions.js";
 import { strengthSlider } from "../components/try/strength.js";
+import { classify } from "../lib/classify.js";
+import { announce, arrange, button, debounce, h, replace } from "../lib/dom.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
+import { newKey } from "../lib/ids.js";
+import { problemBox, showProblem } from "../lib/problem.js";
+import { upload } from "../lib/service/http.js";
+import { inspect } from "../lib/training/image_check.js";
+import { imageBlob, listImages, spread } from "../lib/training/job_images.js";
 import { count } from "../lib/words.js";
 
 const MAX_IMAGES = 16; // each change classifies all images again
@@ -35,239 +35,305 @@ const kept = { images: [], names: [], model: null, shownModel: null, alpha: null
 
 /** @param {{ parameter?: string, signal: AbortSignal }} options */
 export function tryView({ parameter, signal }) {
-  let pending = new AbortController();
+	let pending = new AbortController();
 
-  const failed = (error) => showProblem(trouble, error);
-  const models = modelSelect({ choose, failed, signal });
-  const current = models.current;
-  const slider = strengthSlider((alpha) => {
-    kept.alpha = alpha;
-    classifySoon();
-  });
-  const chips = chipField(kept.names, () => soon());
-  const results = h("ul", { class: "answers" });
-  const trouble = h("div", {});
-  const timing = h("p", { class: "soft" });
-  const hint = h("p", { class: "soft" });
-  const rule = h("p", { class: "soft rule" }, h("span", { class: "tag open" }, "unsure"), ": the best class has less than 50%, or leads the next by less than 15 points. Probabilities compare these classes only, so an image of something else gets one of them too.");
-  const early = h("p", { class: "soft", hidden: true }, "Instant preview from your images, before training. The trained model is usually better.");
-  const tally = h("p", { class: "tally", role: "status" });
-  const hold = beforeButton((on) => {
-    for (const card of cards.values()) card.showBefore(on);
-  });
-  const teach = h("button", { type: "button", class: "quiet", hidden: true, onclick: addToTraining }, "Add these to training");
-  const key = newKey();
-  const zone = dropZone({ title: onPhone ? "Add images" : "Drop images anywhere here", hint: "Best: images that weren't used for training.", small: true, add: take, drops: false });
-  const camera = h("div", {});
-  const live = hasCamera && button("Live camera", openLive);
-  const phone = hasAddress && button("Use on phone", () => showOnPhone(models.id(), signal).catch(failed));
+	const failed = (error) => showProblem(trouble, error);
+	const models = modelSelect({ choose, failed, signal });
+	const current = models.current;
+	const slider = strengthSlider((alpha) => {
+		kept.alpha = alpha;
+		classifySoon();
+	});
+	const chips = chipField(kept.names, () => soon());
+	const results = h("ul", { class: "answers" });
+	const trouble = h("div", {});
+	const timing = h("p", { class: "soft" });
+	const hint = h("p", { class: "soft" });
+	const rule = h(
+		"p",
+		{ class: "soft rule" },
+		h("span", { class: "tag open" }, "unsure"),
+		": the best class has less than 50%, or leads the next by less than 15 points. Probabilities compare these classes only, so an image of something else gets one of them too.",
+	);
+	const early = h(
+		"p",
+		{ class: "soft", hidden: true },
+		"Instant preview from your images, before training. The trained model is usually better.",
+	);
+	const tally = h("p", { class: "tally", role: "status" });
+	const hold = beforeButton((on) => {
+		for (const card of cards.values()) card.showBefore(on);
+	});
+	const teach = h(
+		"button",
+		{ type: "button", class: "quiet", hidden: true, onclick: addToTraining },
+		"Add these to training",
+	);
+	const key = newKey();
+	const zone = dropZone({
+		title: onPhone ? "Add images" : "Drop images anywhere here",
+		hint: "Best: images that weren't used for training.",
+		small: true,
+		add: take,
+		drops: false,
+	});
+	const camera = h("div", {});
+	const live = hasCamera && button("Live camera", openLive);
+	const phone = hasAddress && button("Use on phone", () => showOnPhone(models.id(), signal).catch(failed));
 
-  async function openLive() {
-    const asked = () => (kept.names.length ? request(models.id()) : null);
-    await openCamera(camera, (...opened) => liveAnswers({ request: asked, snap: (item) => take(item) }, ...opened), signal);
-    draw(); // with the slider
-  }
+	async function openLive() {
+		const asked = () => (kept.names.length ? request(models.id()) : null);
+		await openCamera(
+			camera,
+			(...opened) => liveAnswers({ request: asked, snap: (item) => take(item) }, ...opened),
+			signal,
+		);
+		draw(); // with the slider
+	}
 
-  /** @param {Promise<DroppedFile[]>} items */
-  async function take(items) {
-    replace(trouble);
-    try {
-      const chosen = imagesOf(await items).slice(0, MAX_IMAGES - kept.images.length);
-      const added = chosen.map(({ file, name }) => ({ file, name, problem: null }));
-      kept.images.push(...added);
-      await Promise.all(added.map(inspect));
-      draw();
-      soon();
-      announce(`${count(added.length, "image")} added.`);
-      if (!added.length) replace(trouble, problemBox(kept.images.length >= MAX_IMAGES ? `The maximum is ${MAX_IMAGES} images. Remove some first.` : "No images found."));
-    } catch (error) {
-      showProblem(trouble, error);
-    }
-  }
-  /** Show test images of the model's job, unless the user has added images. @param {ChoosableModel} model */
-  async function showHeldOut({ job_id: jobId, trained_classes: trained }) {
-    if (!jobId) return;
-    const isOpen = () => current()?.job_id === jobId && kept.images.every((image) => image.heldOut && image.heldOut !== jobId);
-    if (!isOpen()) return;
-    const tests = (await listImages(jobId, signal)).filter(({ split, class_name: name }) => split === "test" && trained.includes(name));
-    const loaded = await Promise.all(
-      spread(tests, HELD_OUT_IMAGES).map(async ({ position, class_name: truth, file_name: name }) => {
-        const blob = await imageBlob(jobId, position, SIDE, signal);
-        const file = new File([blob], name ?? "", { type: "image/jpeg" });
-        return { file, name: file.name, truth, heldOut: jobId, url: URL.createObjectURL(file), problem: null };
-      }),
-    );
-    if (!loaded.length || !isOpen()) return;
-    kept.images = loaded;
-    draw();
-    soon();
-  }
+	/** @param {Promise<DroppedFile[]>} items */
+	async function take(items) {
+		replace(trouble);
+		try {
+			const chosen = imagesOf(await items).slice(0, MAX_IMAGES - kept.images.length);
+			const added = chosen.map(({ file, name }) => ({ file, name, problem: null }));
+			kept.images.push(...added);
+			await Promise.all(added.map(inspect));
+			draw();
+			soon();
+			announce(`${count(added.length, "image")} added.`);
+			if (!added.length)
+				replace(
+					trouble,
+					problemBox(
+						kept.images.length >= MAX_IMAGES
+							? `The maximum is ${MAX_IMAGES} images. Remove some first.`
+							: "No images found.",
+					),
+				);
+		} catch (error) {
+			showProblem(trouble, error);
+		}
+	}
+	/** Show test images of the model's job, unless the user has added images. @param {ChoosableModel} model */
+	async function showHeldOut({ job_id: jobId, trained_classes: trained }) {
+		if (!jobId) return;
+		const isOpen = () =>
+			current()?.job_id === jobId && kept.images.every((image) => image.heldOut && image.heldOut !== jobId);
+		if (!isOpen()) return;
+		const tests = (await listImages(jobId, signal)).filter(
+			({ split, class_name: name }) => split === "test" && trained.includes(name),
+		);
+		const loaded = await Promise.all(
+			spread(tests, HELD_OUT_IMAGES).map(async ({ position, class_name: truth, file_name: name }) => {
+				const blob = await imageBlob(jobId, position, SIDE, signal);
+				const file = new File([blob], name ?? "", { type: "image/jpeg" });
+				return { file, name: file.name, truth, heldOut: jobId, url: URL.createObjectURL(file), problem: null };
+			}),
+		);
+		if (!loaded.length || !isOpen()) return;
+		kept.images = loaded;
+		draw();
+		soon();
+	}
 
-  /** @param {TriedImage} image */
-  function remove(image) {
-    kept.images = kept.images.filter((other) => other !== image);
-    cards.delete(image);
-    if (image.url) URL.revokeObjectURL(image.url);
-    draw();
-    soon();
-  }
+	/** @param {TriedImage} image */
+	function remove(image) {
+		kept.images = kept.images.filter((other) => other !== image);
+		cards.delete(image);
+		if (image.url) URL.revokeObjectURL(image.url);
+		draw();
+		soon();
+	}
 
-  /** @type {Map<TriedImage, ReturnType<typeof predictionCard>>} */
-  const cards = new Map();
-  function draw() {
-    for (const image of cards.keys()) if (!kept.images.includes(image)) cards.delete(image);
-    for (const image of kept.images) {
-      if (cards.has(image)) continue;
-      const names = () => kept.names.map((entry) => entry.name);
-      cards.set(image, predictionCard(image, { remove: () => remove(image), judged: updateTally, names }));
-    }
-    for (const card of cards.values()) card.refresh();
-    arrange(results, [...cards.values()].map((card) => card.element));
-    const names = kept.names.length;
-    hint.textContent = !kept.images.length ? "Add images. Their predictions appear here." : !names ? "Type the class names to choose from." : names === 1 ? "A single class always wins. Add classes that could be confused with this one." : "";
-    zone.classList.toggle("slim", kept.images.length > 0);
-    const model = current();
-    slider.element.hidden = !model || model.preview || !(kept.images.length || camera.firstChild);
-    rule.hidden = !kept.images.length;
-    hold.hidden = !model || !kept.images.length;
-    updateTally();
-  }
-  /** Count the right predictions, now and before. */
-  function updateTally() {
-    const known = [...cards.values()].map((card) => card.outcome()).filter((outcome) => outcome !== null);
-    /** @param {"now" | "before"} when */
-    const right = (when) => known.filter((outcome) => outcome[when]).length;
-    const compared = known.every((outcome) => outcome.before !== null);
-    tally.textContent = known.length ? `Right: ${right("now")} of ${known.length}${compared && current() ? ` now, ${right("before")} before` : ""}` : "";
-    const model = current();
-    teach.hidden = !model?.job_id || model.preview || !taught().length;
-  }
-  /** Return the user's images with a known class. Test images must not train. */
-  const taught = () => kept.images.filter((image) => image.truth && !image.heldOut);
+	/** @type {Map<TriedImage, ReturnType<typeof predictionCard>>} */
+	const cards = new Map();
+	function draw() {
+		for (const image of cards.keys()) if (!kept.images.includes(image)) cards.delete(image);
+		for (const image of kept.images) {
+			if (cards.has(image)) continue;
+			const names = () => kept.names.map((entry) => entry.name);
+			cards.set(image, predictionCard(image, { remove: () => remove(image), judged: updateTally, names }));
+		}
+		for (const card of cards.values()) card.refresh();
+		arrange(
+			results,
+			[...cards.values()].map((card) => card.element),
+		);
+		const names = kept.names.length;
+		hint.textContent = !kept.images.length
+			? "Add images. Their predictions appear here."
+			: !names
+				? "Type the class names to choose from."
+				: names === 1
+					? "A single class always wins. Add classes that could be confused with this one."
+					: "";
+		zone.classList.toggle("slim", kept.images.length > 0);
+		const model = current();
+		slider.element.hidden = !model || model.preview || !(kept.images.length || camera.firstChild);
+		rule.hidden = !kept.images.length;
+		hold.hidden = !model || !kept.images.length;
+		updateTally();
+	}
+	/** Count the right predictions, now and before. */
+	function updateTally() {
+		const known = [...cards.values()].map((card) => card.outcome()).filter((outcome) => outcome !== null);
+		/** @param {"now" | "before"} when */
+		const right = (when) => known.filter((outcome) => outcome[when]).length;
+		const compared = known.every((outcome) => outcome.before !== null);
+		tally.textContent = known.length
+			? `Right: ${right("now")} of ${known.length}${compared && current() ? ` now, ${right("before")} before` : ""}`
+			: "";
+		const model = current();
+		teach.hidden = !model?.job_id || model.preview || !taught().length;
+	}
+	/** Return the user's images with a known class. Test images must not train. */
+	const taught = () => kept.images.filter((image) => image.truth && !image.heldOut);
 
-  async function addToTraining() {
-    const form = new FormData();
-    const images = taught();
-    for (const image of images) {
-      form.append("images", image.file, image.name);
-      form.append("labels", image.truth ?? "");
-    }
-    teach.disabled = true;
-    replace(trouble);
-    try {
-      const headers = { "Idempotency-Key": key([models.id(), images.map((image) => [image.name, image.hash, image.truth])]) };
-      const job = await upload(`/models/${encodeURIComponent(models.id())}/extend`, form, { headers, signal });
-      kept.images = kept.images.filter((image) => !images.includes(image));
-      location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
-    } catch (error) {
-      failed(error);
-    } finally {
-      teach.disabled = false;
-    }
-  }
+	async function addToTraining() {
+		const form = new FormData();
+		const images = taught();
+		for (const image of images) {
+			form.append("images", image.file, image.name);
+			form.append("labels", image.truth ?? "");
+		}
+		teach.disabled = true;
+		replace(trouble);
+		try {
+			const headers = {
+				"Idempotency-Key": key([models.id(), images.map((image) => [image.name, image.hash, image.truth])]),
+			};
+			const job = await upload(`/models/${encodeURIComponent(models.id())}/extend`, form, { headers, signal });
+			kept.images = kept.images.filter((image) => !images.includes(image));
+			location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
+		} catch (error) {
+			failed(error);
+		} finally {
+			teach.disabled = false;
+		}
+	}
 
-  /** @param {string} id */
-  function choose(id) {
-    kept.model = id;
-    const model = current();
-    early.hidden = !model?.preview;
-    if (model) {
-      if (kept.shownModel?.id !== id) {
-        // Replace the classes of the previous model, and keep typed class names.
-        const typed = kept.names.filter((entry) => !kept.shownModel?.trained_classes.includes(entry.name) && !model.trained_classes.includes(entry.name));
-        chips.set([...model.trained_classes.map((name) => ({ name, prompts: [] })), ...typed]);
-        kept.shownModel = model;
-        kept.alpha = null;
-      }
-      slider.set(kept.alpha ?? model.alpha ?? 0, model.alpha);
-    }
-    chips.kinds(new Set(model?.trained_classes ?? []));
-    draw();
-    soon();
-    if (model?.job_id) showHeldOut(model).catch(() => {}); // optional: the job may have been deleted
-  }
+	/** @param {string} id */
+	function choose(id) {
+		kept.model = id;
+		const model = current();
+		early.hidden = !model?.preview;
+		if (model) {
+			if (kept.shownModel?.id !== id) {
+				// Replace the classes of the previous model, and keep typed class names.
+				const typed = kept.names.filter(
+					(entry) =>
+						!kept.shownModel?.trained_classes.includes(entry.name) && !model.trained_classes.includes(entry.name),
+				);
+				chips.set([...model.trained_classes.map((name) => ({ name, prompts: [] })), ...typed]);
+				kept.shownModel = model;
+				kept.alpha = null;
+			}
+			slider.set(kept.alpha ?? model.alpha ?? 0, model.alpha);
+		}
+		chips.kinds(new Set(model?.trained_classes ?? []));
+		draw();
+		soon();
+		if (model?.job_id) showHeldOut(model).catch(() => {}); // optional: the job may have been deleted
+	}
 
-  /** @param {string} model */
-  function request(model) {
-    /** @type {Options} */
-    const options = { model, class_names: kept.names.map((entry) => (entry.prompts.length ? entry : entry.name)) };
-    if (model === models.id() && !slider.element.hidden) options.alpha = slider.value();
-    return options;
-  }
+	/** @param {string} model */
+	function request(model) {
+		/** @type {Options} */
+		const options = { model, class_names: kept.names.map((entry) => (entry.prompts.length ? entry : entry.name)) };
+		if (model === models.id() && !slider.element.hidden) options.alpha = slider.value();
+		return options;
+	}
 
-  /** Classify with the pre-trained model. Its results don't depend on the strength, so one set of them is kept.
-   *
-   *  @param {TriedImage[]} images @param {ChoosableModel} model @param {AbortSignal} abort */
-  async function classifyStock(images, model, abort) {
-    const options = request(`${STOCK}:${model.backbone}`);
-    const text = JSON.stringify(options);
-    const last = kept.stock;
-    if (last?.text === text && last.images.length === images.length && images.every((image, i) => image === last.images[i]))
-      return last.results;
-    const { results } = await classify(images, options, abort);
-    kept.stock = { text, images, results };
-    return results;
-  }
+	/** Classify with the pre-trained model. Its results don't depend on the strength, so one set of them is kept.
+	 *
+	 *  @param {TriedImage[]} images @param {ChoosableModel} model @param {AbortSignal} abort */
+	async function classifyStock(images, model, abort) {
+		const options = request(`${STOCK}:${model.backbone}`);
+		const text = JSON.stringify(options);
+		const last = kept.stock;
+		if (
+			last?.text === text &&
+			last.images.length === images.length &&
+			images.every((image, i) => image === last.images[i])
+		)
+			return last.results;
+		const { results } = await classify(images, options, abort);
+		kept.stock = { text, images, results };
+		return results;
+	}
 
-  async function classifyAll() {
-    pending.abort();
-    pending = new AbortController();
-    const both = AbortSignal.any([pending.signal, signal]);
-    const images = kept.images.filter((image) => image.problem?.level !== "bad");
-    if (!images.length || !kept.names.length) return;
-    const model = current();
-    const started = performance.now();
-    results.setAttribute("aria-busy", "true");
-    try {
-      const [now, before] = await Promise.all([classify(images, request(models.id()), both), model ? classifyStock(images, model, both) : null]);
-      for (const [i, image] of images.entries()) cards.get(image)?.show(now.results[i], before?.[i], now);
-      updateTally();
-      chips.kinds(new Set(now.class_names.filter((entry) => entry.kind === "trained").map((entry) => entry.name)));
-      timing.textContent = `${count(images.length, "image")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.calibration?.calibrated ? " Probabilities are calibrated." : ""}`;
-      replace(trouble);
-    } catch (error) {
-      failed(error);
-    } finally {
-      if (!both.aborted) results.removeAttribute("aria-busy");
-    }
-  }
-  const soon = debounce(150, () => {
-    draw();
-    classifyAll();
-  });
-  const classifySoon = debounce(40, classifyAll);
-  signal.addEventListener("abort", soon.cancel);
-  signal.addEventListener("abort", classifySoon.cancel);
+	async function classifyAll() {
+		pending.abort();
+		pending = new AbortController();
+		const both = AbortSignal.any([pending.signal, signal]);
+		const images = kept.images.filter((image) => image.problem?.level !== "bad");
+		if (!images.length || !kept.names.length) return;
+		const model = current();
+		const started = performance.now();
+		results.setAttribute("aria-busy", "true");
+		try {
+			const [now, before] = await Promise.all([
+				classify(images, request(models.id()), both),
+				model ? classifyStock(images, model, both) : null,
+			]);
+			for (const [i, image] of images.entries()) cards.get(image)?.show(now.results[i], before?.[i], now);
+			updateTally();
+			chips.kinds(new Set(now.class_names.filter((entry) => entry.kind === "trained").map((entry) => entry.name)));
+			timing.textContent = `${count(images.length, "image")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.calibration?.calibrated ? " Probabilities are calibrated." : ""}`;
+			replace(trouble);
+		} catch (error) {
+			failed(error);
+		} finally {
+			if (!both.aborted) results.removeAttribute("aria-busy");
+		}
+	}
+	const soon = debounce(150, () => {
+		draw();
+		classifyAll();
+	});
+	const classifySoon = debounce(40, classifyAll);
+	signal.addEventListener("abort", soon.cancel);
+	signal.addEventListener("abort", classifySoon.cancel);
 
-  models.load(parameter ?? kept.model).catch(failed);
+	models.load(parameter ?? kept.model).catch(failed);
 
-  const programs = () => classifyPrograms(request(models.id()));
-  const code = codeFor({ curl: () => programs().curl, python: () => programs().python, javascript: () => programs().javascript });
+	const programs = () => classifyPrograms(request(models.id()));
+	const code = codeFor({
+		curl: () => programs().curl,
+		python: () => programs().python,
+		javascript: () => programs().javascript,
+	});
 
-  slider.element.hidden = hold.hidden = true;
-  draw();
-  const element = h(
-    "section",
-    { class: "try" },
-    h(
-      "div",
-      { class: "two" },
-      h("div", { class: "side" }, h("h1", {}, "Try it"), h("div", { class: "card panel" }, models.element, early, chips.element, zone, live, phone)),
-      h(
-        "div",
-        {},
-        camera,
-        h("div", { class: "row toolbar" }, tally, hold, teach),
-        hint,
-        trouble,
-        results,
-        slider.element,
-        timing,
-        rule,
-        code,
-      ),
-    ),
-  );
-  acceptDrops(element, take);
-  return element;
+	slider.element.hidden = hold.hidden = true;
+	draw();
+	const element = h(
+		"section",
+		{ class: "try" },
+		h(
+			"div",
+			{ class: "two" },
+			h(
+				"div",
+				{ class: "side" },
+				h("h1", {}, "Try it"),
+				h("div", { class: "card panel" }, models.element, early, chips.element, zone, live, phone),
+			),
+			h(
+				"div",
+				{},
+				camera,
+				h("div", { class: "row toolbar" }, tally, hold, teach),
+				hint,
+				trouble,
+				results,
+				slider.element,
+				timing,
+				rule,
+				code,
+			),
+		),
+	);
+	acceptDrops(element, take);
+	return element;
 }

@@ -11,38 +11,46 @@ import { comparisonOf } from "../result/verdict.js";
 
 /** Return the base models that a training can use now. @param {AbortSignal} [signal] */
 export async function installedModels(signal) {
-  const { data } = await requestJson("/backbones", { quiet: true, signal });
-  return data.filter(({ state }) => state === "installed");
+	const { data } = await requestJson("/backbones", { quiet: true, signal });
+	return data.filter(({ state }) => state === "installed");
 }
 
 /** Create a row that trains again from the job's images. It stays hidden without another base model.
  *
  *  @param {Job} job @param {AbortSignal} signal */
 export function trainAgainRow(job, signal) {
-  const id = newId("base-model");
-  const keyOf = newKey();
-  const select = h("select", { id });
-  const trouble = h("div", {});
-  const start = button("Train with it", begin);
-  const row = h("div", { hidden: true }, h("div", { class: "row again" }, h("label", { for: id }, "Compare with another base model"), select, start), trouble);
-  async function begin() {
-    start.disabled = true;
-    try {
-      const next = await retrain(job.id, { config: { backbone: select.value } }, { key: keyOf(select.value), signal });
-      location.hash = `#/jobs/${encodeURIComponent(next)}`;
-    } catch (error) {
-      showProblem(trouble, error);
-      start.disabled = false;
-    }
-  }
-  installedModels(signal)
-    .then((rows) => {
-      const others = rows.filter(({ name }) => name !== job.config.backbone);
-      replace(select, others.map(({ name, title }) => h("option", { value: name }, title)));
-      row.hidden = !others.length;
-    })
-    .catch(() => {}); // optional: errors show elsewhere
-  return row;
+	const id = newId("base-model");
+	const keyOf = newKey();
+	const select = h("select", { id });
+	const trouble = h("div", {});
+	const start = button("Train with it", begin);
+	const row = h(
+		"div",
+		{ hidden: true },
+		h("div", { class: "row again" }, h("label", { for: id }, "Compare with another base model"), select, start),
+		trouble,
+	);
+	async function begin() {
+		start.disabled = true;
+		try {
+			const next = await retrain(job.id, { config: { backbone: select.value } }, { key: keyOf(select.value), signal });
+			location.hash = `#/jobs/${encodeURIComponent(next)}`;
+		} catch (error) {
+			showProblem(trouble, error);
+			start.disabled = false;
+		}
+	}
+	installedModels(signal)
+		.then((rows) => {
+			const others = rows.filter(({ name }) => name !== job.config.backbone);
+			replace(
+				select,
+				others.map(({ name, title }) => h("option", { value: name }, title)),
+			);
+			row.hidden = !others.length;
+		})
+		.catch(() => {}); // optional: errors show elsewhere
+	return row;
 }
 
 /** Return "With the starter: 86% → 93%. With CLIP ViT-B/16: 95% → 98%." for two jobs with the same images; empty
@@ -50,19 +58,19 @@ export function trainAgainRow(job, signal) {
  *
  *  @param {Job} job @param {Model | null} before @param {AbortSignal} signal */
 export async function comparedModels(job, before, signal) {
-  const id = originOf(job.id) ?? before?.job_id;
-  if (!id) return "";
-  const other = await requestJson(`/jobs/${encodeURIComponent(id)}`, { signal });
-  if (other.config.backbone === job.config.backbone || !comparisonOf(other.metrics)) return "";
-  const images = await Promise.all([other, job].map(({ id }) => listImages(id, signal)));
-  if (JSON.stringify(images[0]) !== JSON.stringify(images[1])) return "";
-  const titles = Object.fromEntries((await installedModels(signal)).map(({ name, title }) => [name, title]));
-  /** @param {Job} compared */
-  const words = ({ config: { backbone }, metrics }) => {
-    const comparison = comparisonOf(metrics);
-    if (!comparison) return "";
-    const { stock, adapted } = comparison;
-    return `With ${backbone === "starter" ? "the starter" : (titles[String(backbone)] ?? backbone)}: ${percent(stock)} → ${percent(adapted)}.`;
-  };
-  return `${words(other)} ${words(job)}`;
+	const id = originOf(job.id) ?? before?.job_id;
+	if (!id) return "";
+	const other = await requestJson(`/jobs/${encodeURIComponent(id)}`, { signal });
+	if (other.config.backbone === job.config.backbone || !comparisonOf(other.metrics)) return "";
+	const images = await Promise.all([other, job].map(({ id }) => listImages(id, signal)));
+	if (JSON.stringify(images[0]) !== JSON.stringify(images[1])) return "";
+	const titles = Object.fromEntries((await installedModels(signal)).map(({ name, title }) => [name, title]));
+	/** @param {Job} compared */
+	const words = ({ config: { backbone }, metrics }) => {
+		const comparison = comparisonOf(metrics);
+		if (!comparison) return "";
+		const { stock, adapted } = comparison;
+		return `With ${backbone === "starter" ? "the starter" : (titles[String(backbone)] ?? backbone)}: ${percent(stock)} → ${percent(adapted)}.`;
+	};
+	return `${words(other)} ${words(job)}`;
 }

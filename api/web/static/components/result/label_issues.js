@@ -1,9 +1,9 @@
 // Doubtful labels, corrected here; the job's stored images are then trained again.
 
 import { announce, button, h, replace, unseen } from "../../lib/dom.js";
+import { newKey } from "../../lib/ids.js";
 import { showProblem } from "../../lib/problem.js";
 import { retrain } from "../../lib/training/retrain.js";
-import { newKey } from "../../lib/ids.js";
 import { count, percent } from "../../lib/words.js";
 import { storedImage } from "../stored_image.js";
 
@@ -13,102 +13,134 @@ import { storedImage } from "../stored_image.js";
  *
  *  @param {{ job: Job, report: JobReport, classes: string[], signal: AbortSignal }} options */
 export function labelIssues({ job, report, classes, signal }) {
-  const issues = report.label_issues;
-  const doubted = new Set(issues.map(({ position }) => position));
-  const mistakes = report.mistakes.filter(({ position }) => !doubted.has(position));
-  if (!issues.length && !mistakes.length) return null;
+	const issues = report.label_issues;
+	const doubted = new Set(issues.map(({ position }) => position));
+	const mistakes = report.mistakes.filter(({ position }) => !doubted.has(position));
+	if (!issues.length && !mistakes.length) return null;
 
-  /** @type {Corrections} */
-  const corrections = new Map();
-  const trouble = h("div", {});
-  const summary = h("p", { role: "status" });
-  const start = button("Retrain", begin, "main");
-  const foot = h("div", { class: "go retrain", hidden: true }, start, summary);
-  const key = newKey();
+	/** @type {Corrections} */
+	const corrections = new Map();
+	const trouble = h("div", {});
+	const summary = h("p", { role: "status" });
+	const start = button("Retrain", begin, "main");
+	const foot = h("div", { class: "go retrain", hidden: true }, start, summary);
+	const key = newKey();
 
-  function changed() {
-    /** @param {string} kind */
-    const of = (kind) => [...corrections.values()].filter((correction) => correction.kind === kind).length;
-    const parts = [
-      of("moved") && `${count(of("moved"), "label")} changed`,
-      of("removed") && `${count(of("removed"), "image")} removed`,
-      of("confirmed") && `${count(of("confirmed"), "label")} confirmed`,
-    ].filter(Boolean);
-    foot.hidden = !parts.length;
-    summary.textContent = parts.length ? `${parts.join(", ")}. Retraining uses the stored images.` : "";
-  }
-  async function begin() {
-    /** @type {Record<string, string>} */
-    const moved = {};
-    for (const [position, { kind, to }] of corrections) if (kind === "moved") moved[position] = to;
-    /** @param {string} kind */
-    const positions = (kind) => [...corrections].filter(([, correction]) => correction.kind === kind).map(([position]) => position);
-    start.disabled = true;
-    replace(trouble);
-    try {
-      const changes = { moved, removed: positions("removed"), confirmed: positions("confirmed") };
-      // The same corrections get the same key, so that a retry after a lost response creates no second job.
-      const id = await retrain(job.id, changes, { key: key(changes), signal });
-      location.hash = `#/jobs/${encodeURIComponent(id)}`;
-    } catch (error) {
-      showProblem(trouble, error);
-      start.disabled = false;
-    }
-  }
-  const rows = (images) => h("ul", { class: "issues" }, images.map((image) => issue(job, image, classes, corrections, changed, signal)));
-  return h(
-    "details",
-    { class: "card labels", open: issues.length > 0 },
-    h("summary", {}, h("h2", {}, issues.length ? count(issues.length, "label issue") : "Check labels")),
-    issues.length > 0 && [h("p", { class: "soft" }, "Models that never saw these images predict another class. A wrong label costs more than a missing image."), rows(issues)],
-    mistakes.length > 0 && h("details", { class: "plain", open: !issues.length }, h("summary", {}, count(mistakes.length, "wrong prediction")), rows(mistakes)),
-    trouble,
-    foot,
-  );
+	function changed() {
+		/** @param {string} kind */
+		const of = (kind) => [...corrections.values()].filter((correction) => correction.kind === kind).length;
+		const parts = [
+			of("moved") && `${count(of("moved"), "label")} changed`,
+			of("removed") && `${count(of("removed"), "image")} removed`,
+			of("confirmed") && `${count(of("confirmed"), "label")} confirmed`,
+		].filter(Boolean);
+		foot.hidden = !parts.length;
+		summary.textContent = parts.length ? `${parts.join(", ")}. Retraining uses the stored images.` : "";
+	}
+	async function begin() {
+		/** @type {Record<string, string>} */
+		const moved = {};
+		for (const [position, { kind, to }] of corrections) if (kind === "moved") moved[position] = to;
+		/** @param {string} kind */
+		const positions = (kind) =>
+			[...corrections].filter(([, correction]) => correction.kind === kind).map(([position]) => position);
+		start.disabled = true;
+		replace(trouble);
+		try {
+			const changes = { moved, removed: positions("removed"), confirmed: positions("confirmed") };
+			// The same corrections get the same key, so that a retry after a lost response creates no second job.
+			const id = await retrain(job.id, changes, { key: key(changes), signal });
+			location.hash = `#/jobs/${encodeURIComponent(id)}`;
+		} catch (error) {
+			showProblem(trouble, error);
+			start.disabled = false;
+		}
+	}
+	const rows = (images) =>
+		h(
+			"ul",
+			{ class: "issues" },
+			images.map((image) => issue(job, image, classes, corrections, changed, signal)),
+		);
+	return h(
+		"details",
+		{ class: "card labels", open: issues.length > 0 },
+		h("summary", {}, h("h2", {}, issues.length ? count(issues.length, "label issue") : "Check labels")),
+		issues.length > 0 && [
+			h(
+				"p",
+				{ class: "soft" },
+				"Models that never saw these images predict another class. A wrong label costs more than a missing image.",
+			),
+			rows(issues),
+		],
+		mistakes.length > 0 &&
+			h(
+				"details",
+				{ class: "plain", open: !issues.length },
+				h("summary", {}, count(mistakes.length, "wrong prediction")),
+				rows(mistakes),
+			),
+		trouble,
+		foot,
+	);
 }
 
 /** @param {Job} job @param {JobReport["label_issues"][number]} image @param {string[]} classes
  *  @param {Corrections} corrections @param {() => void} changed @param {AbortSignal} signal */
 function issue(job, image, classes, corrections, changed, signal) {
-  const { position, class_name: label, predicted, probability, file_name: file } = image;
-  const name = file ?? `image ${position}`;
-  const choices = h("div", { class: "row" });
-  const others = classes.filter((entry) => entry !== label && entry !== predicted);
-  const select = h(
-    "select",
-    { class: "small", "aria-label": `Move ${name} to another class`, onchange: () => decide("moved", select.value) },
-    h("option", { value: "" }, "Move to …"),
-    others.map((entry) => h("option", { value: entry }, entry)),
-  );
-  const choice = (text, act) => button([text, unseen(` ${name}`)], act, "quiet small");
-  const initial = [
-    classes.includes(predicted) && choice(`Move to ${predicted}`, () => decide("moved", predicted)),
-    others.length > 0 && select,
-    choice("Remove", () => decide("removed", "")),
-    choice("It's right", () => decide("confirmed", "")),
-  ];
-  /** @param {"moved" | "removed" | "confirmed"} kind @param {string} to */
-  function decide(kind, to) {
-    corrections.set(position, { kind, to });
-    const undo = choice("Undo", restore);
-    const words = { moved: `Label changed to ${to}.`, removed: "Image left out.", confirmed: "Label confirmed." }[kind];
-    replace(choices, h("span", { class: "decided" }, words), undo);
-    undo.focus(); // the pressed button is gone
-    announce(words);
-    changed();
-  }
-  function restore() {
-    corrections.delete(position);
-    select.value = "";
-    replace(choices, initial);
-    choices.querySelector("button")?.focus();
-    changed();
-  }
-  replace(choices, initial);
-  return h(
-    "li",
-    {},
-    storedImage(job.id, position, { alt: `${name}, labelled ${label}`, signal }),
-    h("div", {}, h("p", {}, "Labelled ", h("strong", {}, label), ", looks like ", h("strong", {}, predicted), ` (${percent(probability)})`), choices),
-  );
+	const { position, class_name: label, predicted, probability, file_name: file } = image;
+	const name = file ?? `image ${position}`;
+	const choices = h("div", { class: "row" });
+	const others = classes.filter((entry) => entry !== label && entry !== predicted);
+	const select = h(
+		"select",
+		{ class: "small", "aria-label": `Move ${name} to another class`, onchange: () => decide("moved", select.value) },
+		h("option", { value: "" }, "Move to …"),
+		others.map((entry) => h("option", { value: entry }, entry)),
+	);
+	const choice = (text, act) => button([text, unseen(` ${name}`)], act, "quiet small");
+	const initial = [
+		classes.includes(predicted) && choice(`Move to ${predicted}`, () => decide("moved", predicted)),
+		others.length > 0 && select,
+		choice("Remove", () => decide("removed", "")),
+		choice("It's right", () => decide("confirmed", "")),
+	];
+	/** @param {"moved" | "removed" | "confirmed"} kind @param {string} to */
+	function decide(kind, to) {
+		corrections.set(position, { kind, to });
+		const undo = choice("Undo", restore);
+		const words = { moved: `Label changed to ${to}.`, removed: "Image left out.", confirmed: "Label confirmed." }[kind];
+		replace(choices, h("span", { class: "decided" }, words), undo);
+		undo.focus(); // the pressed button is gone
+		announce(words);
+		changed();
+	}
+	function restore() {
+		corrections.delete(position);
+		select.value = "";
+		replace(choices, initial);
+		choices.querySelector("button")?.focus();
+		changed();
+	}
+	replace(choices, initial);
+	return h(
+		"li",
+		{},
+		storedImage(job.id, position, { alt: `${name}, labelled ${label}`, signal }),
+		h(
+			"div",
+			{},
+			h(
+				"p",
+				{},
+				"Labelled ",
+				h("strong", {}, label),
+				", looks like ",
+				h("strong", {}, predicted),
+				` (${percent(probability)})`,
+			),
+			choices,
+		),
+	);
 }

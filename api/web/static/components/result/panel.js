@@ -1,100 +1,148 @@
 // Result of a job: the user's own images before and after training, the verdict, and the next step.
 
-import { classifyPrograms, codeFor } from "../code.js";
-import { comparedModels, trainAgainRow } from "../clip/again.js";
 import { button, h, replace } from "../../lib/dom.js";
+import { showProblem } from "../../lib/problem.js";
 import { call, download, key, requestJson } from "../../lib/service/http.js";
+import { count, percent, points } from "../../lib/words.js";
+import { comparedModels, trainAgainRow } from "../clip/again.js";
+import { classifyPrograms, codeFor } from "../code.js";
+import { tip } from "../tip.js";
 import { evaluationChart } from "./evaluation.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";
-import { newClass } from "./test_images.js";
-import { showProblem } from "../../lib/problem.js";
 import { shareModel } from "./share.js";
 import { changeStrip } from "./strip.js";
-import { tip } from "../tip.js";
-import { changeInterval, comparisonOf, earlierVersion, explained, likely, otherNames, verdictOf, versionBefore } from "./verdict.js";
-import { count, percent, points } from "../../lib/words.js";
+import { newClass } from "./test_images.js";
+import {
+	changeInterval,
+	comparisonOf,
+	earlierVersion,
+	explained,
+	likely,
+	otherNames,
+	verdictOf,
+	versionBefore,
+} from "./verdict.js";
 
 /** Create the panel of a job that has a model. `eta` is an element with the time until the report.
  *
  *  @param {Job & { model_id: string }} job @param {{ eta: HTMLElement, signal: AbortSignal }} options */
 export function resultPanel(job, { eta, signal }) {
-  const { kind, title, mood } = verdictOf(job.metrics);
-  const evaluated = kind !== "evaluating" && kind !== "not_evaluated";
-  const trained = job.classes.filter((entry) => entry.images).map((entry) => entry.name);
-  const comparison = comparisonOf(job.metrics);
-  const trouble = h("div", {});
-  const sentence = h("p", {}, kind === "evaluating" ? ["You can use it now. The report follows", eta, "."] : explained(job, null));
-  const strip = h("div", { class: "strip-box" });
-  const others = h("p", { hidden: true });
-  const earlier = h("p", { hidden: true });
-  const labels = h("div", {});
-  const extra = h("div", {});
-  const failed = (error) => showProblem(trouble, error);
+	const { kind, title, mood } = verdictOf(job.metrics);
+	const evaluated = kind !== "evaluating" && kind !== "not_evaluated";
+	const trained = job.classes.filter((entry) => entry.images).map((entry) => entry.name);
+	const comparison = comparisonOf(job.metrics);
+	const trouble = h("div", {});
+	const sentence = h(
+		"p",
+		{},
+		kind === "evaluating" ? ["You can use it now. The report follows", eta, "."] : explained(job, null),
+	);
+	const strip = h("div", { class: "strip-box" });
+	const others = h("p", { hidden: true });
+	const earlier = h("p", { hidden: true });
+	const labels = h("div", {});
+	const extra = h("div", {});
+	const failed = (error) => showProblem(trouble, error);
 
-  const link = (text, href, main) => h("a", { class: main ? "button main" : "button quiet", href }, text);
-  const tryIt = (text, main = false) => link(text, `#/try/${encodeURIComponent(job.model_id)}`, main);
-  /** @param {string} text @param {"test" | "train"} split */
-  const add = (text, split, main = false) =>
-    button(text, () => {
-      const form = moreImages(job, trained, split);
-      replace(extra, form);
-      form.scrollIntoView({ block: "nearest" });
-    }, main ? "main" : "quiet");
-  const checkLabels = async () => {
-    await reported; // with the labels
-    labels.firstElementChild?.setAttribute("open", "");
-    labels.scrollIntoView();
-    labels.querySelector("summary")?.focus({ preventScroll: true });
-  };
-  const unproven = () => [add("Add test images", "test", true), add("Add images", "train"), tryIt("Try it")];
-  const notBetter = () => [button("Check labels", checkLabels, "main"), link("Use the pre-trained model", "#/try/stock"), tryIt("Try it")];
-  const actions = {
-    better: () => [tryIt("Use it", true)],
-    probably_better: unproven,
-    no_clear_gain: (comparison?.difference?.value ?? 0) > 0 ? unproven : notBetter,
-    probably_worse: notBetter,
-    worse: notBetter,
-    evaluating: () => [tryIt("Try it", true)],
-    not_evaluated: () => [add("Add test images", "test", true), tryIt("Try it")],
-  }[kind]();
-  const share = button("Share", () => shareModel(job).catch(failed));
-  const save = button("Download", () => download(`/models/${encodeURIComponent(job.model_id)}/export`, `${job.name ?? job.model_id}.zip`).catch(failed));
+	const link = (text, href, main) => h("a", { class: main ? "button main" : "button quiet", href }, text);
+	const tryIt = (text, main = false) => link(text, `#/try/${encodeURIComponent(job.model_id)}`, main);
+	/** @param {string} text @param {"test" | "train"} split */
+	const add = (text, split, main = false) =>
+		button(
+			text,
+			() => {
+				const form = moreImages(job, trained, split);
+				replace(extra, form);
+				form.scrollIntoView({ block: "nearest" });
+			},
+			main ? "main" : "quiet",
+		);
+	const checkLabels = async () => {
+		await reported; // with the labels
+		labels.firstElementChild?.setAttribute("open", "");
+		labels.scrollIntoView();
+		labels.querySelector("summary")?.focus({ preventScroll: true });
+	};
+	const unproven = () => [add("Add test images", "test", true), add("Add images", "train"), tryIt("Try it")];
+	const notBetter = () => [
+		button("Check labels", checkLabels, "main"),
+		link("Use the pre-trained model", "#/try/stock"),
+		tryIt("Try it"),
+	];
+	const actions = {
+		better: () => [tryIt("Use it", true)],
+		probably_better: unproven,
+		no_clear_gain: (comparison?.difference?.value ?? 0) > 0 ? unproven : notBetter,
+		probably_worse: notBetter,
+		worse: notBetter,
+		evaluating: () => [tryIt("Try it", true)],
+		not_evaluated: () => [add("Add test images", "test", true), tryIt("Try it")],
+	}[kind]();
+	const share = button("Share", () => shareModel(job).catch(failed));
+	const save = button("Download", () =>
+		download(`/models/${encodeURIComponent(job.model_id)}/export`, `${job.name ?? job.model_id}.zip`).catch(failed),
+	);
 
-  async function loadReport() {
-    const report = await requestJson(`/jobs/${encodeURIComponent(job.id)}/report`, { signal });
-    sentence.textContent = explained(job, report);
-    tell(others, otherNames(report));
-    replace(strip, changeStrip(job, report, signal));
-    replace(labels, labelIssues({ job, report, classes: trained, signal }));
-  }
-  const reported = evaluated && loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
+	async function loadReport() {
+		const report = await requestJson(`/jobs/${encodeURIComponent(job.id)}/report`, { signal });
+		sentence.textContent = explained(job, report);
+		tell(others, otherNames(report));
+		replace(strip, changeStrip(job, report, signal));
+		replace(labels, labelIssues({ job, report, classes: trained, signal }));
+	}
+	const reported = evaluated && loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
 
-  /** @param {Schemas["ComparedAccuracies"]} accuracies */
-  async function loadEarlier(accuracies) {
-    const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
-    tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || (await earlierVersion(job, accuracies, before, signal)));
-  }
-  if (evaluated && comparison) loadEarlier(comparison);
+	/** @param {Schemas["ComparedAccuracies"]} accuracies */
+	async function loadEarlier(accuracies) {
+		const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
+		tell(
+			earlier,
+			(await comparedModels(job, before, signal).catch(() => "")) ||
+				(await earlierVersion(job, accuracies, before, signal)),
+		);
+	}
+	if (evaluated && comparison) loadEarlier(comparison);
 
-  const card = h(
-    "div",
-    { class: `card result ${mood}` },
-    h("div", { class: "headline" }, h("h2", {}, title)),
-    sentence,
-    evaluated && comparison && threeNumbers(comparison),
-    earlier,
-    others,
-    strip,
-    h("div", { class: "row" }, actions, evaluated && reportLink(`/jobs/${encodeURIComponent(job.id)}/report`), share, save),
-    extra,
-    finished(job) && trainAgainRow(job, signal),
-    trouble,
-    job.warnings.length > 0 && h("details", { class: "plain" }, h("summary", {}, count(job.warnings.length, "warning")), h("ul", {}, job.warnings.map((warning) => h("li", {}, warning.detail)))),
-    evaluated && h("details", { class: "plain" }, h("summary", {}, "Accuracy before and after"), evaluationChart(job.metrics)),
-    codeFor({ what: "classify with this model", ...classifyPrograms({ model: job.name ?? job.model_id, class_names: trained }) }),
-  );
-  return [card, finished(job) && newClass(job, signal), labels];
+	const card = h(
+		"div",
+		{ class: `card result ${mood}` },
+		h("div", { class: "headline" }, h("h2", {}, title)),
+		sentence,
+		evaluated && comparison && threeNumbers(comparison),
+		earlier,
+		others,
+		strip,
+		h(
+			"div",
+			{ class: "row" },
+			actions,
+			evaluated && reportLink(`/jobs/${encodeURIComponent(job.id)}/report`),
+			share,
+			save,
+		),
+		extra,
+		finished(job) && trainAgainRow(job, signal),
+		trouble,
+		job.warnings.length > 0 &&
+			h(
+				"details",
+				{ class: "plain" },
+				h("summary", {}, count(job.warnings.length, "warning")),
+				h(
+					"ul",
+					{},
+					job.warnings.map((warning) => h("li", {}, warning.detail)),
+				),
+			),
+		evaluated &&
+			h("details", { class: "plain" }, h("summary", {}, "Accuracy before and after"), evaluationChart(job.metrics)),
+		codeFor({
+			what: "classify with this model",
+			...classifyPrograms({ model: job.name ?? job.model_id, class_names: trained }),
+		}),
+	);
+	return [card, finished(job) && newClass(job, signal), labels];
 }
 
 /** @param {Job} job */
@@ -102,32 +150,33 @@ const finished = ({ status }) => status === "succeeded";
 
 /** @param {Schemas["ComparedAccuracies"]} comparison */
 function threeNumbers({ stock, adapted, interval, difference }) {
-  const number = (name, value, range) => h("div", {}, h("dt", {}, name), h("dd", {}, value), range && h("dd", { class: "soft" }, range));
-  const gain = difference && tip(`${points(difference.value)} points`, changeInterval(difference), { class: "gain" });
-  return h(
-    "dl",
-    { class: "three" },
-    number("Before", percent(stock)),
-    number("Now", percent(adapted), interval && likely(interval)),
-    gain && number("Change", gain),
-  );
+	const number = (name, value, range) =>
+		h("div", {}, h("dt", {}, name), h("dd", {}, value), range && h("dd", { class: "soft" }, range));
+	const gain = difference && tip(`${points(difference.value)} points`, changeInterval(difference), { class: "gain" });
+	return h(
+		"dl",
+		{ class: "three" },
+		number("Before", percent(stock)),
+		number("Now", percent(adapted), interval && likely(interval)),
+		gain && number("Change", gain),
+	);
 }
 
 function tell(element, words) {
-  replace(element, words);
-  element.hidden = !words;
+	replace(element, words);
+	element.hidden = !words;
 }
 
 /** Create a link to the report. A link can't send the key, so with a key the page opens the report as a blob. */
 function reportLink(path) {
-  const onclick = key.get() ? openReport : null;
-  return h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener", onclick }, "Full report");
-  /** @param {Event} event */
-  async function openReport(event) {
-    event.preventDefault();
-    const tab = open("", "_blank"); // before the request, since browsers block later ones
-    if (!tab) return;
-    const report = await (await call(path, { headers: { Accept: "text/html" } })).blob();
-    tab.location.href = URL.createObjectURL(report);
-  }
+	const onclick = key.get() ? openReport : null;
+	return h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener", onclick }, "Full report");
+	/** @param {Event} event */
+	async function openReport(event) {
+		event.preventDefault();
+		const tab = open("", "_blank"); // before the request, since browsers block later ones
+		if (!tab) return;
+		const report = await (await call(path, { headers: { Accept: "text/html" } })).blob();
+		tab.location.href = URL.createObjectURL(report);
+	}
 }

@@ -8,42 +8,46 @@ const SHOWN = 30;
  *
  *  @param {string} title @param {string[]} names */
 export async function askClass(title, names) {
-  const id = newId("class");
-  const list = h("div", { class: "choices" });
-  const input = h("input", {
-    id,
-    autocomplete: "off",
-    maxlength: "200",
-    placeholder: "Type a class name",
-    oninput: draw,
-  });
-  function draw() {
-    const text = input.value.trim();
-    const part = text.toLowerCase();
-    /** @param {string} name */
-    const rank = (name) => Number(name.toLowerCase().startsWith(part));
-    const found = names.filter((name) => name.toLowerCase().includes(part)).sort((a, b) => rank(b) - rank(a));
-    const isNew = text && !names.some((name) => name.toLowerCase() === part);
-    replace(
-      list,
-      found.slice(0, SHOWN).map((name) => button(name, () => dialog.close(name))),
-      isNew && button(`New class “${text}”`, () => dialog.close(text)),
-    );
-  }
-  /** @param {Event} event */
-  function takeFirst(event) {
-    event.preventDefault();
-    list.querySelector("button")?.click();
-  }
-  const dialog = h(
-    "dialog",
-    { class: "card", "aria-labelledby": `${id}-title` },
-    h("form", { onsubmit: takeFirst }, h("label", { for: id, id: `${id}-title` }, title), input),
-    list,
-    h("div", { class: "row end" }, button("Go back", () => dialog.close(""))),
-  );
-  draw();
-  const answer = modal(dialog);
-  input.focus();
-  return (await answer) || null;
+	const id = newId("class");
+	const list = h("div", { class: "choices" });
+	const input = h("input", {
+		id,
+		autocomplete: "off",
+		maxlength: "200",
+		placeholder: "Type a class name",
+		oninput: draw,
+	});
+	function draw() {
+		const text = input.value.trim();
+		const part = text.toLowerCase();
+		/** @param {string} name */
+		const rank = (name) => Number(name.toLowerCase().startsWith(part));
+		const found = names.filter((name) => name.toLowerCase().includes(part)).sort((a, b) => rank(b) - rank(a));
+		const isNew = text && !names.some((name) => name.toLowerCase() === part);
+		replace(
+			list,
+			found.slice(0, SHOWN).map((name) => button(name, () => dialog.close(name))),
+			isNew && button(`New class “${text}”`, () => dialog.close(text)),
+		);
+	}
+	/** @param {Event} event */
+	function takeFirst(event) {
+		event.preventDefault();
+		list.querySelector("button")?.click();
+	}
+	const dialog = h(
+		"dialog",
+		{ class: "card", "aria-labelledby": `${id}-title` },
+		h("form", { onsubmit: takeFirst }, h("label", { for: id, id: `${id}-title` }, title), input),
+		list,
+		h(
+			"div",
+			{ class: "row end" },
+			button("Go back", () => dialog.close("")),
+		),
+	);
+	draw();
+	const answer = modal(dialog);
+	input.focus();
+	return (await answer) || null;
 }

@@ -6,16 +6,16 @@ const TOKEN = /^[\w-]{43}$/; // of a service without keys, on one's own machine
 
 /** The API key, stored for the lifetime of the tab. The token of one's own machine stays in this browser. */
 export const key = {
-  get: () => sessionStorage.getItem(STORED) ?? localStorage.getItem(STORED) ?? "",
-  set(value) {
-    key.forget();
-    (TOKEN.test(value) ? localStorage : sessionStorage).setItem(STORED, value);
-  },
-  forget() {
-    sessionStorage.removeItem(STORED);
-    localStorage.removeItem(STORED);
-  },
-  isToken: () => TOKEN.test(key.get()),
+	get: () => sessionStorage.getItem(STORED) ?? localStorage.getItem(STORED) ?? "",
+	set(value) {
+		key.forget();
+		(TOKEN.test(value) ? localStorage : sessionStorage).setItem(STORED, value);
+	},
+	forget() {
+		sessionStorage.removeItem(STORED);
+		localStorage.removeItem(STORED);
+	},
+	isToken: () => TOKEN.test(key.get()),
 };
 
 /** Move the token of the link that `clipcite serve` printed into the browser's storage, out of the address bar.
@@ -24,55 +24,56 @@ export const key = {
  * whether the page uses the token.
  */
 export function takeToken() {
-  if (!location.hash.startsWith("#token=")) return false;
-  const [, token] = /^#token=([\w-]{43})$/.exec(location.hash) ?? [];
-  history.replaceState(null, "", "/");
-  if (!token) return false;
-  const question = "This link has another key than the page uses. Images that you upload will belong to its owner. Use the link's key?";
-  const taken = !key.get() || key.get() === token || confirm(question);
-  if (taken) key.set(token);
-  return taken;
+	if (!location.hash.startsWith("#token=")) return false;
+	const [, token] = /^#token=([\w-]{43})$/.exec(location.hash) ?? [];
+	history.replaceState(null, "", "/");
+	if (!token) return false;
+	const question =
+		"This link has another key than the page uses. Images that you upload will belong to its owner. Use the link's key?";
+	const taken = !key.get() || key.get() === token || confirm(question);
+	if (taken) key.set(token);
+	return taken;
 }
 
 /** An error response, with the service's problem+json fields. */
 export class Problem extends Error {
-  /** @param {number} status @param {Schemas["Problem"] | null} body @param {boolean} [quiet] */
-  constructor(status, body, quiet = false) {
-    super(body?.detail ?? `The service responded with status ${status}.`);
-    this.status = status;
-    this.code = body?.code ?? "";
-    /** @type {Schemas["ProblemItem"][]} */
-    this.errors = body?.errors ?? [];
-    this.requestId = body?.request_id ?? "";
-    if (status === 401 && !quiet) document.dispatchEvent(new CustomEvent("key-needed", { detail: this.code }));
-  }
+	/** @param {number} status @param {Schemas["Problem"] | null} body @param {boolean} [quiet] */
+	constructor(status, body, quiet = false) {
+		super(body?.detail ?? `The service responded with status ${status}.`);
+		this.status = status;
+		this.code = body?.code ?? "";
+		/** @type {Schemas["ProblemItem"][]} */
+		this.errors = body?.errors ?? [];
+		this.requestId = body?.request_id ?? "";
+		if (status === 401 && !quiet) document.dispatchEvent(new CustomEvent("key-needed", { detail: this.code }));
+	}
 }
 
 export class Unreachable extends Error {
-  constructor() {
-    super("Can't reach the service. It may be restarting; nothing is lost.");
-  }
+	constructor() {
+		super("Can't reach the service. It may be restarting; nothing is lost.");
+	}
 }
 
 /** Return the header with the key, if there is one. @returns {Record<string, string>} */
 export function authorization() {
-  return key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
+	return key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
 }
 
 /** Send a request and return the response. Throws Problem, Unreachable or an AbortError. A `quiet` request asks for no key.
  *
  *  @param {string} path @param {CallOptions<Method>} [options] */
 export async function call(path, { method = "GET", body, headers = {}, signal, quiet } = {}) {
-  let response;
-  try {
-    response = await fetch(path, { method, body, signal, headers: { ...authorization(), ...headers } });
-  } catch (error) {
-    throw error.name === "AbortError" ? error : new Unreachable();
-  }
-  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null), quiet);
-  const owner = response.headers.get("X-Clipcite-Owner");
-  if (owner) document.dispatchEvent(new CustomEvent("owner", { detail: owner }));
-  return response;
+	let response;
+	try {
+		response = await fetch(path, { method, body, signal, headers: { ...authorization(), ...headers } });
+	} catch (error) {
+		throw error.name === "AbortError" ? error : new Unreachable();
+	}
+	if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null), quiet);
+	const owner = response.headers.get("X-Clipcite-Owner");
+	if (owner) document.dispatchEvent(new CustomEvent("owner", { detail: owner }));
+	return response;
 }
 
 /** Send a request and return the JSON of the response.
@@ -80,7 +81,7 @@ export async function call(path, { method = "GET", body, headers = {}, signal, q
  *  @template {string} Path @template {Method} [M="GET"]
  *  @param {Path} path @param {CallOptions<M>} [options] @returns {Promise<Answer<Path, M>>} */
 export async function requestJson(path, options) {
-  return (await call(path, options)).json();
+	return (await call(path, options)).json();
 }
 
 /** Upload a form with XMLHttpRequest, since fetch reports no progress. `onprogress` gets 0 to 1.
@@ -90,44 +91,45 @@ export async function requestJson(path, options) {
  *  @param {CallOptions<"POST"> & { onprogress?: (fraction: number) => unknown }} [options]
  *  @returns {Promise<Answer<Path, "POST">>} */
 export function upload(path, form, { onprogress = () => {}, headers = {}, signal } = {}) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", path);
-    for (const [name, value] of Object.entries({ ...authorization(), ...headers })) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => onprogress(event.total ? event.loaded / event.total : 0);
-    request.onload = () => {
-      let body = null;
-      try {
-        body = JSON.parse(request.responseText);
-      } catch {
-        // Not JSON, such as an error page of a proxy: only the status is used.
-      }
-      if (request.status < 300 && body) resolve(body);
-      else reject(new Problem(request.status, body));
-    };
-    request.onerror = () => reject(new Unreachable());
-    request.onabort = () => reject(new DOMException("Aborted.", "AbortError"));
-    signal?.addEventListener("abort", () => request.abort(), { once: true });
-    request.send(form);
-  });
+	return new Promise((resolve, reject) => {
+		const request = new XMLHttpRequest();
+		request.open("POST", path);
+		for (const [name, value] of Object.entries({ ...authorization(), ...headers }))
+			request.setRequestHeader(name, value);
+		request.upload.onprogress = (event) => onprogress(event.total ? event.loaded / event.total : 0);
+		request.onload = () => {
+			let body = null;
+			try {
+				body = JSON.parse(request.responseText);
+			} catch {
+				// Not JSON, such as an error page of a proxy: only the status is used.
+			}
+			if (request.status < 300 && body) resolve(body);
+			else reject(new Problem(request.status, body));
+		};
+		request.onerror = () => reject(new Unreachable());
+		request.onabort = () => reject(new DOMException("Aborted.", "AbortError"));
+		signal?.addEventListener("abort", () => request.abort(), { once: true });
+		request.send(form);
+	});
 }
 
 /** Save the response to a GET as a file. With a key the file is held in memory, since a link can't send the key. */
 export async function download(path, name, headers = {}) {
-  if (key.get()) saveBlob(await (await call(path, { headers })).blob(), name);
-  else save(path, name);
+	if (key.get()) saveBlob(await (await call(path, { headers })).blob(), name);
+	else save(path, name);
 }
 
 /** Save a blob as a file. */
 export function saveBlob(blob, name) {
-  const url = URL.createObjectURL(blob);
-  save(url, name);
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+	const url = URL.createObjectURL(blob);
+	save(url, name);
+	setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 function save(url, name) {
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
+	const link = document.createElement("a");
+	link.href = url;
+	link.download = name;
+	link.click();
 }

@@ -14,22 +14,22 @@ const TOP_K = 3;
  *  @param {SortedImage[]} images @param {Options} options
  *  @param {(part: SortedImage[], answer: PartialAnswer) => unknown} take @param {AbortSignal} signal */
 export async function askInParts(images, options, take, signal) {
-  const waiting = [...images];
-  const failed = new AbortController();
-  const either = AbortSignal.any([failed.signal, signal]);
-  async function run() {
-    while (waiting.length) {
-      const part = waiting.splice(0, PART);
-      // Not the images themselves: these would keep the smaller copies that are sent.
-      const sent = part.map(({ file, name }) => ({ file, name }));
-      take(part, await answerTo(sent, { ...options, top_k: TOP_K, features: true }, either));
-    }
-  }
-  try {
-    await Promise.all(Array.from({ length: IN_FLIGHT }, run));
-  } finally {
-    failed.abort();
-  }
+	const waiting = [...images];
+	const failed = new AbortController();
+	const either = AbortSignal.any([failed.signal, signal]);
+	async function run() {
+		while (waiting.length) {
+			const part = waiting.splice(0, PART);
+			// Not the images themselves: these would keep the smaller copies that are sent.
+			const sent = part.map(({ file, name }) => ({ file, name }));
+			take(part, await answerTo(sent, { ...options, top_k: TOP_K, features: true }, either));
+		}
+	}
+	try {
+		await Promise.all(Array.from({ length: IN_FLIGHT }, run));
+	} finally {
+		failed.abort();
+	}
 }
 
 /** Return the answer. A request without any readable image is refused, with an error per image.
@@ -37,24 +37,24 @@ export async function askInParts(images, options, take, signal) {
  *  @param {PageImage[]} images @param {Options & { top_k: number, features: boolean }} options @param {AbortSignal} signal
  *  @returns {Promise<PartialAnswer>} */
 async function answerTo(images, options, signal) {
-  try {
-    return await classify(images, options, signal);
-  } catch (error) {
-    if (error.code !== "bad_images" || error.errors.length !== images.length) throw error;
-    /** @type {Schemas["ProblemItem"][]} */
-    const errors = error.errors;
-    return { results: errors.map(({ code, detail }) => ({ predictions: null, error: { code: code ?? "", detail } })) };
-  }
+	try {
+		return await classify(images, options, signal);
+	} catch (error) {
+		if (error.code !== "bad_images" || error.errors.length !== images.length) throw error;
+		/** @type {Schemas["ProblemItem"][]} */
+		const errors = error.errors;
+		return { results: errors.map(({ code, detail }) => ({ predictions: null, error: { code: code ?? "", detail } })) };
+	}
 }
 
 /** Classify or group images by the features of their first answers. No image is uploaded.
  *
  *  @param {SortedImage[]} images @param {object} options @param {AbortSignal} signal */
 export function askTogether(images, options, signal) {
-  return requestJson("/classify/collection", {
-    method: "POST",
-    body: JSON.stringify({ ...options, top_k: TOP_K, features: images.map((image) => image.features) }),
-    headers: { "Content-Type": "application/json" },
-    signal,
-  });
+	return requestJson("/classify/collection", {
+		method: "POST",
+		body: JSON.stringify({ ...options, top_k: TOP_K, features: images.map((image) => image.features) }),
+		headers: { "Content-Type": "application/json" },
+		signal,
+	});
 }

@@ -17,82 +17,100 @@ const keyOf = newKey();
  *
  *  @param {Sorting} sorting @param {string} job @param {AbortSignal} signal */
 export async function recall(sorting, job, signal) {
-  const model = sorting.model;
-  if (!model) return 0;
-  const [{ data: corrections }, trained] = await Promise.all([
-    requestJson(`${path(model)}/feedback`, { signal }),
-    listImages(job, signal).catch((error) => {
-      if (error.status !== 404) throw error;
-      return []; // the job was deleted
-    }),
-  ]);
-  const entries = trained.filter(({ split }) => split === "train").map((entry) => ({ ...entry, id: null, learned: true }));
-  /** @type {Map<string, { bytes: number, id: string | null, class_name: string, learned?: boolean }>} */
-  const known = new Map();
-  for (const entry of [...entries, ...corrections]) known.set(entry.sha256, entry); // a correction replaces the label
-  const images = await found(sorting.images.filter(({ label, held }) => !label && !held), known, signal);
-  if (sorting.model !== model || signal.aborted) return 0;
-  for (const [image, { id, class_name, learned }] of images) {
-    if (image.label) continue;
-    image.saved = { model, id, class_name, learned };
-    image.label = class_name;
-  }
-  if (images.size) sorting.changed();
-  return images.size;
+	const model = sorting.model;
+	if (!model) return 0;
+	const [{ data: corrections }, trained] = await Promise.all([
+		requestJson(`${path(model)}/feedback`, { signal }),
+		listImages(job, signal).catch((error) => {
+			if (error.status !== 404) throw error;
+			return []; // the job was deleted
+		}),
+	]);
+	const entries = trained
+		.filter(({ split }) => split === "train")
+		.map((entry) => ({ ...entry, id: null, learned: true }));
+	/** @type {Map<string, { bytes: number, id: string | null, class_name: string, learned?: boolean }>} */
+	const known = new Map();
+	for (const entry of [...entries, ...corrections]) known.set(entry.sha256, entry); // a correction replaces the label
+	const images = await found(
+		sorting.images.filter(({ label, held }) => !label && !held),
+		known,
+		signal,
+	);
+	if (sorting.model !== model || signal.aborted) return 0;
+	for (const [image, { id, class_name, learned }] of images) {
+		if (image.label) continue;
+		image.saved = { model, id, class_name, learned };
+		image.label = class_name;
+	}
+	if (images.size) sorting.changed();
+	return images.size;
 }
 
 /** Store the labels with the model, and remove those that were taken back.
  *
  *  @param {Sorting} sorting @param {AbortSignal} signal */
 export async function save(sorting, signal) {
-  const { model, unsaved } = sorting;
-  if (!model) return;
-  /** @param {SortedImage} image */
-  const isKept = ({ label }) => typeof label === "string";
-  for (const image of unsaved.filter((image) => !isKept(image))) {
-    if (image.saved?.id) await call(`${path(model)}/feedback/${encodeURIComponent(image.saved.id)}`, { method: "DELETE", signal });
-    image.saved = null;
-  }
-  const open = unsaved.filter(isKept);
-  while (open.length) {
-    const part = open.splice(0, PART);
-    const form = new FormData();
-    for (const { file, name } of part) form.append("images", file, name);
-    for (const { label } of part) form.append("labels", String(label));
-    const { data } = await upload(`${path(model)}/feedback`, form, { signal });
-    for (const image of part) {
-      await hashed(image);
-      const stored = data.find(({ sha256 }) => sha256 === image.hash); // none without a hash: then a label can only be replaced
-      image.saved = { model, id: stored?.id ?? null, class_name: image.label };
-    }
-  }
-  sorting.changed();
+	const { model, unsaved } = sorting;
+	if (!model) return;
+	/** @param {SortedImage} image */
+	const isKept = ({ label }) => typeof label === "string";
+	for (const image of unsaved.filter((image) => !isKept(image))) {
+		if (image.saved?.id)
+			await call(`${path(model)}/feedback/${encodeURIComponent(image.saved.id)}`, { method: "DELETE", signal });
+		image.saved = null;
+	}
+	const open = unsaved.filter(isKept);
+	while (open.length) {
+		const part = open.splice(0, PART);
+		const form = new FormData();
+		for (const { file, name } of part) form.append("images", file, name);
+		for (const { label } of part) form.append("labels", String(label));
+		const { data } = await upload(`${path(model)}/feedback`, form, { signal });
+		for (const image of part) {
+			await hashed(image);
+			const stored = data.find(({ sha256 }) => sha256 === image.hash); // none without a hash: then a label can only be replaced
+			image.saved = { model, id: stored?.id ?? null, class_name: image.label };
+		}
+	}
+	sorting.changed();
 }
 
 /** Train again from the model's images and its corrections. Returns the job.
  *
  *  @param {Sorting} sorting @param {AbortSignal} signal */
 export function trainAgain(sorting, signal) {
-  const headers = { "Idempotency-Key": keyOf([sorting.model, sorting.training?.id, sorting.lessons.map(({ label, saved }) => [saved?.id, label])]) };
-  return upload(`${path(String(sorting.model))}/extend`, new FormData(), { headers, signal });
+	const headers = {
+		"Idempotency-Key": keyOf([
+			sorting.model,
+			sorting.training?.id,
+			sorting.lessons.map(({ label, saved }) => [saved?.id, label]),
+		]),
+	};
+	return upload(`${path(String(sorting.model))}/extend`, new FormData(), { headers, signal });
 }
 
 /** Train a model with the labelled images. Returns the job.
  *
  *  @param {Sorting} sorting @param {(fraction: number) => void} onprogress @param {AbortSignal} signal */
 export function trainFirst(sorting, onprogress, signal) {
-  const form = new FormData();
-  for (const { file, name, label } of sorting.lessons) {
-    form.append("images", file, name);
-    form.append("labels", String(label));
-  }
-  const headers = { "Idempotency-Key": keyOf([sorting.training?.id, sorting.lessons.map(({ path, file, label }) => [path, file.size, file.lastModified, label])]) };
-  return upload("/adapt", form, { headers, onprogress, signal });
+	const form = new FormData();
+	for (const { file, name, label } of sorting.lessons) {
+		form.append("images", file, name);
+		form.append("labels", String(label));
+	}
+	const headers = {
+		"Idempotency-Key": keyOf([
+			sorting.training?.id,
+			sorting.lessons.map(({ path, file, label }) => [path, file.size, file.lastModified, label]),
+		]),
+	};
+	return upload("/adapt", form, { headers, onprogress, signal });
 }
 
 /** Note that the model was trained with these labels [[image, label]].
  *
  *  @param {[SortedImage, Label][]} labels @param {string} model */
 export function learned(labels, model) {
-  for (const [image, label] of labels) image.saved = { model, id: null, class_name: label, learned: true };
+	for (const [image, label] of labels) image.saved = { model, id: null, class_name: label, learned: true };
 }

@@ -23,12 +23,12 @@ export const wordsFor = (name) => (typeof name === "symbol" ? "something else" :
  *
  *  @param {SortedImage} image @returns {Label} */
 export function classOf({ label, rejected, predictions }) {
-  return label ?? (rejected ? NONE : predictions?.[0].class_name) ?? null;
+	return label ?? (rejected ? NONE : predictions?.[0].class_name) ?? null;
 }
 
 /** Return the probability that the class of an image is right, which is 1 for the person's label. @param {SortedImage} image */
 export function sureness({ label, predictions }) {
-  return label ? 1 : (predictions?.[0].probability ?? 0);
+	return label ? 1 : (predictions?.[0].probability ?? 0);
 }
 
 /** Say whether the image has an answer and no label. @param {SortedImage} image */
@@ -38,7 +38,7 @@ export const isGuess = ({ label, predictions }) => !label && Boolean(predictions
  *
  *  @param {SortedImage[]} images @param {number} threshold */
 export function unsureOf(images, threshold) {
-  return images.filter((image) => isGuess(image) && !image.rejected && sureness(image) < threshold);
+	return images.filter((image) => isGuess(image) && !image.rejected && sureness(image) < threshold);
 }
 
 /** Return the images that are none of the classes: by the person's label, or by the answer. @param {SortedImage[]} images */
@@ -49,25 +49,27 @@ export const elseOf = (images) => images.filter((image) => classOf(image) === NO
  *
  *  @param {SortedImage[]} images @param {string[]} names @param {number} threshold */
 export function groupsOf(images, names, threshold) {
-  const unsure = new Set(unsureOf(images, threshold));
-  const answered = images.filter(classOf).sort((a, b) => sureness(a) - sureness(b));
-  /** @type {Map<string, SortedImage[]>} */
-  const classes = new Map(names.map((name) => [name, []]));
-  for (const image of answered) {
-    const name = classOf(image);
-    if (unsure.has(image) || typeof name !== "string") continue;
-    const members = classes.get(name);
-    if (members) members.push(image);
-    else classes.set(name, [image]);
-  }
-  const others = elseOf(images).sort((a, b) => Number(Boolean(a.label)) - Number(Boolean(b.label)) || b.likeness - a.likeness);
-  const unread = images.filter(({ label, error }) => error && !label);
-  return [
-    { kind: UNSURE, name: "Unsure", images: answered.filter((image) => unsure.has(image)) },
-    ...[...classes].map(([name, members]) => ({ kind: "class", name, images: members })),
-    ...(others.length ? [{ kind: ELSE, name: "Something else", images: others }] : []),
-    ...(unread.length ? [{ kind: UNREAD, name: "Can't be read", images: unread }] : []),
-  ];
+	const unsure = new Set(unsureOf(images, threshold));
+	const answered = images.filter(classOf).sort((a, b) => sureness(a) - sureness(b));
+	/** @type {Map<string, SortedImage[]>} */
+	const classes = new Map(names.map((name) => [name, []]));
+	for (const image of answered) {
+		const name = classOf(image);
+		if (unsure.has(image) || typeof name !== "string") continue;
+		const members = classes.get(name);
+		if (members) members.push(image);
+		else classes.set(name, [image]);
+	}
+	const others = elseOf(images).sort(
+		(a, b) => Number(Boolean(a.label)) - Number(Boolean(b.label)) || b.likeness - a.likeness,
+	);
+	const unread = images.filter(({ label, error }) => error && !label);
+	return [
+		{ kind: UNSURE, name: "Unsure", images: answered.filter((image) => unsure.has(image)) },
+		...[...classes].map(([name, members]) => ({ kind: "class", name, images: members })),
+		...(others.length ? [{ kind: ELSE, name: "Something else", images: others }] : []),
+		...(unread.length ? [{ kind: UNREAD, name: "Can't be read", images: unread }] : []),
+	];
 }
 
 /** Return how many images without a label are probably in a wrong group: what the probabilities lack to 1, and the classes'
@@ -75,8 +77,8 @@ export function groupsOf(images, names, threshold) {
  *
  *  @param {SortedImage[]} images */
 export function likelyWrong(images) {
-  const guesses = images.filter(isGuess);
-  const kept = guesses.filter(({ rejected }) => !rejected);
-  const lost = Math.min(guesses.length - kept.length, (kept.length * LOST) / (1 - LOST));
-  return kept.reduce((sum, image) => sum + 1 - sureness(image), lost);
+	const guesses = images.filter(isGuess);
+	const kept = guesses.filter(({ rejected }) => !rejected);
+	const lost = Math.min(guesses.length - kept.length, (kept.length * LOST) / (1 - LOST));
+	return kept.reduce((sum, image) => sum + 1 - sureness(image), lost);
 }

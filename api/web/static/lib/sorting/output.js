@@ -1,7 +1,7 @@
 // The sorted images as files: folders of a zip, and a table. Folders and columns are those of `clipcite sort`.
 
-import { unique } from "./zip.js";
 import { classOf, ELSE, groupsOf, UNREAD, UNSURE, wordsFor } from "./groups.js";
+import { unique } from "./zip.js";
 
 /** @type {Record<string, string>} */
 const FOLDERS = { [UNSURE]: "unsure", [ELSE]: "something else", [UNREAD]: "unreadable" };
@@ -11,41 +11,57 @@ const DEVICES = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i; // names that Windows r
  *
  *  @param {{ images: SortedImage[], names: ClassName[], threshold: number }} sorting */
 export function sortedFiles({ images, names, threshold }) {
-  const folders = new Set(Object.values(FOLDERS));
-  const files = [];
-  for (const { kind, name, images: members } of groupsOf(images, names.map(({ name }) => name), threshold)) {
-    const folder = FOLDERS[kind] ?? unique(safeName(name), folders);
-    const taken = new Set();
-    for (const image of members) files.push({ path: `${folder}/${unique(safeName(image.name), taken)}`, image });
-  }
-  return files;
+	const folders = new Set(Object.values(FOLDERS));
+	const files = [];
+	for (const { kind, name, images: members } of groupsOf(
+		images,
+		names.map(({ name }) => name),
+		threshold,
+	)) {
+		const folder = FOLDERS[kind] ?? unique(safeName(name), folders);
+		const taken = new Set();
+		for (const image of members) files.push({ path: `${folder}/${unique(safeName(image.name), taken)}`, image });
+	}
+	return files;
 }
 
 /** Replace what Windows or another system refuses in a file name. @param {string} name */
 function safeName(name) {
-  const safe = name.replace(/[<>:"/\\|?*\p{Cc}]/gu, "_").trim().replace(/^\./, "_").replace(/[. ]+$/, "") || "_";
-  return DEVICES.test(safe) ? `_${safe}` : safe;
+	const safe =
+		name
+			.replace(/[<>:"/\\|?*\p{Cc}]/gu, "_")
+			.trim()
+			.replace(/^\./, "_")
+			.replace(/[. ]+$/, "") || "_";
+	return DEVICES.test(safe) ? `_${safe}` : safe;
 }
 
 /** Return the table as CSV. Its first character tells spreadsheets that it is UTF-8.
  *
  *  @param {{ images: SortedImage[], names: ClassName[], threshold: number }} sorting */
 export function asCsv(sorting) {
-  const targets = new Map(sortedFiles(sorting).map(({ path, image }) => [image, path]));
-  const rows = sorting.images.map((image) => {
-    const name = classOf(image);
-    const known = image.predictions ?? [];
-    const probability = known.find(({ class_name: other }) => other === name)?.probability;
-    const second = known.find(({ class_name: other }) => other !== name)?.class_name;
-    const target = targets.get(image) ?? "";
-    return [image.path.join("/"), wordsFor(name) ?? "", probability?.toFixed(4) ?? "", second ?? "", target.startsWith(`${FOLDERS[UNSURE]}/`) ? "yes" : "", target];
-  });
-  const header = ["file", "class", "probability", "second class", "unsure", "target"];
-  return `\ufeff${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
+	const targets = new Map(sortedFiles(sorting).map(({ path, image }) => [image, path]));
+	const rows = sorting.images.map((image) => {
+		const name = classOf(image);
+		const known = image.predictions ?? [];
+		const probability = known.find(({ class_name: other }) => other === name)?.probability;
+		const second = known.find(({ class_name: other }) => other !== name)?.class_name;
+		const target = targets.get(image) ?? "";
+		return [
+			image.path.join("/"),
+			wordsFor(name) ?? "",
+			probability?.toFixed(4) ?? "",
+			second ?? "",
+			target.startsWith(`${FOLDERS[UNSURE]}/`) ? "yes" : "",
+			target,
+		];
+	});
+	const header = ["file", "class", "probability", "second class", "unsure", "target"];
+	return `\ufeff${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
 }
 
 /** Quote a cell. An apostrophe precedes a text that a spreadsheet would take for a formula. @param {string} cell */
 function quoted(cell) {
-  const text = cell.replace(/^(?=[=+\-@\t\r\n])/, "'");
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+	const text = cell.replace(/^(?=[=+\-@\t\r\n])/, "'");
+	return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

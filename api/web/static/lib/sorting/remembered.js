@@ -12,7 +12,7 @@ const stored = () => JSON.parse(localStorage.getItem(STORED) ?? "{}");
 
 /** Set the hash of the image, unless its file can't be read any more. @param {PageImage} image */
 export async function hashed(image) {
-  image.hash ??= await hashOf(image.file).catch(() => null);
+	image.hash ??= await hashOf(image.file).catch(() => null);
 }
 
 /** Return the entries of these images, by image. `entries` are found by hash, and have the `bytes` of the file. Only
@@ -21,16 +21,16 @@ export async function hashed(image) {
  *  @template {{ bytes: number }} Entry
  *  @param {SortedImage[]} images @param {Map<string, Entry>} entries @param {AbortSignal} [signal] */
 export async function found(images, entries, signal) {
-  const sizes = new Set([...entries.values()].map(({ bytes }) => bytes));
-  /** @type {Map<SortedImage, Entry>} */
-  const known = new Map();
-  for (const image of images.filter(({ file }) => sizes.has(file.size))) {
-    await hashed(image);
-    if (signal?.aborted) break;
-    const entry = entries.get(image.hash ?? "");
-    if (entry) known.set(image, entry);
-  }
-  return known;
+	const sizes = new Set([...entries.values()].map(({ bytes }) => bytes));
+	/** @type {Map<SortedImage, Entry>} */
+	const known = new Map();
+	for (const image of images.filter(({ file }) => sizes.has(file.size))) {
+		await hashed(image);
+		if (signal?.aborted) break;
+		const entry = entries.get(image.hash ?? "");
+		if (entry) known.set(image, entry);
+	}
+	return known;
 }
 
 /** Remember the images, or forget those that are neither skipped nor checked any more. Returns whether this browser had
@@ -38,30 +38,30 @@ export async function found(images, entries, signal) {
  *
  *  @param {SortedImage[]} images */
 export async function note(images) {
-  const changed = images.filter(({ skipped, held, noted }) => skipped || held || noted);
-  if (!changed.length) return true;
-  await Promise.all(changed.map(hashed));
-  const all = stored();
-  for (const image of changed) {
-    const { hash, file, label, skipped, held } = image;
-    if (!hash) continue;
-    image.noted = Boolean(skipped || held);
-    const kept = held && label ? { name: typeof label === "string" ? label : null } : null;
-    if (image.noted) all[hash] = { bytes: file.size, skipped, held, label: kept };
-    else delete all[hash];
-  }
-  try {
-    localStorage.setItem(STORED, JSON.stringify(all));
-    return true;
-  } catch {
-    return false; // QuotaExceededError
-  }
+	const changed = images.filter(({ skipped, held, noted }) => skipped || held || noted);
+	if (!changed.length) return true;
+	await Promise.all(changed.map(hashed));
+	const all = stored();
+	for (const image of changed) {
+		const { hash, file, label, skipped, held } = image;
+		if (!hash) continue;
+		image.noted = Boolean(skipped || held);
+		const kept = held && label ? { name: typeof label === "string" ? label : null } : null;
+		if (image.noted) all[hash] = { bytes: file.size, skipped, held, label: kept };
+		else delete all[hash];
+	}
+	try {
+		localStorage.setItem(STORED, JSON.stringify(all));
+		return true;
+	} catch {
+		return false; // QuotaExceededError
+	}
 }
 
 /** Set what is remembered of new images. @param {SortedImage[]} images */
 export async function recallNoted(images) {
-  for (const [image, { skipped, held, label }] of await found(images, new Map(Object.entries(stored())))) {
-    if (image.label) continue;
-    Object.assign(image, { skipped, held, noted: true, label: label && (label.name ?? NONE) });
-  }
+	for (const [image, { skipped, held, label }] of await found(images, new Map(Object.entries(stored())))) {
+		if (image.label) continue;
+		Object.assign(image, { skipped, held, noted: true, label: label && (label.name ?? NONE) });
+	}
 }

@@ -11,21 +11,21 @@ import { requestJson } from "../service/http.js";
  *  @param {string} jobId @param {Partial<Schemas["Retraining"]>} changes
  *  @param {{ key?: string, signal?: AbortSignal }} [options] */
 export async function retrain(jobId, { moved = {}, removed = [], confirmed = [], config }, { key, signal } = {}) {
-  const job = await requestJson(`/jobs/${encodeURIComponent(jobId)}/retrain`, {
-    method: "POST",
-    body: JSON.stringify({ moved, removed, confirmed, config }),
-    headers: { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) },
-    signal,
-  });
-  if (config?.backbone) sessionStorage.setItem(origin(job.id), jobId);
-  return job.id;
+	const job = await requestJson(`/jobs/${encodeURIComponent(jobId)}/retrain`, {
+		method: "POST",
+		body: JSON.stringify({ moved, removed, confirmed, config }),
+		headers: { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) },
+		signal,
+	});
+	if (config?.backbone) sessionStorage.setItem(origin(job.id), jobId);
+	return job.id;
 }
 
 /** Return the id of the job that a job repeats with another base model, as far as this tab knows, or null.
  *
  *  @param {string} jobId */
 export function originOf(jobId) {
-  return sessionStorage.getItem(origin(jobId));
+	return sessionStorage.getItem(origin(jobId));
 }
 
 /** @param {string} jobId */
