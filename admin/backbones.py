@@ -113,9 +113,10 @@ def pull(name: Name, as_json: AsJson = False) -> None:
 
 
 def _pull(name: str, as_json: bool) -> dict[str, Any]:
-    """Install and check a backbone, with a progress bar."""
+    """Install and check a backbone, with a progress bar. A wrong name is refused at once."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with _cache() as cache:
+        installed.find_source(name)
         process = installed.start(name, cache, settings_of().device)
         with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
             task = bar.add_task(escape(name), total=None)

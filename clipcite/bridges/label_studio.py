@@ -70,6 +70,10 @@ class Connection(WSGIRequestHandler):
     timeout = 60
 
 
+class LargeBody(ValueError):
+    """A request has more bytes than `MAX_BODY`."""
+
+
 @dataclass
 class Backend:
     """WSGI application that handles Label Studio's requests.
@@ -95,7 +99,7 @@ class Backend:
         response = dict[str, Any](status="UP", model_class="clipcite")
         try:
             if not 0 <= (length := int(environ["CONTENT_LENGTH"] or 0)) <= MAX_BODY:
-                raise ValueError(f"A request may have {MAX_BODY:,} bytes, not {length:,}.")
+                raise LargeBody(f"A request may have {MAX_BODY:,} bytes, not {length:,}.")
             body = environ["wsgi.input"].read(length)
             self.check_sender(environ)
             sent = json.loads(body) if environ["CONTENT_TYPE"].startswith("application/json") else {}
@@ -114,11 +118,9 @@ class Backend:
                         threading.Thread(target=self.train, args=(sent["project"],), daemon=True).start()
         except Exception as error:
             print(f"{path}: {type(error).__name__}: {error}", flush=True)
-            refused = isinstance(error, PermissionError)
-            status, response = (
-                "403 Forbidden" if refused else "500 Internal Server Error",
-                {"error": str(error)},
-            )
+            kinds = {PermissionError: "403 Forbidden", LargeBody: "413 Content Too Large"}
+            status = kinds.get(type(error), "500 Internal Server Error")
+            response = {"error": str(error)}
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(response).encode()]
 

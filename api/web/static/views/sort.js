@@ -206,7 +206,7 @@ export function sortView({ parameter, signal }) {
 	/** Ask the service for images to label next, and let the person label them: `show` gets its answer and the images.
 	 *
 	 *  @param {{ suggest?: number, groups?: number }} extra
-	 *  @param {(answer: Schemas["CollectionAnswer"], known: SortedImage[]) => Promise<void> | void} show */
+	 *  @param {(answer: Schemas["CollectionClassification"], known: SortedImage[]) => Promise<void> | void} show */
 	async function question(extra, show) {
 		choosing?.abort();
 		const mine = new AbortController();

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Response, expect
 
 from clipcite import Client
@@ -165,6 +166,9 @@ def test_the_sorted_images_are_saved(
         assert {row["file"] for row in rows} == {
             f"photos/{path.relative_to(folder)}" for path in folder.rglob("*.png")
         }
+        size = Image.open(next(folder.rglob("*.png"))).size
+        assert {(int(row["width"]), int(row["height"]), row["time"]) for row in rows} == {(*size, "")}
+        assert {row["folder"] for row in rows} == {row["file"].rpartition("/")[0] for row in rows}
         in_table = {"'+a:b blue" if name.startswith("+") else name: n for name, n in (+expected).items()}
         assert Counter(row["class"] for row in rows) == in_table  # "+" would begin a formula
 

@@ -37,7 +37,9 @@ export function summaryCard(
 	const test = button("", check);
 	const teach = button("Train with the checked photos, too", release);
 	const zip = button("Download sorted zip", saveZip);
-	const csv = button("Save as CSV", () => saveBlob(new Blob([asCsv(sorting)], { type: "text/csv" }), "sorted.csv"));
+	const csv = button("Save as CSV", async () =>
+		saveBlob(new Blob([await asCsv(sorting)], { type: "text/csv" }), "sorted.csv"),
+	);
 	const clear = button("Remove all", removeAll);
 	const element = h(
 		"div",

@@ -1,5 +1,6 @@
 // The sorted images as files: folders of a zip, and a table. Folders and columns are those of `clipcite sort`.
 
+import { photoFacts } from "../files/photo_facts.js";
 import { classOf, ELSE, groupsOf, UNREAD, UNSURE, wordsFor } from "./groups.js";
 import { unique } from "./zip.js";
 
@@ -39,24 +40,41 @@ function safeName(name) {
 /** Return the table as CSV. Its first character tells spreadsheets that it is UTF-8.
  *
  *  @param {{ images: SortedImage[], names: ClassName[], threshold: number }} sorting */
-export function asCsv(sorting) {
+export async function asCsv(sorting) {
 	const targets = new Map(sortedFiles(sorting).map(({ path, image }) => [image, path]));
-	const rows = sorting.images.map((image) => {
+	const rows = [];
+	for (const image of sorting.images) {
+		const { time, width, height } = await photoFacts(image.file);
 		const name = classOf(image);
 		const known = image.predictions ?? [];
 		const probability = known.find(({ class_name: other }) => other === name)?.probability;
 		const second = known.find(({ class_name: other }) => other !== name)?.class_name;
 		const target = targets.get(image) ?? "";
-		return [
+		rows.push([
 			image.path.join("/"),
+			image.path.slice(0, -1).join("/"),
+			time,
+			`${width}`,
+			`${height}`,
 			wordsFor(name) ?? "",
 			probability?.toFixed(4) ?? "",
 			second ?? "",
 			target.startsWith(`${FOLDERS[UNSURE]}/`) ? "yes" : "",
 			target,
-		];
-	});
-	const header = ["file", "class", "probability", "second class", "unsure", "target"];
+		]);
+	}
+	const header = [
+		"file",
+		"folder",
+		"time",
+		"width",
+		"height",
+		"class",
+		"probability",
+		"second class",
+		"unsure",
+		"target",
+	];
 	return `\ufeff${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
 }
 
