@@ -111,6 +111,7 @@ def measure(client: Client, folder: Path, other: Path, shots: int, seed: int) ->
                 "seed": seed,
                 "shots": shots,
                 "pile": pile,
+                "at most": size,
                 "images": len(paths),
                 "before": measures(truth, [None if each["unsure"] else each["class"] for each in before]),
                 "after": measures(
@@ -146,22 +147,14 @@ def mean(values: Sequence[float | None]) -> str:
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return the means over sets and seeds."""
-    made = Table("Sorted piles", ["shots", "pile", "images", "runs", "before", "after"])
-    keys = dict.fromkeys((row["shots"], row["pile"], SIZES.get(row["pile"], (240,))) for row in rows)
-    for shots, pile, sizes in keys:
-        for size in sizes:
-            alike = [
-                row
-                for row in rows
-                if (row["shots"], row["pile"]) == (shots, pile)
-                and size == min(sizes, key=lambda each: abs(each - row["images"]))
-            ]
-            if alike:
-                cells = [
-                    " / ".join(mean([row[part].get(name) for row in alike]) for name in MEASURES)
-                    for part in ("before", "after")
-                ]
-                made.rows.append([str(shots), pile, str(size), str(len(alike)), *cells])
+    made = Table("Sorted piles", ["shots", "pile", "images, at most", "runs", "before", "after"])
+    for shots, pile, size in dict.fromkeys((row["shots"], row["pile"], row["at most"]) for row in rows):
+        alike = [row for row in rows if (row["shots"], row["pile"], row["at most"]) == (shots, pile, size)]
+        cells = [
+            " / ".join(mean([row[part].get(name) for row in alike]) for name in MEASURES)
+            for part in ("before", "after")
+        ]
+        made.rows.append([str(shots), pile, str(size), str(len(alike)), *cells])
     return made
 
 
