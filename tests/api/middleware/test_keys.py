@@ -75,12 +75,15 @@ def test_look_ups_that_hang_delay_no_other_key_and_leave_nothing(
         many = [asyncio.create_task(auth._caller(bearer(NEVER))) for _ in range(200)]
         await asyncio.sleep(0)
         assert (await auth._caller(bearer(made.key))).owner == "team"
-        others = (bearer(f"{made.key[:-4]}{i:04}") for i in range(200))
-        asyncio.get_running_loop().call_later(2, go_on.set)
-        ended = await asyncio.gather(*map(auth._caller, others), return_exceptions=True)
+        keys = (bearer(f"{made.key[:-4]}{i:04}") for i in range(200))
+        others = waiting = {asyncio.create_task(auth._caller(key)) for key in keys}
+        while len(waiting) > 20:
+            waiting = (await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED))[1]
+        go_on.set()
+        ended = await asyncio.gather(*others, return_exceptions=True)
         refused = sum(isinstance(error, ServerBusy) for error in ended)
         await asyncio.gather(*many, return_exceptions=True)
-        del many, ended
+        del many, others, waiting, ended
         gc.collect()
         return refused, list(REQUESTS._limits.get())
 
