@@ -82,14 +82,14 @@ def test_the_wheel_installs_one_name(installed: Path, tmp_path: Path) -> None:
 
 
 def test_every_file_travels(installed: Path) -> None:
-    """Modules, templates, styles and the web page."""
+    """Modules, templates, styles and the web page. Types of the page are for its checks alone."""
     [site] = installed.parent.glob("lib/*/site-packages")
     places = dict.fromkeys(("admin", "api", "core", "migrations", "worker"), site / "clipcite" / "_server")
     places["clipcite"] = site
     tracked = subprocess.run(
         ["git", "ls-files", *places], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    files = [n for n in tracked.stdout.split() if (ROOT / n).is_file() and not n.endswith(".mako")]
+    files = [n for n in tracked.stdout.split() if (ROOT / n).is_file() and not n.endswith((".mako", ".d.ts"))]
     assert "api/jobs/report/report.html.j2" in files
     assert [name for name in files if not (places[name.split("/")[0]] / name).is_file()] == []
 

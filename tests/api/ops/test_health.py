@@ -239,6 +239,7 @@ def test_with_a_bucket_that_refuses_writes_it_is_degraded(
         service.accepted(**shots())
 
 
+@pytest.mark.slow
 @pytest.mark.mounts
 def test_with_a_folder_on_a_read_only_mount_it_is_degraded(
     new_service: Callable[..., AbstractContextManager[Service]], tmp_path: Path
