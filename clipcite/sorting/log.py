@@ -78,6 +78,12 @@ class Log:
                 except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
                     self.damaged += 1
 
+    @property
+    def classes(self) -> list[str]:
+        """Class names of the sort, then those that only a person gave."""
+        given = filter(None, (*self.labels.values(), *self.checked.values()))
+        return list(dict.fromkeys([*self.subject["classes"], *given]))
+
     def write(self, *records: dict[str, Any]) -> None:
         """Append records, and wait until the disk has them. After an error, the file is as it was."""
         size = self.path.stat().st_size

@@ -92,8 +92,7 @@ def plan(
     """
     best = (answer.ranked[0][0] for answer in log.answers.values() if answer.ranked)
     known = {**log.labels, **log.checked}
-    given = filter(None, known.values())
-    folders = safe_names(dict.fromkeys([*log.subject["classes"], *given, *best]))
+    folders = safe_names(dict.fromkeys([*log.classes, *best]))
     taken: set[str] = set()
     numbers: dict[tuple[str, str], int] = {}
     places = []

@@ -53,9 +53,7 @@ def rounds(
             stderr().print(still_wrong(log, images))
         if not more:
             return taught
-        given = (name for name in log.labels.values() if name is not None)
-        classes = dict.fromkeys([*log.subject["classes"], *given])
-        labelled, stopped = ask_labels(log, suggested, list(classes))
+        labelled, stopped = ask_labels(log, suggested, log.classes)
         if not labelled:
             return taught
         if used is not None:
