@@ -186,6 +186,12 @@ def test_without_the_broker_it_is_degraded(make_service: MakeService) -> None:
     service.accepted(**shots())  # Jobs are still accepted.
 
 
+def assert_classifies(service: Service) -> None:
+    image = {"images": ("a.jpg", crafted.jpeg())}
+    response = service.client.post("/classify", data={"class_names": ["red", "green"]}, files=image)
+    assert response.status_code == 200
+
+
 def test_with_a_read_only_database_it_is_degraded(
     make_service: MakeService, postgres_url: str, postgres_template: str
 ) -> None:
@@ -208,9 +214,7 @@ def test_with_a_read_only_database_it_is_degraded(
         assert body["status"] == "degraded"
         assert "read-only" in bad_parts(body)["database"]
         assert "CLIPCITE_DATABASE_URL" in bad_parts(body)["database"]
-        image = {"images": ("a.jpg", crafted.jpeg())}
-        answer = service.client.post("/classify", data={"class_names": ["red", "green"]}, files=image)
-        assert answer.status_code == 200
+        assert_classifies(service)
         make_read_only("off")  # The check has closed its own connection, which would stay read-only.
         wait_for(lambda: ready(service, 200)["status"] == "ok")
         service.accepted(**shots())
@@ -232,9 +236,7 @@ def test_with_a_bucket_that_refuses_writes_it_is_degraded(
         assert body["status"] == "degraded"
         assert "CLIPCITE_BLOB_URL" in bad_parts(body)["storage"]
         assert "403" in bad_parts(body)["storage"]
-        image = {"images": ("a.jpg", crafted.jpeg())}
-        answer = service.client.post("/classify", data={"class_names": ["red", "green"]}, files=image)
-        assert answer.status_code == 200
+        assert_classifies(service)
         wait_for(lambda: ready(service, 200)["status"] == "ok")
         service.accepted(**shots())
 

@@ -1,0 +1,28 @@
+"""The measures of sorted piles, on a pile that is counted by hand."""
+
+import pytest
+
+from benchmarks.sorted_piles import measures, table
+
+
+def test_measures() -> None:
+    """Of three known photos, two are in a folder and one is right. One of two strangers is in a folder."""
+    truth = ["a", "a", "b", None, None]
+    found = ["a", "b", None, "a", None]
+    assert measures(truth, found) == pytest.approx({"P": 1 / 3, "R": 1 / 3, "kept": 2 / 3, "let": 1 / 2})
+
+
+def test_a_pile_of_one_kind_has_the_measures_of_that_kind() -> None:
+    assert measures(["a"], ["a"]) == {"P": 1, "R": 1, "kept": 1}
+    assert measures([None], [None]) == {"let": 0}
+    assert measures(["a"], [None]) == {"P": 0, "R": 0, "kept": 0}
+
+
+def test_the_table_has_means_and_leaves_out_what_has_no_value() -> None:
+    row = {"shots": 5, "pile": "near", "at most": 60}
+    rows = [
+        {**row, "before": {"P": 0.2, "let": 1}, "after": {"P": 0.4, "let": 0}},
+        {**row, "before": {"P": 0.4}, "after": {"P": 0.8}},
+    ]
+    [made] = table(rows).rows
+    assert made == ["5", "near", "60", "2", "0.300 / – / 1.000 / –", "0.600 / – / 0.000 / –"]
