@@ -84,6 +84,7 @@ def test_look_ups_that_hang_delay_no_other_key_and_leave_nothing(
         refused = sum(isinstance(error, ServerBusy) for error in ended)
         await asyncio.gather(*many, return_exceptions=True)
         del many, others, waiting, ended
+        await asyncio.sleep(0)  # The event loop holds the result of the last `gather`, and so its errors.
         gc.collect()
         return refused, list(REQUESTS._limits.get())
 
@@ -91,7 +92,7 @@ def test_look_ups_that_hang_delay_no_other_key_and_leave_nothing(
     monkeypatch.setattr(REQUESTS, "wait_seconds", 0.5)
     refused, left = asyncio.run(run())
     assert refused >= 180
-    assert len(left) <= 1  # of 401 keys
+    assert not left  # of 202 keys
 
 
 def bearer(key: str) -> Headers:
