@@ -44,7 +44,7 @@ const STEPS = [
 	],
 	[
 		"Make a model",
-		"The groups follow your corrections at once. A model that learns from them knows the next photos, too.",
+		"Your corrections change the groups at once, and you can download the groups without a model. A model also sorts the next photos.",
 	],
 ];
 

@@ -409,7 +409,7 @@ def test_a_pile_is_grouped_and_makes_a_model(browser: Browser, service: Service,
         page.get_by_role("button", name="Make a model").click()
         expect(page.get_by_label("Model", exact=True)).to_have_value(re.compile("^mdl_"))
         expect(page.locator(".brought")).to_have_text(
-            re.compile(r"\d+ images? moved.*All your labels trained it")
+            re.compile(r"\d+ images? moved.*The model learned from all your labels")
         )
         expect(page.locator(".tile.yours")).to_have_count(15)
         with Client(service.url) as client:

@@ -37,7 +37,7 @@ function lonelyWords(labelled, trained) {
 function comparedWords(before, after) {
 	const both = [...after].filter(([image]) => before.has(image));
 	if (!both.length)
-		return "All your labels trained it, so none is left to compare both sorts. Check with 20 before the next training.";
+		return "The model learned from all your labels, so none is left to compare the two sorts. Check with 20 before the next training.";
 	const changed = (to) => both.filter(([image, right]) => right === to && before.get(image) !== to).length;
 	const [gained, lost, now] = [changed(true), changed(false), both.filter(([, right]) => right).length];
 	const verdict = isChance(gained, lost)
