@@ -1,0 +1,180 @@
+"""A pile of photos, sorted by keys in a browser: from no model to a sorted pile (benchmarks/pages/pile.md).
+
+    clipcite serve --data /tmp/keys --port 8765 --no-token
+    python -m benchmarks.sorted_by_keys --data clothing cifar10 trashnet --out keys.json
+
+A script drops a pile onto *Train*, and presses *Group them*. It names the most frequent class of the nine
+thumbnails of each group: by its digit, or for a new class by `/`, the name and Enter. After 10, 20 and 30
+groups it reads the classes of all photos from the page. Then it presses *Make a model*, and reads them again.
+A data set is a folder with `test/<class>/`. No class is known before.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from rich.console import Console
+
+from benchmarks.accuracy.tables import Table, figure
+from benchmarks.data.listing import class_folders
+from benchmarks.sorted_piles import draw
+from tests.api.web.browser import find_browser
+from tests.api.web.window import drop, window
+
+PHOTOS = 240
+MEASURED = (10, 20, 30)
+"""Numbers of answered groups after which the sort is measured."""
+DIGITS = "1234567890"
+CLASSES = """async () => {
+  const { sorting } = await import("/page/lib/sorting/sorting.js");
+  const { classOf } = await import("/page/lib/sorting/groups.js");
+  return sorting.images.map((image) => [image.name, String(classOf(image))]);
+}"""
+
+
+@dataclass
+class Hand:
+    """A person's input, counted."""
+
+    page: Page
+    keys: int = 0
+    clicks: int = 0
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.keys += len(keys)
+
+    def click(self, name: str) -> None:
+        self.page.get_by_role("button", name=name).click()
+        self.clicks += 1
+
+
+class Requests:
+    """The page's requests that have no answer yet."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.open = 0
+        page.on("request", lambda _: self._count(1))
+        page.on("requestfinished", lambda _: self._count(-1))
+        page.on("requestfailed", lambda _: self._count(-1))
+
+    def _count(self, more: int) -> None:
+        self.open += more
+
+    def settle(self) -> None:
+        """Wait until no request has been open for a second."""
+        quiet = 0
+        while quiet < 10:
+            self.page.wait_for_timeout(100)
+            quiet = 0 if self.open else quiet + 1
+
+
+def accuracy(page: Page, truth: dict[str, str]) -> float:
+    """Return the fraction of all photos that are in the group of their class."""
+    found = page.evaluate(CLASSES)
+    return sum(truth[name] == said for name, said in found) / len(truth)
+
+
+def answer(hand: Hand, truth: dict[str, str], known: list[str]) -> None:
+    """Name the most frequent class of the thumbnails."""
+    asked = hand.page.get_by_role("dialog", name="What are these?")
+    shown = [truth[str(pick.get_attribute("title"))] for pick in asked.locator(".pick").all()]
+    name = Counter(shown).most_common(1)[0][0]
+    if name in known[: len(DIGITS)]:
+        hand.press(DIGITS[known.index(name)])
+        return
+    hand.press("/")
+    hand.page.keyboard.type(name)
+    hand.keys += len(name)
+    hand.press("Enter")
+    if name not in known:
+        known.append(name)
+
+
+def measure(browser: Browser, url: str, folder: Path, seed: int) -> dict[str, Any]:
+    """Sort one pile. Return the accuracies and the counts."""
+    generator = random.Random(f"{folder.name} {seed}")
+    drawn = draw(generator, class_folders(folder / "test"), folder, PHOTOS)
+    with tempfile.TemporaryDirectory() as root, window(browser, url) as page:
+        photos = [Path(root) / f"{i:05}{path.suffix}" for i, (_, path) in enumerate(drawn)]
+        for photo, (_, path) in zip(photos, drawn, strict=True):
+            shutil.copy(path, photo)
+        truth = {photo.name: name for photo, (name, _) in zip(photos, drawn, strict=True)}
+        hand, requests, started = Hand(page), Requests(page), time.monotonic()
+        known, answered = list[str](), 0
+        row: dict[str, Any] = {"set": folder.name, "seed": seed, "photos": len(truth)}
+        page.goto("/")
+        drop(page, page.locator(".zone"), *photos)
+        hand.clicks += 1
+        asked = page.get_by_role("dialog", name="What are these?")
+        for number in MEASURED:
+            hand.click("Group them")
+            expect(asked).to_be_visible()
+            while answered < number and asked.is_visible():
+                answer(hand, truth, known)
+                answered += 1
+            if asked.is_visible():
+                hand.press("Escape")
+            requests.settle()
+            row[f"after {number}"] = accuracy(page, truth)
+        row |= {"groups": answered, "classes": len(known)}
+        hand.click("Make a model")
+        expect(page.get_by_label("Model", exact=True)).not_to_have_value("stock", timeout=1_800_000)
+        expect(page.locator(".brought")).to_be_visible(timeout=600_000)
+        requests.settle()
+        row |= {"model": accuracy(page, truth), "keys": hand.keys, "clicks": hand.clicks}
+        row["minutes"] = (time.monotonic() - started) / 60
+        return row
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--url", default="http://127.0.0.1:8765")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    rows: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    with sync_playwright() as playwright:
+        found = find_browser(playwright)
+        browser = playwright.chromium.launch(
+            executable_path=str(found.program), env={**os.environ, **found.environment}
+        )
+        expect.set_options(timeout=600_000)
+        for seed in options.seeds:
+            for folder in options.data:
+                if not any((row["set"], row["seed"]) == (folder.name, seed) for row in rows):
+                    rows.append(measure(browser, options.url, folder, seed))
+                    options.out.write_text(json.dumps(rows, indent=1))
+        browser.close()
+    table = Table(
+        "Sorted by keys",
+        [
+            *("set", "photos", "classes found", *(f"after {n} groups" for n in MEASURED), "model"),
+            *("groups", "keys", "clicks", "minutes"),
+        ],
+    )
+    for row in rows:
+        shares = [figure(row[f"after {n}"]) for n in MEASURED]
+        counts = [str(row[name]) for name in ("groups", "keys", "clicks")]
+        first = (row["set"], str(row["photos"]), str(row["classes"]))
+        table.rows.append([*first, *shares, figure(row["model"]), *counts, f"{row['minutes']:.1f}"])
+    Console(width=200).print(table.markdown(), markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
