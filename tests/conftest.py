@@ -177,7 +177,7 @@ def s3_endpoint() -> Iterator[str]:
 def s3_bucket(s3_endpoint: str) -> str:
     """Return the name of a fresh bucket."""
     name = f"bucket-{next(_numbers)}"
-    httpx.put(f"{s3_endpoint}/{name}", timeout=60).raise_for_status()
+    httpx.put(f"{s3_endpoint}/{name}", timeout=600).raise_for_status()
     return name
 
 

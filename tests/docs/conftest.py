@@ -39,7 +39,7 @@ def example(reader_service: Service, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("example")
     _images(folder)
     with Client(reader_service.url, reader_service.key) as client:
-        return client.adapt(folder / "images", config={"epochs": 2}, name="example").wait(timeout=120)
+        return client.adapt(folder / "images", config={"epochs": 2}, name="example").wait(timeout=600)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ class Shell:
             },
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, (script, done.stdout[-2000:], done.stderr[-2000:])

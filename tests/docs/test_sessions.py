@@ -38,7 +38,7 @@ def test_the_command_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None
     for name, value in shell.variables.items():
         monkeypatch.setenv(name, value)
     with Client() as client:
-        job = client.adapt("images", config={"epochs": 1}).wait(timeout=60).id
+        job = client.adapt("images", config={"epochs": 1}).wait(timeout=600).id
     monkeypatch.setenv("JOB", job)
     [block] = [block for block in blocks(COMMAND_LINE) if block.language == "bash"]
     ours = f"animals-{secrets.token_hex(4)}"  # A fresh name, whose versions begin with 1.

@@ -90,7 +90,7 @@ def test_a_model_is_exported(run: Run, drawings: Path, service: Service, tmp_pat
     images = [next((drawings / name).iterdir()) for name in ("bird", "fruit")]
     with Client(service.url) as client:
         model = (
-            client.adapt(drawings, config={"epochs": 2, "evaluate": "none"}).wait(timeout=60).model_id or ""
+            client.adapt(drawings, config={"epochs": 2, "evaluate": "none"}).wait(timeout=600).model_id or ""
         )
         names = ["bird", "fruit", "hat"]
         answer = client.classify(images, names, model=model, new_class_balance=0)

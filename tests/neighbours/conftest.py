@@ -45,7 +45,7 @@ class Neighbours:
             env={"PATH": os.environ["PATH"], "HOME": str(self.folder), **known},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
@@ -77,7 +77,7 @@ def running(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 def client(running: Service, folder: Path) -> Iterator[Client]:
     """Yield a client of the service, which has the model shoes@prod."""
     with Client(running.url, running.key) as client:
-        job = client.adapt(folder, name="shoes", config={"epochs": 3}).wait(timeout=300)
+        job = client.adapt(folder, name="shoes", config={"epochs": 3}).wait(timeout=600)
         client.aliases.promote("shoes", "prod", str(job.model_id))
         yield client
 

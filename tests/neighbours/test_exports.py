@@ -104,7 +104,7 @@ def features(neighbours: Neighbours, client: Client, image: Path, *texts: str) -
     given = ["data:image/png;base64," + base64.b64encode(image.read_bytes()).decode(), *texts]
     sent = {"model": "shoes@prod", "input": given}
     headers = {"Authorization": f"Bearer {neighbours.key}"}
-    response = httpx.post(f"{neighbours.url}/v1/embeddings", json=sent, headers=headers, timeout=60)
+    response = httpx.post(f"{neighbours.url}/v1/embeddings", json=sent, headers=headers, timeout=600)
     return [row["embedding"] for row in response.raise_for_status().json()["data"]]
 
 

@@ -52,7 +52,7 @@ def server(tmp_path: Path) -> Iterator[httpx.Client]:
     settings |= {"ML_BLOCK_LOCAL_IP": "false", "SSRF_PROTECTION_ENABLED": "false"}
     with running([BINARY, "start", *options, *account], "Quit the server|development server", **settings):
         headers = {"Authorization": f"Token {TOKEN}"}
-        with httpx.Client(base_url="http://127.0.0.1:8129", headers=headers, timeout=120) as http:
+        with httpx.Client(base_url="http://127.0.0.1:8129", headers=headers, timeout=600) as http:
             wait_for(lambda: _answers(http), seconds=120)
             yield http
 

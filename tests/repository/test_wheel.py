@@ -167,7 +167,7 @@ def test_the_service_runs_beside_folders_of_the_same_names(
             f"{url}/classify",
             data={"class_names": json.dumps(["red", "green"]), "model": "stock"},
             files={"images": ("a.png", image.getvalue(), "image/png")},
-            timeout=60,
+            timeout=600,
         )
         assert answer.status_code == 200, answer.text
         assert {p["class_name"] for p in answer.json()["results"][0]["predictions"]} == {"red", "green"}

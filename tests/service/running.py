@@ -39,7 +39,7 @@ class Service:
     @property
     def http(self) -> httpx.Client:
         headers = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=600)
 
     def child(self, module: str) -> psutil.Process:
         """Return the running `python -m module` below the service."""

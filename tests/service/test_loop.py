@@ -66,8 +66,8 @@ def test_postgresql_and_redis_and_s3(
         }
         with (
             distributed(settings, tmp_path) as (a, b),
-            httpx.Client(base_url=a, timeout=30) as http,
-            httpx.Client(base_url=b, timeout=30) as other,
+            httpx.Client(base_url=a, timeout=600) as http,
+            httpx.Client(base_url=b, timeout=600) as other,
             receiver() as hook,
         ):
             job_id = submit(http, colours(tests=2), epochs=2, webhook=hook.url)

@@ -21,7 +21,7 @@ def polling(url: str) -> Iterator[list[str]]:
     def poll() -> None:
         while not stop.wait(0.02):
             try:
-                outcomes.append(str(httpx.get(url, timeout=60).status_code))
+                outcomes.append(str(httpx.get(url, timeout=600).status_code))
             except httpx.ConnectError:
                 outcomes.append("refused")
             except httpx.HTTPError:  # The process was killed while it responded.

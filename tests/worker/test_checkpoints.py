@@ -30,7 +30,7 @@ from worker.dispatcher.cleanup import finish_deletions
 from worker.job_runner import JobRunner
 
 JOB = "job_1"
-PATIENCE = 60
+PATIENCE = 600
 
 WRITES = """
 import hashlib

@@ -87,7 +87,7 @@ def test_many_at_once_make_one_job(either: Service) -> None:
             upload = form(**shots(each=1))
             while True:
                 response = httpx.post(
-                    f"http://127.0.0.1:{port}/adapt", **upload, headers={"idempotency-key": "k"}, timeout=60
+                    f"http://127.0.0.1:{port}/adapt", **upload, headers={"idempotency-key": "k"}, timeout=600
                 )
                 if response.status_code != 503:  # On a slow machine the lock may time out.
                     break

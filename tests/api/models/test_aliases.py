@@ -156,7 +156,7 @@ def test_the_commands_of_the_page_work_as_pasted(fresh: Service, backbone: Backb
             env={"PATH": "/usr/bin:/bin", "API": f"http://127.0.0.1:{port}", "AUTH": "Authorization: none"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr

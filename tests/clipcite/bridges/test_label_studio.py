@@ -39,7 +39,7 @@ def http(backend: Backend) -> Iterator[httpx.Client]:
     with make_server("127.0.0.1", 0, backend, ThreadingServer, Connection) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        with httpx.Client(base_url=address, headers=JSON, timeout=60) as client:
+        with httpx.Client(base_url=address, headers=JSON, timeout=600) as client:
             yield client
         server.shutdown()
 
@@ -92,7 +92,7 @@ def test_other_machines_need_the_secret() -> None:
 @pytest.mark.parametrize("length", ["16000001", "-1"])
 def test_the_size_of_a_body(http: httpx.Client, length: str) -> None:
     """The request is refused before its body is read, which never arrives here."""
-    with socket.create_connection(("127.0.0.1", cast(int, http.base_url.port)), timeout=60) as client:
+    with socket.create_connection(("127.0.0.1", cast(int, http.base_url.port)), timeout=600) as client:
         sent = f"POST /setup HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
         client.sendall(sent.encode())
         assert b"413 Content Too Large" in client.recv(100)
@@ -106,7 +106,7 @@ def test_a_client_that_sends_nothing_is_left(
 ) -> None:
     assert Connection.timeout == 60
     monkeypatch.setattr(Connection, "timeout", 0.1)
-    with socket.create_connection(("127.0.0.1", cast(int, http.base_url.port)), timeout=60) as client:
+    with socket.create_connection(("127.0.0.1", cast(int, http.base_url.port)), timeout=600) as client:
         client.sendall(sent.encode())
         while client.recv(1000):
             pass

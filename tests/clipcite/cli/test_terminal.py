@@ -22,7 +22,7 @@ def terminal(service: Service, *arguments: str, **settings: str) -> "pexpect.spa
         ["-m", "clipcite.cli.main", *arguments],
         env={**variables, "CLIPCITE_URL": service.url, "TERM": "xterm-256color", **settings},  # type: ignore[arg-type]
         dimensions=(30, 110),
-        timeout=60,
+        timeout=600,
         encoding="utf-8",
         preexec_fn=_as_from_a_shell,
     )

@@ -51,7 +51,7 @@ def test_adapt_wait_classify(service: Service, folder: Path) -> None:
             ("green", 4, 2),
             ("red", 4, 2),
         ]
-        done = job.wait(on_change=seen.append, timeout=120)
+        done = job.wait(on_change=seen.append, timeout=600)
         assert sent[-1][0] == sent[-1][1]  # The length was announced, and is correct.
         assert done.status == "succeeded"
         losses = [one.progress.loss for one in seen if one.progress and one.progress.loss]

@@ -29,7 +29,7 @@ from worker.trainer.warm import WarmTrainer
 
 pytestmark = pytest.mark.slow
 
-PATIENCE = 180
+PATIENCE = 600
 """Timeout for a trainer's imports on a busy machine (seconds)."""
 
 

@@ -81,7 +81,7 @@ def fresh(folder: Path, kind: str, images: list[Path], out: Path) -> dict[str, n
         env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert result.returncode == 0, result.stderr

@@ -168,7 +168,7 @@ def test_an_old_version_does_not_start_on_a_newer_database(tmp_path: Path, migra
     }
     try:
         for module, process in started.items():
-            _, said = process.communicate(timeout=120)
+            _, said = process.communicate(timeout=600)
             assert process.returncode == 1, module
             assert "which a newer version" in said, module
             assert "Traceback" not in said, module
