@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.datastructures import FormData, QueryParams, UploadFile
 
+from api.classify.collection import Collection
 from api.http.forms import check_fields, display_name, read_form
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid, parsed_json
 from clipcite.wire.base import MAX_CLASSIFY_IMAGES
 from clipcite.wire.classify import ClassifyJson, CollectionJson, Options, ScoreOptions
 from core.clip.errors import InvalidConfig
 from core.clip.prompts import check_templates
-from core.serving.collection import Collection
 from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is more helpful

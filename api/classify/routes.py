@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
+from api.classify.collection import Collection
 from api.classify.request import Asked, Parse, received, received_collection
+from api.classify.scoring import Images, classify, classify_collection, group_collection
 from api.http.problems import InvalidRequest, responses
 from clipcite.wire.classify import Options
 from clipcite.wire.predictions import Classification, CollectionClassification, Comparison, ImageResult
 from core.admission import Take
 from core.clip.errors import BadImage
-from core.serving.classify import Images, classify, classify_collection, group_collection
-from core.serving.collection import Collection
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import NoReadableImage, Result
 from core.settings import Settings

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import to_json
 
 from api.classify.routes import run_admitted
+from api.classify.scoring import Images
 from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import InvalidRequest, parsed_json
 from api.models.routes import list_models
@@ -21,7 +22,6 @@ from clipcite.wire.problems import Problem
 from core.admission import Take
 from core.clip.config import round_alpha
 from core.clip.errors import BadImage
-from core.serving.classify import Images
 from core.serving.service import Serving, look_up
 from core.serving.texts import PROMPTS_PER_IMAGE, HeldModel
 from core.store.db.session import Database

@@ -1,4 +1,4 @@
 """Corrections of models, and their evaluation on test images.
 
-May import `api.jobs`, the modules below it and `core`, but no other resource.
+May import `api.classify`, `api.jobs`, the modules below them and `core`, but no other resource.
 """

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from api.classify.scoring import Images, classify
 from api.jobs.image_check import LabelledImage
 from api.jobs.upload import ValidatedUpload
 from clipcite.wire.classify import ClassIn, Options
@@ -16,7 +17,6 @@ from core.admission import ServerBusy
 from core.clip.errors import BadImage
 from core.clip.evaluation.accuracy import accuracy_interval
 from core.clip.prompts import same_class
-from core.serving.classify import Images, classify
 from core.serving.service import Serving
 from core.serving.types import ImageScores
 from core.store.db.tables import Model

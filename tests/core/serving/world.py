@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from api.classify.scoring import Images, classify
 from clipcite.wire.classify import ClassIn, Options
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
-from core.serving.classify import Images, classify
 from core.serving.pool import model_pool as serving_networks
 from core.serving.service import Serving, Subject, look_up
 from core.serving.types import Result, WeightsKey

@@ -11,6 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from api.classify.collection import (
+    SELF_TRAINED,
+    Collection,
+    NothingToCompare,
+    check_features,
+    self_training_or_reason,
+    shots_of,
+)
 from clipcite.wire import predictions as wire
 from clipcite.wire.classify import Options
 from core.admission import Take
@@ -25,14 +33,6 @@ from core.clip.inference.which_next import which_next
 from core.serving.batching.batch import BatchItem
 from core.serving.batching.batcher import Pending
 from core.serving.calibrated import NotCalibrated, holds_for, prediction_sets, ranked
-from core.serving.collection import (
-    SELF_TRAINED,
-    Collection,
-    NothingToCompare,
-    check_features,
-    self_training_or_reason,
-    shots_of,
-)
 from core.serving.decoding import fitted
 from core.serving.pool.served_model import ServedModel
 from core.serving.service import Serving, Subject
