@@ -17,13 +17,12 @@ from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep
 from api.jobs.image_check import StoredImages
 from api.jobs.retrain import changed_settings
 from api.jobs.submission import SubmissionDep
-from api.models.exports import ZIP, Download
+from api.models.exports import ZIP, Download, export
 from api.models.imports import ImporterDep, ImportForm, to_model
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.wire.jobs import Job
 from clipcite.wire.models import ExportFormat, Model, ModelPage, ModelPatch, ModelQuery
 from core.clip.config import round_alpha
-from core.serving.exports import export
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.jobs import corrections, jobs

@@ -54,7 +54,6 @@ ALLOWED = {
         "core.admission",
         "core.clip",
         "core.errors",
-        "core.scratch",
         "core.settings",
         "core.store",
         "core.tracing",

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from api.models.exports import export
 from core.clip.errors import InvalidConfig
 from core.clip.models.features import encode_tokens
 from core.clip.weights.support_set import SupportSet
-from core.serving.exports import export
 from core.serving.types import ImageScores, WeightsKey
 from tests.core.serving.adapted import CLASSES, KNOWN
 from tests.core.serving.test_engine import images
