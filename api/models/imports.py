@@ -1,4 +1,4 @@
-"""Import of models that were trained elsewhere."""
+"""Import of models that were trained elsewhere: form, check and storage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,12 @@ from api.archives.read import extract
 from api.deps import from_state
 from api.http.forms import JsonText, Text
 from api.http.problems import InvalidRequest, invalid_model
+from api.models.archive import WANTED, ArchiveInfo, inspect_folder, read_weights
 from clipcite.wire.base import MAX_CLASSES, RawName
 from clipcite.wire.models import Model
 from core.admission import Take
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
-from core.clip.export.archive_info import WANTED, ArchiveInfo, inspect_folder
-from core.clip.export.importer import read_weights
 from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights

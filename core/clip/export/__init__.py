@@ -1,4 +1,4 @@
-"""Export of models to open_clip and ONNX, and import.
+"""Export of models to open_clip and ONNX.
 
 May import every module of `core.clip` except `pipeline`.
 """

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load, save
 
 from api.models import imports
-from core.clip.export import importer
 from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SupportSet
 from tests.api import crafted
@@ -347,7 +346,7 @@ def test_tensors_that_do_not_fit_are_not_read(
     file: str,
     reader: str,
 ) -> None:
-    monkeypatch.setattr(importer, reader, lambda *given: pytest.fail("read"))
+    monkeypatch.setattr(f"api.models.archive.{reader}", lambda *given: pytest.fail("read"))
     archive = changed(
         archives[format],
         lambda files: files.update({file: save({"zeros": torch.zeros(1_000_000)})}),

@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from api.models.archive import inspect_folder, read_weights
 from core.clip.config import resolve_config
 from core.clip.errors import InvalidConfig
-from core.clip.export.archive_info import inspect_folder
-from core.clip.export.importer import read_weights
 from core.clip.export.model_card import ModelInfo
 from core.clip.export.open_clip_folder import write_open_clip_folder
 from core.clip.inference.classifier import Classifier
