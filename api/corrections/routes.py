@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from api.corrections import corrections
 from api.corrections.evaluate import evaluate
 from api.corrections.forms import ImagesFormDep, checked_images
 from api.deps import CurrentOwner, DatabaseDep, ModelRef
@@ -15,7 +16,7 @@ from clipcite.wire.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackL
 from core.clip.prompts import same_class
 from core.store.db.ids import new_id
 from core.store.db.tables import FEEDBACK
-from core.store.jobs import corrections, jobs
+from core.store.jobs import jobs
 from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage import deletions, installation

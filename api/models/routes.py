@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
+from api.corrections import corrections
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, ServingDep
 from api.http.forms import form_body, form_of
 from api.http.problems import InvalidRequest, json_or_invalid, responses
@@ -25,7 +26,7 @@ from clipcite.wire.models import ExportFormat, Model, ModelPage, ModelPatch, Mod
 from core.clip.config import round_alpha
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
-from core.store.jobs import corrections, jobs
+from core.store.jobs import jobs
 from core.store.registry import models
 from core.store.registry.references import clean_name
 from core.store.storage import deletions

@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 from sqlalchemy import event, select, update
 
 import worker.job_runner
+from api.corrections import corrections
 from api.corrections import routes as correction_routes
 from api.jobs import routes as job_routes
 from api.jobs.submission import JobSubmission
@@ -39,7 +40,7 @@ from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion, Job, JobEvent, JobImage, Model
-from core.store.jobs import corrections, jobs, lifecycle
+from core.store.jobs import jobs, lifecycle
 from core.store.jobs.jobs import checkpoints_of
 from core.store.jobs.lifecycle import CHECKPOINT
 from core.store.storage import atomic_write, deletions, installation

@@ -29,7 +29,7 @@ PREPARING, TRAINING, PUBLISHING, EVALUATING = "preparing", "training", "publishi
 STAGES = (PREPARING, TRAINING, PUBLISHING, EVALUATING)
 """Stages of a running job. From `evaluating` on, the job has a model."""
 FEEDBACK = "feedback"
-"""Split of a job's images that are corrections of its model (`jobs.corrections`)."""
+"""Split of a job's images that are corrections of its model."""
 
 
 class Owner(Base):
