@@ -1,4 +1,10 @@
-"""Events of a job: streams (server-sent events), lists, and waiting requests (`?wait=`)."""
+"""Events of a job: streams (server-sent events), lists, and waiting requests (`?wait=`).
+
+The numbered events are written in the transactions of the changes that they describe. A reader follows a job
+by reading the events after the last number it has seen. Events travel only through the database, so any API
+process can report on any worker. The job's row is locked while an event is appended, so numbers become
+visible in order and readers miss none.
+"""
 
 import asyncio
 import logging
@@ -10,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from api.deps import from_state
 from api.threads import REQUESTS
@@ -18,7 +26,6 @@ from core.admission import Budget, ServerBusy
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, JobEvent
 from core.store.errors import DatabaseUnavailable
-from core.store.jobs import events
 from core.store.jobs.lifecycle import PROGRESS
 
 logger = logging.getLogger(__name__)
@@ -57,20 +64,20 @@ class EventSource:
         until, pause = time.monotonic() + seconds, POLL_SECONDS
         while not self.stopping.is_set() and (left := until - time.monotonic()) > 0:
             try:
-                newer = await REQUESTS.run_as(owner, self._newer, job_id, seen)
+                found = await REQUESTS.run_as(owner, self._newer, job_id, seen)
             except (DatabaseUnavailable, ServerBusy) as error:
                 logger.warning("Events are delayed: %s", error.detail)
-                newer = []
-            if newer is None:
+                found = []
+            if found is None:
                 return
-            seen = newer[-1].seq if newer else seen
-            pause = POLL_SECONDS if newer else min(1.5 * pause, MAX_POLL_SECONDS)
-            yield newer
+            seen = found[-1].seq if found else seen
+            pause = POLL_SECONDS if found else min(1.5 * pause, MAX_POLL_SECONDS)
+            yield found
             await asyncio.sleep(min(pause, left))
 
     def _newer(self, job_id: str, seen: int) -> list[JobEvent] | None:
         with self.database.read() as session:
-            return events.newer(session, job_id, seen)
+            return newer(session, job_id, seen)
 
     async def stream(self, owner: str, job_id: str, seen: int) -> AsyncIterator[bytes]:
         """Yield the events after `seen` in their wire format, until the job ends."""
@@ -78,11 +85,11 @@ class EventSource:
         sent = time.monotonic()
         # Another reader may have taken the last place since the check.
         with suppress(ServerBusy), self.readers.hold(owner, 1):
-            async for newer in self.follow(owner, job_id, seen, MAX_SECONDS):
-                if newer:
+            async for found in self.follow(owner, job_id, seen, MAX_SECONDS):
+                if found:
                     # Later events are about webhook deliveries, and appear only in the list.
-                    end = next((i for i, event in enumerate(newer, 1) if event.type in FINAL), None)
-                    yield b"".join(map(_encoded, newer[:end]))
+                    end = next((i for i, event in enumerate(found, 1) if event.type in FINAL), None)
+                    yield b"".join(map(_encoded, found[:end]))
                     if end is not None:
                         return
                 elif time.monotonic() - sent >= PING_SECONDS:
@@ -90,6 +97,32 @@ class EventSource:
                 else:
                     continue
                 sent = time.monotonic()
+
+
+def after(session: Session, job_id: str, seq: int) -> list[JobEvent]:
+    """Return the events with a greater number than `seq`, in order."""
+    later = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq)
+    return list(session.scalars(later.order_by(JobEvent.seq)))
+
+
+def last_seq(session: Session, job_id: str) -> int:
+    """Return the number of the newest event, or 0 if the job does not exist."""
+    return session.scalar(select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id)) or 0
+
+
+def end_seq(session: Session, job_id: str) -> int | None:
+    """Return the number of the event that ended the job, or None. Later events are about its webhook."""
+    return session.scalar(
+        select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id, JobEvent.type.in_(FINAL))
+    )
+
+
+def newer(session: Session, job_id: str, seq: int) -> list[JobEvent] | None:
+    """Return the events after number `seq`, in order, or None if the job was deleted."""
+    last = last_seq(session, job_id)
+    if not last:
+        return None
+    return after(session, job_id, seq) if last > seq else []
 
 
 def to_event(row: JobEvent) -> Event:

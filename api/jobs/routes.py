@@ -10,6 +10,7 @@ from fastapi.sse import EventSourceResponse
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
 from api.http.forms import form_body
 from api.http.problems import responses
+from api.jobs import event_stream
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
 from api.jobs.image_check import StoredImages
@@ -23,7 +24,7 @@ from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
 from core.store.db.tables import FINAL
 from core.store.errors import ShotsGone
-from core.store.jobs import events, fair_queue, jobs, lifecycle
+from core.store.jobs import fair_queue, jobs, lifecycle
 from core.store.jobs.lifecycle import PUBLISHED
 from core.store.registry.references import clean_name
 from core.store.storage import deletions
@@ -217,8 +218,8 @@ def list_events(
     with source.database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
         if not streamed:
-            return EventList(data=[to_event(row) for row in events.after(session, job.id, after)])
-        last, end = events.last_seq(session, job.id), events.end_seq(session, job.id)
+            return EventList(data=[to_event(row) for row in event_stream.after(session, job.id, after)])
+        last, end = event_stream.last_seq(session, job.id), event_stream.end_seq(session, job.id)
     seen = min(after if last_event_id is None else last_event_id, last)
     if end is not None and seen >= end:
         return Response(status_code=204)  # browsers reconnect until they get this status

@@ -18,11 +18,10 @@ from core.store.db.session import Database
 from core.store.db.tables import Deletion
 from core.store.errors import StorageFull
 from core.store.jobs import jobs, lifecycle
-from core.store.jobs.events import after
 from core.store.jobs.jobs import NewImage, checkpoints_of
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import OWNER, job_of, new_job, types_of
+from tests.core.store.samples import OWNER, events_of, job_of, new_job, types_of
 from tests.service.running import wait_for
 from tests.worker.conftest import MakeWorker, StandIn
 from worker.checkpoints import CheckpointUploader
@@ -238,8 +237,7 @@ def queue_job(worker: JobRunner) -> str:
 
 
 def epochs_of(worker: JobRunner, job_id: str, event: str) -> list[int]:
-    with worker.database.read() as session:
-        return [e.data["epoch"] for e in after(session, job_id, 0) if e.type == event]
+    return [e.data["epoch"] for e in events_of(worker.database, job_id) if e.type == event]
 
 
 def test_a_drain_a_death_and_a_torn_file_then_the_end(make_worker: MakeWorker, trainer: StandIn) -> None:

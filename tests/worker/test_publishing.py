@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from core.clip.weights.manifest import WEIGHTS
 from core.store.db.tables import Job, JobEvent, Model
 from core.store.errors import DatabaseUnavailable, StorageFull, StorageUnavailable
-from core.store.jobs import events, lifecycle
+from core.store.jobs import lifecycle
 from core.store.registry import models
-from tests.core.store.samples import OWNER, expire, job_of, let_lease_expire
+from tests.core.store.samples import OWNER, events_of, expire, job_of, let_lease_expire
 from tests.worker.conftest import MakeWorker
 from tests.worker.test_job_runner import queue_job
 from worker import job_runner, publication
@@ -234,8 +234,7 @@ def test_an_interrupted_evaluation_is_repeated_without_a_training(
         expire(worker.database)
         job = job_of(worker.database, job.id)
     assert (job.status, job.attempts, model_count(worker)) == ("queued", spent, 1)
-    with worker.database.read() as session:
-        before = events.last_seq(session, job.id)
+    before = events_of(worker.database, job.id)[-1].seq
 
     worker.draining.clear()
     worker.run(job.id)
@@ -244,8 +243,7 @@ def test_an_interrupted_evaluation_is_repeated_without_a_training(
     assert (ended.model_id, model_count(worker)) == (job.model_id, 1)
     assert (ended.metrics or {})["measured_on"]["source"] == "cross_validation"
     assert worker.blobs.get(str(ended.report_key))
-    with worker.database.read() as session:
-        later = events.after(session, job.id, before)
+    later = events_of(worker.database, job.id, before)
     assert [e.type for e in later if e.type != "progress"] == ["started", "stage", "succeeded"]
     assert {e.data.get("stage") for e in later if e.type in {"stage", "progress"}} == {"evaluating"}
 

@@ -1,4 +1,4 @@
-"""Training jobs: rows, life cycle, events, queue and broker.
+"""Training jobs: rows, life cycle, queue and broker.
 
 May import `registry` and the layers below it.
 """

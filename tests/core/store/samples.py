@@ -5,7 +5,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
@@ -15,9 +15,8 @@ from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Job
+from core.store.db.tables import Job, JobEvent
 from core.store.jobs import jobs, lifecycle
-from core.store.jobs.events import after
 from core.store.jobs.jobs import NewImage
 from core.store.jobs.lifecycle import Claim
 from core.store.registry import models
@@ -112,10 +111,16 @@ def job_of(database: Database, job_id: str, *, owner: str = OWNER) -> Job:
         return jobs.get(session, job_id, owner=owner)
 
 
+def events_of(database: Database, job_id: str, after: int = 0) -> list[JobEvent]:
+    """Return the job's events with a greater number than `after`, in order."""
+    later = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after)
+    with database.read() as session:
+        return list(session.scalars(later.order_by(JobEvent.seq)))
+
+
 def types_of(database: Database, job_id: str) -> list[str]:
     """Return the types of the job's events without progress. Asserts that their numbers grow."""
-    with database.read() as session:
-        events = after(session, job_id, 0)
+    events = events_of(database, job_id)
     numbers = [event.seq for event in events]
     assert numbers == sorted(set(numbers))
     return [event.type for event in events if event.type != "progress"]

@@ -10,9 +10,8 @@ import pytest
 
 from core.store.db import session
 from core.store.db.session import Database
-from core.store.jobs import events, jobs, lifecycle
-from core.store.jobs.events import after
-from tests.core.store.samples import expire, job_of, new_job
+from core.store.jobs import jobs, lifecycle
+from tests.core.store.samples import events_of, expire, job_of, new_job
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def clock_off(by: timedelta) -> Iterator[None]:
             return real.datetime.now(tz) + by
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (events, jobs, lifecycle, session):
+        for module in (jobs, lifecycle, session):
             patch.setattr(module, "datetime", Wrong, raising=False)
         patch.setattr("time.time", lambda: real.datetime.now().timestamp() + by.total_seconds())
         yield
@@ -44,8 +43,7 @@ def test_a_wrong_clock_expires_no_lease(on_postgres: Database, worker: int, disp
     with clock_off(timedelta(hours=dispatcher)):
         assert expire(on_postgres) == []
     assert job_of(on_postgres, job_id).status == "running"
-    with on_postgres.read() as session:
-        at = [event.at for event in after(session, job_id, 0)]
+    at = [event.at for event in events_of(on_postgres, job_id)]
     assert max(at) - min(at) < timedelta(minutes=1)  # Both times come from one clock.
 
 

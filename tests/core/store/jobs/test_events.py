@@ -9,10 +9,9 @@ import pytest
 from core.store.db.session import Database
 from core.store.db.tables import JobEvent
 from core.store.errors import Conflict
-from core.store.jobs import events, lifecycle
-from core.store.jobs.events import after
+from core.store.jobs import lifecycle
 from core.store.jobs.lifecycle import Claim
-from tests.core.store.samples import OWNER, claimed, expire, let_lease_expire, new_job, publish
+from tests.core.store.samples import OWNER, claimed, events_of, expire, let_lease_expire, new_job, publish
 
 
 def step(fraction: float, stage: str = "training", **more: Any) -> dict[str, Any]:
@@ -26,8 +25,7 @@ def beat(database: Database, claim: Claim, *steps: dict[str, Any]) -> None:
 
 
 def progress_of(database: Database, job_id: str) -> list[dict[str, Any]]:
-    with database.read() as session:
-        return [e.data for e in after(session, job_id, 0) if e.type == "progress"]
+    return [e.data for e in events_of(database, job_id) if e.type == "progress"]
 
 
 def test_the_last_progress_of_each_percent_stays(database: Database) -> None:
@@ -42,20 +40,17 @@ def test_a_replaced_event_gets_a_new_number(database: Database) -> None:
     seen = []
     for fraction in (0.101, 0.102, 0.103):
         beat(database, claim, step(fraction))
-        with database.read() as session:
-            seen.append(events.last_seq(session, claim.job_id))
+        seen.append(events_of(database, claim.job_id)[-1].seq)
     assert seen == [4, 5, 6]  # After queued, started and stage.
     assert publish(database, claim)
-    with database.read() as session:
-        found = after(session, claim.job_id, 0)
+    found = events_of(database, claim.job_id)
     assert [(e.seq, e.type) for e in found][-2:] == [(7, "model_published"), (8, "succeeded")]
 
 
 def test_the_same_progress_adds_no_event(database: Database) -> None:
     claim = claimed(database, new_job(database))
     beat(database, claim, step(0.5), step(0.5), step(0.5))
-    with database.read() as session:
-        assert events.last_seq(session, claim.job_id) == 4
+    assert events_of(database, claim.job_id)[-1].seq == 4
 
 
 def test_another_attempt_replaces_nothing(database: Database) -> None:
@@ -95,13 +90,10 @@ def test_a_follower_misses_no_event(database: Database) -> None:
     heard: list[JobEvent] = []
     while not heard or heard[-1].type != "succeeded":
         assert not failures
-        with database.read() as session:
-            seen = heard[-1].seq if heard else 0
-            heard += events.newer(session, claim.job_id, seen) or []
+        heard += events_of(database, claim.job_id, heard[-1].seq if heard else 0)
     for thread in threads:
         thread.join()
-    with database.read() as session:
-        stored = after(session, claim.job_id, 0)
+    stored = events_of(database, claim.job_id)
     assert [e.data["detail"] for e in heard if e.type == "warning"] == [str(i) for i in range(20)]
     assert {e.seq for e in stored} <= {e.seq for e in heard}
     numbers = [e.seq for e in heard]
