@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import inspect, select, text
 from typer.testing import CliRunner
 
+from api.models import aliases
 from clipcite.cli.main import app
 from core.store import backbones
 from core.store import backup as backups
@@ -26,7 +27,6 @@ from core.store.db.session import Database
 from core.store.db.tables import QUEUED
 from core.store.errors import BlobDamaged
 from core.store.jobs import jobs
-from core.store.registry import aliases
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import claimed, delete_job, job_of, stored_job, stored_model
@@ -102,7 +102,7 @@ def test_the_other_kind_of_installation_is_equal(source: Source, target: Target)
     second = stored_model(source.database, source.blobs, name="foxes", delta_format="4bit")
     with source.database.write() as session:
         for model in (first, second):
-            aliases.promote(session, "foxes", "production", model, owner="default")
+            aliases.move_to(session, "foxes", "production", model, owner="default")
     queued = source.job(owner="team-b", name="größer 🦊")
     running = source.job()
     claimed(source.database, running)

@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from api.models import aliases
 from core.store.db.session import Database
 from core.store.db.tables import Job, Model
 from core.store.errors import Conflict, ModelNotFound, NotFound
 from core.store.jobs import fair_queue, lifecycle
-from core.store.registry import aliases, models
+from core.store.registry import models
 from tests.core.store.samples import (
     OWNER,
     claimed,
@@ -228,7 +229,7 @@ def test_promotion_and_deletion_leave_no_alias_without_a_model(database: Databas
 
     def promote(model_id: str) -> None:
         with database.write() as session:
-            aliases.promote(session, "shoes", "prod", model_id, owner=OWNER)
+            aliases.move_to(session, "shoes", "prod", model_id, owner=OWNER)
 
     def delete(model_id: str, force: bool) -> None:
         with database.write() as session:
@@ -242,7 +243,7 @@ def test_promotion_and_deletion_leave_no_alias_without_a_model(database: Databas
             lambda: delete(model_id, force),  # noqa: B023
         )
         with database.read() as session:
-            pointing = [pointer.model.id for pointer in aliases.list_all(session, "shoes", owner=OWNER)]
+            pointing = [pointer.model.id for pointer in aliases.list_pointers(session, "shoes", owner=OWNER)]
             left = models.exists(session, model_id)
         if isinstance(promoted, ModelNotFound):  # The deletion was first.
             assert (deleted, pointing, left) == (None, [kept], False)
@@ -260,19 +261,19 @@ def test_contending_moves_follow_one_another(database: Database) -> None:
     def promote(model_id: str) -> None:
         for _ in range(6):
             with database.write() as session:
-                aliases.promote(session, "shoes", "prod", model_id, owner=OWNER)
+                aliases.move_to(session, "shoes", "prod", model_id, owner=OWNER)
 
     def roll_back() -> None:
         for _ in range(6):
             try:
                 with database.write() as session:
-                    aliases.rollback(session, "shoes", "prod", owner=OWNER)
+                    aliases.move_back(session, "shoes", "prod", owner=OWNER)
             except (NotFound, Conflict):
                 pass  # There is no previous version.
 
     at_once(*[lambda m=m: promote(m) for m in shoes], roll_back)
     with database.read() as session:
-        (pointer,) = aliases.list_all(session, "shoes", owner=OWNER)
+        (pointer,) = aliases.list_pointers(session, "shoes", owner=OWNER)
     assert [move.revision for move in pointer.moves] == list(range(pointer.alias.revision, 0, -1))
     assert pointer.moves[0].model_id == pointer.model.id
     stack: list[str] = []

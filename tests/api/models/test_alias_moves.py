@@ -4,23 +4,24 @@ import pytest
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.exc import IntegrityError
 
+from api.models import aliases
+from api.models.aliases import Pointer
 from core.store.db.session import Database
 from core.store.db.tables import AliasMove, Model
 from core.store.errors import Conflict
-from core.store.registry import aliases, models
-from core.store.registry.aliases import Pointer
+from core.store.registry import models
 from tests.core.store.databases.test_models import published, resolved
 from tests.core.store.samples import OWNER
 
 
 def promote(database: Database, reference: str, alias: str = "prod") -> Pointer:
     with database.write() as session:
-        return aliases.promote(session, "shoes", alias, reference, owner=OWNER)
+        return aliases.move_to(session, "shoes", alias, reference, owner=OWNER)
 
 
 def rollback(database: Database) -> Pointer:
     with database.write() as session:
-        return aliases.rollback(session, "shoes", "prod", owner=OWNER)
+        return aliases.move_back(session, "shoes", "prod", owner=OWNER)
 
 
 def moves(pointer: Pointer) -> list[tuple[int, str, int]]:
@@ -78,7 +79,7 @@ def test_a_model_that_an_alias_points_to(database: Database, shoes: list[str]) -
         gone = models.delete(session, shoes[0], owner=OWNER, force=True)
     assert gone.id == shoes[0]
     with database.read() as session:
-        (left,) = aliases.list_all(session, "shoes", owner=OWNER)
+        (left,) = aliases.list_pointers(session, "shoes", owner=OWNER)
         assert moves(left) == [(2, "promoted", 2), (1, "promoted", 1)]
         assert session.execute(text("SELECT count(*) FROM alias_moves")).scalar_one() == 2
     with pytest.raises(Conflict, match=r"shoes@1.*deleted or renamed") as refused:
