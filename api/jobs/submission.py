@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Response
 from pydantic import BaseModel, ValidationError
+from sqlalchemy.orm import Session
 
 from api.deps import from_state
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
@@ -27,13 +28,13 @@ from core.scratch import ScratchSpace, scratch_folder
 from core.serving.previews import JobPreview
 from core.serving.service import Serving
 from core.settings import Settings
-from core.store import backbones, submission
-from core.store.accounts import idempotency
+from core.store import backbones
+from core.store.accounts import audit, idempotency, owners, quotas
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db import tables
 from core.store.db.ids import new_id
 from core.store.db.session import Database
-from core.store.jobs import fair_queue, jobs, stats
+from core.store.jobs import fair_queue, jobs, lifecycle, stats
 from core.store.jobs.jobs import NewImage
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
@@ -133,7 +134,7 @@ class JobSubmission:
             )
             self.blobs.put_all(contents)
             with self.database.write() as session:
-                job = submission.submit_job(
+                job = submit_job(
                     session,
                     self.settings,
                     claim,
@@ -153,6 +154,33 @@ class JobSubmission:
         if not lost_race:
             self.serving.prepare_preview(preview)
         return _accepted(answer, replayed=lost_race)
+
+
+def submit_job(
+    session: Session, settings: Settings, claim: IdempotencyClaim | None, *, owner: str, **job: Any
+) -> tables.Job:
+    """Create a job with the arguments of `lifecycle.create`, or return the job of an identical request.
+
+    The owner is locked, so concurrent requests can't exceed a quota or create two jobs for one key.
+
+    Raises:
+        ByteQuota: the quota is exceeded.
+        IdempotencyKeyReused, IdempotentJobGone: the idempotency key can't be used.
+    """
+    owners.lock(session, owner)
+    if claim is not None:
+        earlier = idempotency.find(session, owner, claim)
+        if earlier is not None:
+            return earlier
+        idempotency.remember(session, owner, claim, job["job_id"])
+    reserved = quotas.expected_model_bytes(
+        session, job["config"]["backbone"], job["config"].get("delta_format", "full")
+    )
+    images = sum(image.bytes for image in job["images"])
+    quotas.check_quota(session, owner, settings, more_bytes=images + reserved)
+    created = lifecycle.create(session, owner=owner, reserved_bytes=reserved, **job)
+    audit.record("job.create", created.id)
+    return created
 
 
 def to_job(row: tables.Job, queue_position: int | None) -> Job:

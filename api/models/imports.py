@@ -26,10 +26,10 @@ from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.scratch import ScratchSpace, scratch_folder
 from core.serving.service import Serving
 from core.settings import Settings
-from core.store import submission
+from core.store.accounts import audit, owners, quotas
 from core.store.db import tables
 from core.store.db.ids import new_id
-from core.store.db.session import Database
+from core.store.db.session import Database, database_now
 from core.store.registry import models
 from core.store.registry.models import NewModel
 from core.store.registry.references import clean_name
@@ -130,14 +130,32 @@ class ModelImport:
         return imported
 
     def _publish(self, folder: Path, model: NewModel, owner: str) -> Model:
-        """Store the files under a new id, then the row, as workers do."""
+        """Store the files under a new id, then the row, as workers do.
+
+        The owner is locked, so concurrent requests can't exceed a quota.
+
+        Raises:
+            ByteQuota: the quota is exceeded.
+        """
         with deletions.unless_kept(self.database, self.blobs, models.blobs_of(model.id)):
             for key in (model.weights_key, model.manifest_key):
                 file = folder / key.rpartition("/")[2]
                 self.blobs.put(key, file)
                 self.blobs.verify(key, bytes=file.stat().st_size, sha256=file_sha256(file))
             with self.database.write() as session:
-                return to_model(submission.admit_model(session, self.settings, model, owner=owner))
+                owners.lock(session, owner)
+                quotas.check_quota(session, owner, self.settings, more_bytes=model.bytes)
+                row = models.add_model(
+                    session,
+                    model,
+                    owner=owner,
+                    job_id=None,
+                    metrics=None,
+                    at=database_now(session),
+                    created_by=audit.actor().key_id,
+                )
+                audit.record("model.import", row.id)
+                return to_model(row)
 
 
 ImporterDep = Annotated[ModelImport, from_state("importer")]

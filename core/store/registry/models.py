@@ -56,7 +56,7 @@ def add_model(
     """Insert the row of a model.
 
     Its files must be stored, and `blobs_of` must have been announced before (`deletions`). Only
-    `lifecycle.publish` and `submission.admit_model` may call this function. `publish` also sets the job's
+    `lifecycle.publish` and an import may call this function. `publish` also sets the job's
     `model_id`, in the same transaction.
     """
     version = None if model.name is None else _next_version(session, owner, model.name)
