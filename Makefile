@@ -126,7 +126,7 @@ test-compose: install-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.compose $(CONTAINERS)
 
 # Tests without servers and training.
-FAST := api/archives clipcite/datasets \
+FAST := api/archives api/jobs/test_class_names.py api/jobs/test_image_faults.py clipcite/datasets \
 	core/clip/checks core/clip/data core/clip/weights core/clip/training/test_losses.py \
 	core/clip/evaluation/test_report.py core/clip/inference/test_calibration.py \
 	core/clip/inference/test_class_offsets.py core/clip/inference/test_pile.py \

@@ -1,4 +1,4 @@
-"""Checks of images and class names before training, and the estimate of training time.
+"""Statistics of images, near duplicates, and the estimate of training time.
 
 May import `config`, `prompts` and `errors`, but not torch.
 """

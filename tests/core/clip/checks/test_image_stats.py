@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from api.jobs.preflight import BLURRED
 from core.clip.checks.image_stats import SIDE, THUMBNAIL, measure_image
-from core.clip.checks.preflight import BLURRED
 from tests.core.clip.drawn import drawn
 
 

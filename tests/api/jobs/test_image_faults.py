@@ -5,8 +5,8 @@ from typing import Any, Literal
 import pytest
 from PIL import Image, ImageFilter
 
+from api.jobs.preflight import CheckedImage, check_images, class_warnings, summarise
 from core.clip.checks.image_stats import SIDE, measure_image
-from core.clip.checks.preflight import CheckedImage, check_images, class_warnings, summarise
 from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
 

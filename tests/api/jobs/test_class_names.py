@@ -3,7 +3,7 @@ import tracemalloc
 import pytest
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
-from core.clip.checks.class_names import is_uninformative, similar_names
+from api.jobs.class_names import is_uninformative, similar_names
 
 EMPTY = (
     *("class_1", "Class 12", "CLASS-7b", "label3", "type B", "category", "Kategorie 2", "unknown", "other"),
