@@ -1,4 +1,5 @@
 """The trainer process and its supervisor in the worker.
 
-May import `core.errors`, `core.scratch` and `core.parent_watch`. Only `__main__` imports `core.clip`.
+May import `core.errors`, `core.scratch` and `core.parent_watch`. Only `__main__` and `precision` import
+`core.clip`.
 """

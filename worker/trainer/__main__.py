@@ -164,9 +164,9 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     from core.clip.pipeline import Shot, TrainedModel, adapt
     from core.clip.training.checkpoint import Checkpoints
     from core.clip.training.microbatch import reserve_gpu_memory
-    from core.clip.training.precision import choose_precision
     from core.clip.weights.files import load_weights, save_weights
     from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
+    from worker.trainer.precision import choose_precision
 
     config = resolve_config(**task.config)
     backbone = load_backbone(

@@ -68,7 +68,7 @@ def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
     Args:
         precision: precision of a training (`core.clip.config.Precision`) or of the service (`core.settings`).
             `auto` selects bf16 if it should be fast on the device, else fp16 on GPUs and fp32 on CPUs.
-            A job measures it (`core.clip.training.precision`).
+            A job measures it first.
 
     Raises:
         InvalidConfig: fp16 or tf32 was requested on a CPU.

@@ -11,18 +11,18 @@ import torch
 from core.clip.config import STARTER, AdaptConfig
 from core.clip.models.backbone import Backbone
 from core.clip.models.backbones import keep_speed, kept_speed
-from core.clip.training.precision import choose_precision
 from tests.core.clip.recorder import Recorder
+from worker.trainer.precision import choose_precision
 
 
 class Slow:
     """A backbone that is slow in one precision. It counts the batches of its image tower."""
 
-    def __init__(self, tiny: Backbone, precision: str) -> None:
+    def __init__(self, backbone: Backbone, precision: str) -> None:
         self.precision, self.passes = precision, 0
-        model = copy.deepcopy(tiny.model)
+        model = copy.deepcopy(backbone.model)
         model.get_submodule("visual").register_forward_hook(self.slow)
-        self.backbone = replace(tiny, model=model)
+        self.backbone = replace(backbone, model=model)
 
     def slow(self, *_: object) -> None:
         self.passes += 1
@@ -39,12 +39,12 @@ def bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("slow", "fast"), [("fp32", "bf16"), ("bf16", "fp32")])
-def test_the_faster_one_is_chosen_and_kept(tiny: Backbone, tmp_path: Path, slow: str, fast: str) -> None:
-    here, config = Slow(tiny, slow), AdaptConfig(backbone=tiny.name)
-    before = {name: tensor.clone() for name, tensor in tiny.model.state_dict().items()}
+def test_the_faster_one_is_chosen_and_kept(backbone: Backbone, tmp_path: Path, slow: str, fast: str) -> None:
+    here, config = Slow(backbone, slow), AdaptConfig(backbone=backbone.name)
+    before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
     assert choose_precision(here.backbone, config, tmp_path, Recorder()) == fast
     assert here.passes == 8  # student and teacher in two steps of each
-    kept = kept_speed(tiny.name, tmp_path)
+    kept = kept_speed(backbone.name, tmp_path)
     assert kept["precision"] == fast
     assert kept["images_per_second"] > 8 / 1.0  # the other one takes 0.5 s in each network
     after = here.backbone.model.state_dict()
@@ -55,9 +55,9 @@ def test_the_faster_one_is_chosen_and_kept(tiny: Backbone, tmp_path: Path, slow:
 
 
 def test_what_is_decided_is_not_measured(
-    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, auto = Slow(tiny, "bf16"), AdaptConfig(backbone=tiny.name)
+    here, auto = Slow(backbone, "bf16"), AdaptConfig(backbone=backbone.name)
     for precision in ("fp32", "bf16"):
         config = replace(auto, precision=precision)
         assert choose_precision(here.backbone, config, tmp_path, Recorder()) == precision
@@ -66,11 +66,11 @@ def test_what_is_decided_is_not_measured(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert choose_precision(here.backbone, auto, tmp_path, Recorder()) == "auto"
     assert here.passes == 0
-    assert not kept_speed(tiny.name, tmp_path)
+    assert not kept_speed(backbone.name, tmp_path)
 
 
-def test_the_speed_at_another_size_is_not_that_of_the_backbone(tiny: Backbone, tmp_path: Path) -> None:
-    keep_speed(tiny.name, tmp_path, {"images_per_second": 3.0})
-    config = AdaptConfig(backbone=tiny.name, image_size=tiny.image_size)
-    choose_precision(Slow(tiny, "fp32").backbone, config, tmp_path, Recorder())
-    assert kept_speed(tiny.name, tmp_path) == {"images_per_second": 3.0, "precision": "bf16"}
+def test_the_speed_at_another_size_is_not_that_of_the_backbone(backbone: Backbone, tmp_path: Path) -> None:
+    keep_speed(backbone.name, tmp_path, {"images_per_second": 3.0})
+    config = AdaptConfig(backbone=backbone.name, image_size=backbone.image_size)
+    choose_precision(Slow(backbone, "fp32").backbone, config, tmp_path, Recorder())
+    assert kept_speed(backbone.name, tmp_path) == {"images_per_second": 3.0, "precision": "bf16"}
