@@ -99,7 +99,7 @@ class Installation(Base):
     hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time until which a backup in progress forbids deleting blobs."""
     clock_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Trusted time. It follows the clock in small steps (`retention.trusts_clock`)."""
+    """Trusted time. It follows the clock in small steps."""
     default_backbone: Mapped[str | None] = mapped_column(Text)
     """Default backbone, unless the environment sets it. None: the starter."""
 

@@ -9,7 +9,6 @@ from sqlalchemy import select, update
 
 from core.settings import Settings
 from core.store import backup as backups
-from core.store import retention
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion, IdempotencyKey, Installation, Job, Model
 from core.store.jobs import lifecycle
@@ -17,7 +16,8 @@ from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, stored_job, stored_model
 from tests.core.store.storage.test_blobs import bucket
-from worker.dispatcher.cleanup import enforce_retention, finish_deletions
+from worker.dispatcher import cleanup
+from worker.dispatcher.cleanup import enforce_retention, finish_deletions, trusts_clock
 
 DAYS = 30
 OLD, YOUNG = timedelta(days=DAYS, seconds=1), timedelta(days=DAYS, hours=-1)
@@ -80,7 +80,7 @@ def test_old_jobs(database: Database, blobs: Blobs) -> None:
     assert trained is not None
     set_age(database, Job, trained, finished_at=OLD)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retention, "BATCH", 2)
+        patch.setattr(cleanup, "BATCH", 2)
         assert enforce(database, blobs, DAYS) == 4
     assert ids(database, Job) == {young, queued}
     assert ids(database, Model) == {model_id}
@@ -161,7 +161,7 @@ def test_a_pause_of_the_service_ends_by_itself(database: Database, blobs: Blobs)
     assert rounds == pytest.approx(145, abs=2)  # of a minute: six days in steps of an hour
     set_trusted(database, timedelta(days=-7))  # the clock was set back
     with database.write() as session:
-        assert retention.trusts_clock(session)
+        assert trusts_clock(session)
     with database.read() as session:
         trusted = installation.find(session).clock_at
         assert trusted is not None
