@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from admin import snapshots
 from admin.installation import AsJson, Data, database_of, errors_in_words, settings_of
 from clipcite.datasets.image import printable
 from core.scratch import sweep_scratch
 from core.settings import Settings
-from core.store import backup as backups
 from core.store.storage.blobs import Blobs
 
 Snapshot = Annotated[
@@ -34,11 +34,11 @@ def backup(
     1 if a file is missing.
     """
     settings = settings_of(data)
-    with database_of(settings) as database, backups.lock(folder):
+    with database_of(settings) as database, snapshots.lock(folder):
         there = _backup(folder, settings)
         url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
-        made = backups.create(url, database, blobs, there, report=_report)
-        pruned = backups.prune(there, keep) if keep else []
+        made = snapshots.create(url, database, blobs, there, report=_report)
+        pruned = snapshots.prune(there, keep) if keep else []
     if as_json:
         print(json.dumps({**asdict(made), "pruned": pruned}))
     else:
@@ -67,10 +67,10 @@ def restore(
     """
     _check_folder(folder)
     settings = settings_of(data)
-    with errors_in_words(), backups.lock(folder, to_read=True):
+    with errors_in_words(), snapshots.lock(folder, to_read=True):
         there = _backup(folder, settings)
         url, blobs = settings.sqlalchemy_url(), Blobs.of(settings)
-        made = backups.restore(url, blobs, there, name=snapshot, report=_report)
+        made = snapshots.restore(url, blobs, there, name=snapshot, report=_report)
     if as_json:
         print(json.dumps(asdict(made)))
         return
@@ -105,9 +105,9 @@ def verify(
     settings = settings_of(data)
     with database_of(settings, check=folder is None) as database:
         if folder is None:
-            result = backups.verify_installation(database, Blobs.of(settings))
+            result = snapshots.verify_installation(database, Blobs.of(settings))
         else:
-            result = backups.verify_backup(_backup(folder, settings), snapshot)
+            result = snapshots.verify_backup(_backup(folder, settings), snapshot)
     if as_json:
         print(json.dumps(asdict(result)))
     else:
@@ -121,9 +121,9 @@ def verify(
         raise typer.Exit(1)
 
 
-def _backup(folder: Path, settings: Settings) -> backups.Backup:
+def _backup(folder: Path, settings: Settings) -> snapshots.Backup:
     sweep_scratch(settings.scratch())  # files of killed backups
-    return backups.Backup(folder, settings.scratch())
+    return snapshots.Backup(folder, settings.scratch())
 
 
 def _check_folder(folder: Path) -> None:

@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 from sqlalchemy import event, select, update
 
 import worker.job_runner
+from admin import snapshots
 from api.corrections import corrections
 from api.corrections import routes as correction_routes
 from api.jobs import routes as job_routes
@@ -35,7 +36,6 @@ from core.clip.config import resolve_config
 from core.clip.training.checkpoint_files import checkpoint_name
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.settings import Settings
-from core.store import backup as backups
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
@@ -298,7 +298,7 @@ def main(scenario: str, folder: Path) -> None:
         rows = {table.__tablename__: len(session.scalars(select(table)).all()) for table in (Job, Model)}
         left = session.scalars(select(Deletion.prefix)).all()
     extra = {blob.key for blob in blobs.list("")} - needed - {installation.KEY}
-    assert backups.verify_installation(database, blobs).problems == []
+    assert snapshots.verify_installation(database, blobs).problems == []
     json.dump(
         {"kills": kills, **rows, "stored": len(stored), "extra": sorted(extra), "left": list(left)},
         sys.stdout,
@@ -338,22 +338,22 @@ def restored(settings: Settings, folder: Path) -> dict[str, Any]:
     def back_up() -> None:
         database, blobs = Database(url), Blobs.of(settings)
         stored_model(database, blobs)
-        backups.create(url, database, blobs, backups.Backup(folder / "backup", folder / "scratch"))
+        snapshots.create(url, database, blobs, snapshots.Backup(folder / "backup", folder / "scratch"))
 
     def attempt(steps: Steps | None) -> None:
         if steps is not None:
             steps.begin(None)
         to, blobs = f"sqlite:///{target}/clipcite.db", Blobs((target / "blobs").as_uri())
         try:
-            backups.restore(to, blobs, backups.Backup(folder / "backup", folder / "scratch"))
-        except backups.BackupError as error:
+            snapshots.restore(to, blobs, snapshots.Backup(folder / "backup", folder / "scratch"))
+        except snapshots.BackupError as error:
             if "already has" not in error.detail:  # as after a kill that follows the commit
                 raise
         if steps is None:
             database = Database(to)
             installation.check(database, blobs, bind=True)
             finish_deletions(database, blobs)
-            assert backups.verify_installation(database, blobs).problems == []
+            assert snapshots.verify_installation(database, blobs).problems == []
             assert len(living(database, blobs)) == 4
 
     def work(steps: Steps) -> None:

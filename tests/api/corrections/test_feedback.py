@@ -10,9 +10,9 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
+from admin.snapshots import verify_installation
 from api.corrections import routes
 from core.store.accounts import quotas
-from core.store.backup import verify_installation
 from core.store.db.session import database_now
 from core.store.db.tables import Deletion, JobImage
 from core.store.jobs import jobs

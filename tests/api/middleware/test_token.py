@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from admin import snapshots
 from api.ops.health import Checks
 from api.startup import prepare_token
 from clipcite.cli.main import app
 from clipcite.client.address import settings_of
-from core.store import backup as backups
 from core.store.accounts import api_keys, local_token
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
@@ -150,11 +150,11 @@ def test_after_a_restore_without_keys(
     """A backup has neither the keys nor the token, and its copy is not open."""
     token = token_of(guarded)
     installation.check(guarded.database, guarded.blobs, bind=True)
-    backup = backups.Backup(tmp_path / "backup", tmp_path / "scratch")
-    backups.create(guarded.settings.sqlalchemy_url(), guarded.database, guarded.blobs, backup)
+    backup = snapshots.Backup(tmp_path / "backup", tmp_path / "scratch")
+    snapshots.create(guarded.settings.sqlalchemy_url(), guarded.database, guarded.blobs, backup)
     data = tmp_path / "copy"
     data.mkdir()
-    backups.restore(f"sqlite:///{data}/clipcite.db", Blobs((data / "blobs").as_uri()), backup)
+    snapshots.restore(f"sqlite:///{data}/clipcite.db", Blobs((data / "blobs").as_uri()), backup)
     assert token.encode() not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     with service(data, guarded.settings.backbone, require_token=True) as copy:
         assert_problem(copy.client.get("/jobs"), 401, "token_needed")

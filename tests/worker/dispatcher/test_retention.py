@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from admin import snapshots
 from core.settings import Settings
-from core.store import backup as backups
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion, IdempotencyKey, Installation, Job, Model
 from core.store.jobs import lifecycle
@@ -96,11 +96,11 @@ def test_a_backup_that_begins_during_a_deletion_lacks_no_file(
     """The storage is called without a transaction: while it hangs, others write to the database."""
     ended_job(database, blobs, OLD)
     young = ended_job(database, blobs, YOUNG)
-    backup = backups.Backup(tmp_path / "backup", tmp_path / "scratch")
+    backup = snapshots.Backup(tmp_path / "backup", tmp_path / "scratch")
     real, made = Blobs.delete_prefix, []
 
     def delete(blobs: Blobs, prefix: str, **given: Any) -> None:
-        made.append(backups.create(database_url, database, blobs, backup))
+        made.append(snapshots.create(database_url, database, blobs, backup))
         real(blobs, prefix, **given)
 
     monkeypatch.setattr(Blobs, "delete_prefix", delete)

@@ -16,12 +16,12 @@ import pytest
 from sqlalchemy import inspect, select, text
 from typer.testing import CliRunner
 
+from admin import snapshots
+from admin.snapshots import TABLES, Backup, BackupError
 from api.models import aliases
 from clipcite.cli.main import app
 from core.store import backbones
-from core.store import backup as backups
 from core.store.accounts import api_keys, owners
-from core.store.backup import TABLES, Backup, BackupError
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import QUEUED
@@ -60,11 +60,11 @@ class Source:
     def job(self, **given: Any) -> str:
         return stored_job(self.database, self.blobs, **given)
 
-    def back_up(self) -> backups.Snapshot:
-        return backups.create(self.url, self.database, self.blobs, self.backup)
+    def back_up(self) -> snapshots.Snapshot:
+        return snapshots.create(self.url, self.database, self.blobs, self.backup)
 
     def problems(self) -> list[str]:
-        return backups.verify_installation(self.database, self.blobs).problems
+        return snapshots.verify_installation(self.database, self.blobs).problems
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_other_kind_of_installation_is_equal(source: Source, target: Target)
 
     assert not source.back_up().missing
     before = rows_of(source.database)
-    result = backups.restore(*target, source.backup)
+    result = snapshots.restore(*target, source.backup)
 
     assert (result.requeued, result.keys) == ([running], [kept.row.prefix])
     restored = Database(target[0])
@@ -130,7 +130,7 @@ def test_the_other_kind_of_installation_is_equal(source: Source, target: Target)
         assert all(
             target[1].get(blob.key) == source.blobs.get(blob.key) for blob in source.blobs.list("models")
         )
-        assert backups.verify_installation(restored, target[1]).problems == []
+        assert snapshots.verify_installation(restored, target[1]).problems == []
         installation.check(restored, target[1])
         with restored.read() as session:
             assert backbones.pulls(session) == []  # nothing is downloaded again
@@ -179,10 +179,10 @@ def test_changes_during_a_backup(source: Source, target: Target) -> None:
     for snapshot in made:
         assert not snapshot.missing
         assert snapshot.rows["job_images"] == 2 * snapshot.rows["jobs"]
-        checked = backups.verify_backup(source.backup, snapshot.name)
+        checked = snapshots.verify_backup(source.backup, snapshot.name)
         assert checked.problems == []
         assert checked.blobs == snapshot.rows["job_images"]
-    restored = backups.restore(*target, source.backup)
+    restored = snapshots.restore(*target, source.backup)
     assert restored.rows == sum(made[-1].rows.values())
 
 
@@ -220,10 +220,10 @@ def test_a_second_snapshot_copies_only_new_files(source: Source, tmp_path: Path)
         installation.find(session).hold_until = None
     deletions.finish(source.database, source.blobs, jobs.blobs_of(gone))
     third = source.back_up().name
-    assert backups.prune(source.backup, keep=1) == [first, second.name]
+    assert snapshots.prune(source.backup, keep=1) == [first, second.name]
     assert source.backup.names() == [third]
     assert len(source.backup.list("blobs")) == 2
-    assert backups.verify_backup(source.backup).problems == []
+    assert snapshots.verify_backup(source.backup).problems == []
 
 
 def test_a_file_of_another_program_is_in_no_backup(source: Source) -> None:
@@ -233,8 +233,8 @@ def test_a_file_of_another_program_is_in_no_backup(source: Source) -> None:
     obstore.put(source.backup._store, "blobs/.DS_Store", b"x")
     assert source.back_up().blobs == 2
     source.back_up()
-    assert len(backups.prune(source.backup, 1)) == 1
-    assert backups.verify_backup(source.backup).problems == []
+    assert len(snapshots.prune(source.backup, 1)) == 1
+    assert snapshots.verify_backup(source.backup).problems == []
 
 
 def test_an_interrupted_backup_counts_as_none(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_an_interrupted_backup_counts_as_none(source: Source, monkeypatch: pytes
             with pytest.raises(KeyboardInterrupt):
                 source.back_up()
         with pytest.raises(BackupError, match="no complete backup"):
-            backups.verify_backup(source.backup)
+            snapshots.verify_backup(source.backup)
     source.back_up()
     assert len(source.backup.names()) == 1
 
@@ -256,12 +256,12 @@ def test_an_interrupted_restoration_can_be_repeated(
     source.job()
     source.back_up()
     with monkeypatch.context() as patch:
-        patch.setattr(backups, "_insert_rows", _interrupt)
+        patch.setattr(snapshots, "_insert_rows", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            backups.restore(*target, source.backup)
-    backups.restore(*target, source.backup)
+            snapshots.restore(*target, source.backup)
+    snapshots.restore(*target, source.backup)
     with pytest.raises(BackupError, match="already has jobs"):
-        backups.restore(*target, source.backup)
+        snapshots.restore(*target, source.backup)
 
 
 def test_a_used_storage_is_refused(source: Source, target: Target) -> None:
@@ -269,7 +269,7 @@ def test_a_used_storage_is_refused(source: Source, target: Target) -> None:
     source.back_up()
     target[1].put("jobs/other/1", b"of somebody else")
     with pytest.raises(BackupError, match="other files"):
-        backups.restore(*target, source.backup)
+        snapshots.restore(*target, source.backup)
 
 
 def test_a_changed_file_is_found(source: Source, target: Target) -> None:
@@ -280,11 +280,11 @@ def test_a_changed_file_is_found(source: Source, target: Target) -> None:
     source.blobs.delete(f"models/{model}/manifest")
     assert f"models/{model}/manifest: missing" in source.problems()
     source.backup.put(f"blobs/models/{model}/manifest", b"[]")
-    assert backups.verify_backup(source.backup).problems == [
+    assert snapshots.verify_backup(source.backup).problems == [
         f"models/{model}/manifest: its content has changed"
     ]
     with pytest.raises(BlobDamaged):
-        backups.restore(*target, source.backup)
+        snapshots.restore(*target, source.backup)
     with migrate.migrating(target[0]) as connection:
         assert inspect(connection).get_table_names() == []
 
@@ -314,14 +314,14 @@ def test_a_backup_on_a_read_only_mount_is_restored(migrated: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("to_read", [False, True])
 def test_a_backup_is_held_by_one_process(tmp_path: Path, to_read: bool) -> None:
-    with backups.lock(tmp_path), pytest.raises(BackupError, match="Another process"):
-        backups.lock(tmp_path, to_read=to_read).__enter__()
+    with snapshots.lock(tmp_path), pytest.raises(BackupError, match="Another process"):
+        snapshots.lock(tmp_path, to_read=to_read).__enter__()
 
 
 def test_a_copy_has_an_id_of_its_own(source: Source, target: Target) -> None:
     installation.check(source.database, source.blobs, bind=True)
     source.back_up()
-    backups.restore(*target, source.backup)
+    snapshots.restore(*target, source.backup)
     copy = Database(target[0])
     installation.check(copy, target[1], bind=True)
     copy.close()
@@ -335,7 +335,7 @@ def test_a_backup_of_an_older_version_is_migrated(
     job_id = source.job(name="shoes")
     source.back_up()
     request.getfixturevalue("next_version")
-    backups.restore(*target, source.backup)
+    snapshots.restore(*target, source.backup)
     with migrate.migrating(target[0]) as connection:
         assert connection.execute(text("SELECT id, name, note FROM jobs")).one() == (
             job_id,
@@ -359,7 +359,7 @@ def test_files_that_are_being_stored_are_in_no_backup(source: Source, target: Ta
     try:
         with restored.write() as session:  # of a job that was deleted in this database before
             deletions.mark_for_deletion(session, f"jobs/{job_id}")
-        backups.restore(*target, source.backup)
+        snapshots.restore(*target, source.backup)
         assert finish_deletions(restored, target[1]) == []
         assert {key for key in (b.key for b in target[1].list("jobs"))} == {
             f"jobs/{job_id}/{number}" for number in range(2)
@@ -379,10 +379,10 @@ def test_a_clock_that_was_ahead_costs_no_new_snapshot(
 
     made = []
     for clock in (Ahead, Ahead, datetime, datetime):
-        monkeypatch.setattr(backups, "datetime", clock)
+        monkeypatch.setattr(snapshots, "datetime", clock)
         made.append(source.back_up().name)
-        assert made[-1] not in backups.prune(source.backup, keep=2)
-        assert backups.read(source.backup, None).name == made[-1]
+        assert made[-1] not in snapshots.prune(source.backup, keep=2)
+        assert snapshots.read(source.backup, None).name == made[-1]
     assert made == sorted(set(made))
     assert source.backup.names() == made[-2:]
 
