@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio.to_thread
 
+from clipcite.client._async.adapter import AsyncAdapter
 from clipcite.client._async.download import OnDownload, download
 from clipcite.client._async.jobs import AsyncJob
 from clipcite.client._async.transport import AsyncTransport
@@ -23,9 +24,6 @@ from clipcite.wire.models import ExportFormat
 from clipcite.wire.models import Model as ModelData
 from clipcite.wire.predictions import Classification
 
-if TYPE_CHECKING:
-    from clipcite.client._async.client import AsyncClient
-
 MODEL_SECONDS = 600
 """Read timeout of exports and imports: the service builds or checks the model before it responds."""
 
@@ -33,7 +31,7 @@ MODEL_SECONDS = 600
 class AsyncModels:
     """Operations on models: `client.models`."""
 
-    def __init__(self, client: "AsyncClient", transport: AsyncTransport) -> None:
+    def __init__(self, client: AsyncAdapter, transport: AsyncTransport) -> None:
         self._client = client
         self._transport = transport
 
@@ -143,14 +141,15 @@ class AsyncModels:
 
     def _bind(self, data: ModelData) -> "AsyncModel":
         model = AsyncModel.model_construct(**vars(data))
-        model._raw, model._client = data.raw, self._client
+        model._raw, model._client, model._models = data.raw, self._client, self
         return model
 
 
 class AsyncModel(ModelData):
     """An adapted model. Its attributes are as last fetched. `refresh` and `rename` update them."""
 
-    _client: "AsyncClient"
+    _client: AsyncAdapter
+    _models: AsyncModels
 
     async def classify(
         self,
@@ -213,19 +212,19 @@ class AsyncModel(ModelData):
 
     async def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Download the model as a zip to `path`. Options are those of `client.models.export`."""
-        return await self._client.models.export(self.id, path, **options)
+        return await self._models.export(self.id, path, **options)
 
     async def refresh(self) -> "AsyncModel":
         """Fetch the current state."""
-        return self._update(await self._client.models.get(self.id))
+        return self._update(await self._models.get(self.id))
 
     async def rename(self, name: str | None) -> "AsyncModel":
         """Make this model the next version of `name`. None removes its name."""
-        return self._update(await self._client.models.rename(self.id, name))
+        return self._update(await self._models.rename(self.id, name))
 
     async def delete(self, *, force: bool = False) -> None:
         """Delete the model and its weights. With `force`, also delete aliases that point to it."""
-        await self._client.models.delete(self.id, force=force)
+        await self._models.delete(self.id, force=force)
 
     def _update(self, current: "AsyncModel") -> "AsyncModel":
         vars(self).update(vars(current))

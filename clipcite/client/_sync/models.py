@@ -8,8 +8,9 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from clipcite.client._sync.adapter import Adapter
 from clipcite.client._sync.download import OnDownload, download
 from clipcite.client._sync.jobs import Job
 from clipcite.client._sync.transport import Transport
@@ -22,9 +23,6 @@ from clipcite.wire.models import ExportFormat
 from clipcite.wire.models import Model as ModelData
 from clipcite.wire.predictions import Classification
 
-if TYPE_CHECKING:
-    from clipcite.client._sync.client import Client
-
 MODEL_SECONDS = 600
 """Read timeout of exports and imports: the service builds or checks the model before it responds."""
 
@@ -32,7 +30,7 @@ MODEL_SECONDS = 600
 class Models:
     """Operations on models: `client.models`."""
 
-    def __init__(self, client: "Client", transport: Transport) -> None:
+    def __init__(self, client: Adapter, transport: Transport) -> None:
         self._client = client
         self._transport = transport
 
@@ -142,14 +140,15 @@ class Models:
 
     def _bind(self, data: ModelData) -> "Model":
         model = Model.model_construct(**vars(data))
-        model._raw, model._client = data.raw, self._client
+        model._raw, model._client, model._models = data.raw, self._client, self
         return model
 
 
 class Model(ModelData):
     """An adapted model. Its attributes are as last fetched. `refresh` and `rename` update them."""
 
-    _client: "Client"
+    _client: Adapter
+    _models: Models
 
     def classify(
         self,
@@ -210,19 +209,19 @@ class Model(ModelData):
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Download the model as a zip to `path`. Options are those of `client.models.export`."""
-        return self._client.models.export(self.id, path, **options)
+        return self._models.export(self.id, path, **options)
 
     def refresh(self) -> "Model":
         """Fetch the current state."""
-        return self._update(self._client.models.get(self.id))
+        return self._update(self._models.get(self.id))
 
     def rename(self, name: str | None) -> "Model":
         """Make this model the next version of `name`. None removes its name."""
-        return self._update(self._client.models.rename(self.id, name))
+        return self._update(self._models.rename(self.id, name))
 
     def delete(self, *, force: bool = False) -> None:
         """Delete the model and its weights. With `force`, also delete aliases that point to it."""
-        self._client.models.delete(self.id, force=force)
+        self._models.delete(self.id, force=force)
 
     def _update(self, current: "Model") -> "Model":
         vars(self).update(vars(current))
