@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipcite.cli.render.predictions import predictions_csv, tally
+from clipcite.cli.classify import predictions_csv, tally
 from clipcite.cli.render.tables import (
     as_csv,
     model_facts,
