@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, print_json, stdout, write_file
 from clipcite.cli.references import JOB, find_model
-from clipcite.cli.render.report import show_report
+from clipcite.cli.render.tables import print_table, table_of
+
+if TYPE_CHECKING:
+    from clipcite.wire.report import ImageReport, Report
+
+COLOURS = {"better": "green", "probably_better": "green", "probably_worse": "red", "worse": "red"}
+MAX_SHOWN = 10
+CLASSES = "Accuracy per class, lowest recall first (recall: share of its images with the correct class)"
 
 
 def report(
@@ -38,6 +48,54 @@ def report(
     if as_json:
         print_json(fetched.raw)
     else:
-        show_report(stdout(), fetched)
+        _show_report(stdout(), fetched)
     if html is not None and page is not None:
         write_file(html, page)
+
+
+def _show_report(console: Console, report: Report) -> None:
+    """Print verdict, recommendations, label issues, classes and mistakes."""
+    console.print(
+        f"[bold {COLOURS.get(report.verdict, 'yellow')}]{escape(report.summary)}[/]", soft_wrap=True
+    )
+    for recommendation in report.recommendations:
+        console.print(f"- {escape(recommendation.detail)}", soft_wrap=True)
+    console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)
+    _images(console, "Label issues: labels that may be wrong", report.label_issues, "labelled")
+    _classes(console, report)
+    _images(console, "Misclassified images, most confident first", report.mistakes, "true class")
+
+
+def _classes(console: Console, report: Report) -> None:
+    measured = [row for row in report.classes if row.recall is not None]
+    if not measured:
+        return
+    table = table_of("class", "trained on", "evaluated on", "recall before", "recall after", "precision")
+    for row in sorted(measured, key=lambda row: row.recall or 0):
+        shares = (_share(row.stock_recall), _share(row.recall), _share(row.precision))
+        table.add_row(escape(row.name), str(row.trained_images), str(row.images), *shares)
+    console.print(f"\n{CLASSES}")
+    print_table(console, table)
+
+
+def _images(console: Console, title: str, images: Sequence[ImageReport], column: str) -> None:
+    """Print the first images of a list, with the class of `column`."""
+    if not images:
+        return
+    table = table_of("image", column, "predicted", "probability")
+    for row in images[:MAX_SHOWN]:
+        cells = (_file(row), row.class_name, row.predicted, _share(row.probability))
+        table.add_row(*map(escape, cells))
+    console.print(f"\n{title}: {len(images)}")
+    print_table(console, table)
+    if len(images) > MAX_SHOWN:
+        console.print(f"[dim]and {len(images) - MAX_SHOWN} more (all with --json or --html)[/]")
+
+
+def _file(image: ImageReport) -> str:
+    """Return the file name without folders: they name the class, which has a column of its own."""
+    return PurePosixPath(image.file_name).name if image.file_name else f"number {image.position + 1}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f}%"
