@@ -1,4 +1,4 @@
-"""Output of commands: tables, reports, progress.
+"""Output that commands share: tables, verdicts, progress.
 
 May import `clipcite.client` and `clipcite.cli.connection`.
 """
