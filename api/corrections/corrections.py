@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from api import quotas
 from core.settings import Settings
-from core.store.accounts import audit, owners, quotas
+from core.store.accounts import audit, owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.db.tables import FEEDBACK, Job, JobImage, Model

@@ -11,6 +11,7 @@ from fastapi import Response
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
+from api import quotas
 from api.deps import from_state
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from api.jobs.form import JobForm
@@ -29,7 +30,7 @@ from core.serving.previews import JobPreview
 from core.serving.service import Serving
 from core.settings import Settings
 from core.store import backbones
-from core.store.accounts import audit, idempotency, owners, quotas
+from core.store.accounts import audit, idempotency, owners
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db import tables
 from core.store.db.ids import new_id

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import File, Response, UploadFile
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from api import quotas
 from api.archives.members import ArchiveError, ArchiveLimits
 from api.archives.read import extract
 from api.deps import from_state
@@ -26,7 +27,7 @@ from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.scratch import ScratchSpace, scratch_folder
 from core.serving.service import Serving
 from core.settings import Settings
-from core.store.accounts import audit, owners, quotas
+from core.store.accounts import audit, owners
 from core.store.db import tables
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now

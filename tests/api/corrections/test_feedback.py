@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import select, update
 
 from admin.snapshots import verify_installation
+from api import quotas
 from api.corrections import routes
-from core.store.accounts import quotas
 from core.store.db.session import database_now
 from core.store.db.tables import Deletion, JobImage
 from core.store.jobs import jobs

@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
+from api.quotas import ByteQuota
 from core.settings import Settings
 from core.store.accounts import idempotency
 from core.store.accounts.idempotency import IdempotencyClaim
-from core.store.accounts.quotas import ByteQuota
 from core.store.db.session import Database, database_now
 from core.store.db.tables import IdempotencyKey
 from core.store.jobs import lifecycle

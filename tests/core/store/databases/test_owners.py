@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from api import quotas
+from api.quotas import ByteQuota
 from core.settings import Settings
-from core.store.accounts import owners, quotas
+from core.store.accounts import owners
 from core.store.accounts.owners import InvalidOwner
-from core.store.accounts.quotas import ByteQuota
 from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import fair_queue, lifecycle
