@@ -56,7 +56,7 @@ class Result:
     timing_ms: dict[str, float]
     warnings: list[dict[str, str]]
     collection: dict[str, Any] = field(default_factory=dict)
-    """`method`, `reason` and `suggested` of a collection; empty for images."""
+    """`method`, `reason`, `suggested` and `groups` of a collection; empty for images."""
 
 
 class NoReadableImage(ClipCiteError):

@@ -19,7 +19,7 @@ def routes(file: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 @pytest.mark.parametrize("file", FILES)
 def test_no_route_uses_the_threads_that_all_owners_share_in_order_of_arrival(file: str) -> None:
-    """A plain function as a route would. `runs` of api/threads.py lets owners take turns."""
+    """FastAPI runs a plain function in these threads. `runs` of api/threads.py lets owners take turns."""
     plain = [
         route.name
         for route in routes(file)

@@ -202,7 +202,7 @@ def test_a_class_that_only_labels_name(shared: Service, model: str) -> None:
 
 
 def test_something_else(shared: Service, model: str) -> None:
-    """Most trained images are kept, and images unlike them are apart, although each has a likely class."""
+    """Most trained images are kept. Images unlike them are rejected, although each has a likely class."""
     body = ok(ask(shared, PILE, model=model, reject=True))
     rejected = [result["rejected"] for result in body["results"]]
     assert all(rejected[position] for position in OTHERS)

@@ -1,4 +1,5 @@
-"""Exports for other programs. Each module has the name of its `format`, and can be deleted alone.
+"""Exports for other programs. A module with `write(folder, export)` has the name of its `format`.
 
-A module has `write(folder, export)`. `api.models.exports` finds the module by its name.
+`classes.export_format` imports it by this name, so it can be deleted alone. `classes` and `tokenizer` serve
+these modules.
 """

@@ -64,7 +64,7 @@ function chart(name, label) {
 	const element = h(
 		"figure",
 		{ class: `card chart ${name}` },
-		h("figcaption", {}, h("span", {}, label, h("abbr", { title: `Loss ${term} of CLIP-CITE` }, term)), value),
+		h("figcaption", {}, h("span", {}, label, h("abbr", { title: `Loss ${term}` }, term)), value),
 		h("div", { class: "plot" }, top, bottom, image, first, last),
 	);
 	/** @param {number} step @param {number} loss */
