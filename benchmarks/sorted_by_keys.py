@@ -83,7 +83,7 @@ class Requests:
 
 def accuracy(page: Page, truth: dict[str, str]) -> float:
     """Return the fraction of all photos that are in the group of their class."""
-    found = page.evaluate(CLASSES)
+    found: list[tuple[str, str]] = page.evaluate(CLASSES)
     return sum(truth[name] == said for name, said in found) / len(truth)
 
 
