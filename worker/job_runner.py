@@ -197,7 +197,7 @@ class JobRunner:
         finally:
             if self.warm_trainer is not None and not self.draining.is_set():
                 self.warm_trainer.prepare()  # for the next job, while this job ends
-        if claim.is_evaluated:
+        if claim.wants_evaluation:
             end_job(lease, self.blobs, (folder / REPORT).read_bytes(), result["metrics"])
         else:
             publish(result)

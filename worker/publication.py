@@ -66,7 +66,9 @@ def publish_model(
             bytes=manifest.bytes,
             delta_format=manifest.delta_format,
         )
-        if not lease.write(lifecycle.publish, model, metrics, seconds=seconds, evaluate=claim.is_evaluated):
+        if not lease.write(
+            lifecycle.publish, model, metrics, seconds=seconds, evaluate=claim.wants_evaluation
+        ):
             lease.lost.set()
             raise Stopped
     logger.info("%s: published %s", claim.job_id, model_id)

@@ -244,7 +244,7 @@ class Claim:
     """Id of the request that created the job."""
 
     @property
-    def is_evaluated(self) -> bool:
+    def wants_evaluation(self) -> bool:
         """False if the job ends as soon as it has a model."""
         return bool(self.config.get("evaluate") != "none")
 
