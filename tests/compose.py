@@ -89,7 +89,7 @@ class Project:
     def compose(self, *command: str, **settings: str) -> str:
         lines = ({"API_ADDRESS": f"127.0.0.1:{PORT}"} | self.settings | settings).items()
         (self.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines))
-        return docker("compose", "--project-name", self.name, *command, cwd=self.folder)
+        return docker("compose", "--ansi=never", "--project-name", self.name, *command, cwd=self.folder)
 
     def up(self, **settings: str) -> None:
         """Start as the page says. Raise Failed if that does not mean *ready*."""
