@@ -88,19 +88,21 @@ def accuracy(page: Page, truth: dict[str, str]) -> float:
 
 
 def answer(hand: Hand, truth: dict[str, str], known: list[str]) -> None:
-    """Name the most frequent class of the thumbnails."""
+    """Name the most frequent class of the thumbnails, and wait for the next group."""
     asked = hand.page.get_by_role("dialog", name="What are these?")
-    shown = [truth[str(pick.get_attribute("title"))] for pick in asked.locator(".pick").all()]
-    name = Counter(shown).most_common(1)[0][0]
+    group = asked.locator(".headline p").inner_text()
+    shown = asked.locator(".pick").evaluate_all("(picks) => picks.map((pick) => pick.title)")
+    name = Counter(truth[title] for title in shown).most_common(1)[0][0]
     if name in known[: len(DIGITS)]:
         hand.press(DIGITS[known.index(name)])
-        return
-    hand.press("/")
-    hand.page.keyboard.type(name)
-    hand.keys += len(name)
-    hand.press("Enter")
-    if name not in known:
-        known.append(name)
+    else:
+        hand.press("/")
+        hand.page.keyboard.type(name)
+        hand.keys += len(name)
+        hand.press("Enter")
+        if name not in known:
+            known.append(name)
+    expect(asked.filter(has_text=group)).to_have_count(0)
 
 
 def measure(browser: Browser, url: str, folder: Path, seed: int) -> dict[str, Any]:
