@@ -64,20 +64,24 @@ class EventSource:
         until, pause = time.monotonic() + seconds, POLL_SECONDS
         while not self.stopping.is_set() and (left := until - time.monotonic()) > 0:
             try:
-                found = await REQUESTS.run_as(owner, self._newer, job_id, seen)
+                newer = await REQUESTS.run_as(owner, self._newer, job_id, seen)
             except (DatabaseUnavailable, ServerBusy) as error:
                 logger.warning("Events are delayed: %s", error.detail)
-                found = []
-            if found is None:
+                newer = []
+            if newer is None:
                 return
-            seen = found[-1].seq if found else seen
-            pause = POLL_SECONDS if found else min(1.5 * pause, MAX_POLL_SECONDS)
-            yield found
+            seen = newer[-1].seq if newer else seen
+            pause = POLL_SECONDS if newer else min(1.5 * pause, MAX_POLL_SECONDS)
+            yield newer
             await asyncio.sleep(min(pause, left))
 
     def _newer(self, job_id: str, seen: int) -> list[JobEvent] | None:
+        """Return the events after number `seen`, in order, or None if the job was deleted."""
         with self.database.read() as session:
-            return newer(session, job_id, seen)
+            last = last_seq(session, job_id)
+            if not last:
+                return None
+            return after(session, job_id, seen) if last > seen else []
 
     async def stream(self, owner: str, job_id: str, seen: int) -> AsyncIterator[bytes]:
         """Yield the events after `seen` in their wire format, until the job ends."""
@@ -85,11 +89,11 @@ class EventSource:
         sent = time.monotonic()
         # Another reader may have taken the last place since the check.
         with suppress(ServerBusy), self.readers.hold(owner, 1):
-            async for found in self.follow(owner, job_id, seen, MAX_SECONDS):
-                if found:
+            async for newer in self.follow(owner, job_id, seen, MAX_SECONDS):
+                if newer:
                     # Later events are about webhook deliveries, and appear only in the list.
-                    end = next((i for i, event in enumerate(found, 1) if event.type in FINAL), None)
-                    yield b"".join(map(_encoded, found[:end]))
+                    end = next((i for i, event in enumerate(newer, 1) if event.type in FINAL), None)
+                    yield b"".join(map(_encoded, newer[:end]))
                     if end is not None:
                         return
                 elif time.monotonic() - sent >= PING_SECONDS:
@@ -115,14 +119,6 @@ def end_seq(session: Session, job_id: str) -> int | None:
     return session.scalar(
         select(func.max(JobEvent.seq)).where(JobEvent.job_id == job_id, JobEvent.type.in_(FINAL))
     )
-
-
-def newer(session: Session, job_id: str, seq: int) -> list[JobEvent] | None:
-    """Return the events after number `seq`, in order, or None if the job was deleted."""
-    last = last_seq(session, job_id)
-    if not last:
-        return None
-    return after(session, job_id, seq) if last > seq else []
 
 
 def to_event(row: JobEvent) -> Event:
