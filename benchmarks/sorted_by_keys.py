@@ -11,7 +11,6 @@ A data set is a folder with `test/<class>/`. No class is known before.
 
 import argparse
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -28,7 +27,7 @@ from rich.console import Console
 from benchmarks.accuracy.tables import Table, figure
 from benchmarks.data.listing import class_folders
 from benchmarks.sorted_piles import draw
-from tests.api.web.browser import find_browser
+from tests.api.web.browser import launch_browser
 from tests.api.web.window import drop, window
 
 PHOTOS = 240
@@ -152,10 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
     with sync_playwright() as playwright:
-        found = find_browser(playwright)
-        browser = playwright.chromium.launch(
-            executable_path=str(found.program), env={**os.environ, **found.environment}
-        )
+        browser = launch_browser(playwright)
         expect.set_options(timeout=600_000)
         for seed in options.seeds:
             for folder in options.data:

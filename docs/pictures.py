@@ -5,7 +5,6 @@ at the top of the README, whose last frame may show one wrong answer of four. Th
 """
 
 import io
-import os
 import re
 import tempfile
 import zipfile
@@ -16,7 +15,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.api.web.browser import find_browser
+from tests.api.web.browser import launch_browser
 from tests.api.web.window import drop, too_wide, window
 from tests.service.running import Service, serve
 
@@ -62,24 +61,22 @@ class Film:
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        found = find_browser(playwright)
-        with (
-            serve(Path(folder) / "data", {}) as service,
-            playwright.chromium.launch(
-                executable_path=str(found.program), env={**os.environ, **found.environment}
-            ) as browser,
-        ):
-            material = _download_sample(service, Path(folder))
-            job = ""
-            for scheme in ("light", "dark"):
-                with window(browser, service.url, color_scheme=scheme, **HERO) as page:
-                    job = _film(page, service, material, scheme)
-            _train_views(browser, service, material)
-            for scheme, name, size in LOOKS:
-                with window(browser, service.url, color_scheme=scheme, **size) as page:
-                    page.goto(_with_token(service))
-                    _take_views(page, job, material, f"{scheme}-{name}")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sync_playwright() as playwright,
+        serve(Path(folder) / "data", {}) as service,
+        launch_browser(playwright) as browser,
+    ):
+        material = _download_sample(service, Path(folder))
+        job = ""
+        for scheme in ("light", "dark"):
+            with window(browser, service.url, color_scheme=scheme, **HERO) as page:
+                job = _film(page, service, material, scheme)
+        _train_views(browser, service, material)
+        for scheme, name, size in LOOKS:
+            with window(browser, service.url, color_scheme=scheme, **size) as page:
+                page.goto(_with_token(service))
+                _take_views(page, job, material, f"{scheme}-{name}")
 
 
 def _with_token(service: Service) -> str:

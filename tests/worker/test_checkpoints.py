@@ -22,14 +22,13 @@ from core.store.jobs.jobs import NewImage, checkpoints_of
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, events_of, job_of, new_job, types_of
-from tests.service.running import wait_for
+from tests.service.running import PATIENCE, wait_for
 from tests.worker.conftest import MakeWorker, StandIn
 from worker.checkpoints import CheckpointUploader
 from worker.dispatcher.cleanup import finish_deletions
 from worker.job_runner import JobRunner
 
 JOB = "job_1"
-PATIENCE = 600
 
 WRITES = """
 import hashlib

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Playwright
+from playwright.sync_api import Browser, Playwright
 
 from core.settings import Settings
 
@@ -37,13 +37,25 @@ class BrowserMissing(Exception):
 
 
 @dataclass(frozen=True)
-class Browser:
+class _Found:
     program: Path
     environment: dict[str, str]
     """Variables beyond the environment of the tests."""
 
 
-def find_browser(playwright: Playwright) -> Browser:
+def launch_browser(playwright: Playwright, *arguments: str) -> Browser:
+    """Start the first browser found, without a window.
+
+    Raises:
+        BrowserMissing: there is none, and the system's packages cannot be downloaded.
+    """
+    found = _find_browser(playwright)
+    return playwright.chromium.launch(
+        executable_path=str(found.program), env={**os.environ, **found.environment}, args=arguments
+    )
+
+
+def _find_browser(playwright: Playwright) -> _Found:
     """Return the first browser found. If there is none, unpack one into the cache folder, which takes a
     minute.
 
@@ -53,24 +65,24 @@ def find_browser(playwright: Playwright) -> Browser:
     if named := os.environ.get("CLIPCITE_TEST_BROWSER"):
         if shutil.which(named) is None:
             raise BrowserMissing(f"CLIPCITE_TEST_BROWSER is {named!r}, and there is no such program.")
-        return Browser(Path(named), {})
+        return _Found(Path(named), {})
     for name in NAMES:
         if on_path := shutil.which(name):
-            return Browser(Path(on_path), {})
+            return _Found(Path(on_path), {})
     own = Path(playwright.chromium.executable_path)
     for program in (own, *own.parents[2].glob("chromium*/chrome-*/*shell")):
         if program.is_file():
-            return Browser(program, {})
+            return _Found(program, {})
     folder = Settings().cache / "browser"
     if not (folder / PROGRAM).is_file():
         _unpack(folder)
     return _unpacked(folder)
 
 
-def _unpacked(folder: Path) -> Browser:
+def _unpacked(folder: Path) -> _Found:
     libraries = [str(path.parent) for path in (folder / "usr/lib").glob("*/libopus.so.0")]
     libraries += [str(path) for path in (folder / "usr/lib").glob("*/pulseaudio")]
-    return Browser(
+    return _Found(
         folder / PROGRAM,
         {"LD_LIBRARY_PATH": ":".join(libraries), "FONTCONFIG_FILE": str(folder / "fonts.conf")},
     )

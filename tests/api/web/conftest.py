@@ -1,6 +1,5 @@
 """A real Chromium, and services for it."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -10,7 +9,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.models.backbone import Backbone
 from tests.api.service import Service, listening
-from tests.api.web.browser import BrowserMissing, find_browser
+from tests.api.web.browser import BrowserMissing, launch_browser
 from tests.api.web.finished import Running, finish_job
 
 
@@ -23,14 +22,11 @@ def browser() -> Iterator[Browser]:
     """
     with sync_playwright() as playwright:
         try:
-            found = find_browser(playwright)
+            launched = launch_browser(
+                playwright, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
+            )
         except BrowserMissing as missing:
             pytest.fail(str(missing), pytrace=False)
-        launched = playwright.chromium.launch(
-            executable_path=str(found.program),
-            env={**os.environ, **found.environment},
-            args=["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
-        )
         expect.set_options(timeout=120_000)  # The default of five seconds is too short on a busy machine.
         yield launched
         launched.close()

@@ -25,14 +25,12 @@ from core.store.jobs import lifecycle
 from tests.core.store.samples import OWNER, claimed, create_job, new_job, new_owner, publish, types_of
 from tests.core.test_url_guard import INSIDE, MALFORMED
 from tests.receiver import Receiver, receiver
-from tests.service.running import wait_for
+from tests.service.running import PATIENCE, wait_for
 from worker.dispatcher import webhooks
 from worker.dispatcher.webhooks import DELAYS, DeliveryFailed, Webhooks
 from worker.metrics import DispatcherMetrics
 
 SLOW_SECONDS = 3.0
-PATIENCE = 600
-"""Timeout of a test (seconds)."""
 
 SECRET = "whsec_plJ3nmyCDGBKInavdOK15jsl"
 OPEN = Settings(webhook_allow_private=True)

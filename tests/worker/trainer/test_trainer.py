@@ -22,15 +22,12 @@ from core.clip.models.backbones import keep_speed
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.service.running import running_module, wait_for
+from tests.service.running import PATIENCE, running_module, wait_for
 from worker.trainer.protocol import TASK, Task
 from worker.trainer.supervisor import run_trainer
 from worker.trainer.warm import WarmTrainer
 
 pytestmark = pytest.mark.slow
-
-PATIENCE = 600
-"""Timeout for a trainer's imports on a busy machine (seconds)."""
 
 
 @pytest.fixture(autouse=True)
