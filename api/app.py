@@ -32,11 +32,11 @@ from api.models import aliases
 from api.models import routes as models
 from api.models.imports import ModelImport
 from api.ops import health, metrics
+from api.serving.service import Serving
 from api.web import static_files as web
 from api.web import thumbnail
 from core.admission import Budget
 from core.scratch import ScratchSpace, scratch_folder, sweep_scratch
-from core.serving.service import Serving
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.jobs.queue import make_celery

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from api.deps import CallerDep, DatabaseDep, ServingDep, operator_only
 from api.http.problems import responses
 from api.middleware.auth import Caller
+from api.serving.service import Serving
 from api.threads import REQUESTS
 from clipcite.wire.backbones import BackboneList, BackboneRow, DefaultBackbone, DownloadProgress
 from core.clip.checks.estimate import estimate
@@ -15,7 +16,6 @@ from core.clip.errors import UnknownBackbone
 from core.clip.models.backbones import find_source, list_installed, progress, read, remove
 from core.clip.models.recommend import CURATED, Machine, find_speed, recommend, this_machine
 from core.clip.models.sizes import find_size, training_memory
-from core.serving.service import Serving
 from core.store import backbones
 from core.store.db.backbone_tables import BackbonePull
 from core.store.db.session import Database

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query, Request
 
 from api.middleware.auth import Caller, OperatorOnly
+from api.serving.service import Serving
 from core.scratch import ScratchSpace
-from core.serving.service import Serving
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 

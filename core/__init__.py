@@ -1,4 +1,4 @@
-"""The method, the store, serving, and modules that all processes share, such as settings.
+"""The method, the store, and modules that all processes share, such as settings.
 
 May not import `api`, `worker` or `clipcite`.
 """

@@ -50,6 +50,6 @@ def lent_backbone(name: str, *, cache: Path, **options: Any) -> Backbone:
 def lent() -> Iterator[None]:
     """Let services in this context use both."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.serving.service.Decoders", LentDecoders)
-        patch.setattr("core.serving.pool.model_pool.load_backbone", lent_backbone)
+        patch.setattr("api.serving.service.Decoders", LentDecoders)
+        patch.setattr("api.serving.pool.model_pool.load_backbone", lent_backbone)
         yield

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from api.serving.texts import HeldModel, RequestClassifier
 from core.clip.inference import pile
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.prototypes import PrototypeClassifier
@@ -15,7 +16,6 @@ from core.clip.inference.request_rule import RequestRule, request_rule, without_
 from core.clip.inference.self_training import self_trained
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
-from core.serving.texts import HeldModel, RequestClassifier
 
 MIN_CLASS_SHARE = 0.5
 """Minimum number of images predicted for a class, as a fraction of the mean per class name.

@@ -14,12 +14,12 @@ from api.classify.collection import Collection
 from api.classify.request import Asked, Parse, received, received_collection
 from api.classify.scoring import Images, classify, classify_collection, group_collection
 from api.http.problems import InvalidRequest, responses
+from api.serving.service import Serving, Subject, look_up
+from api.serving.types import NoReadableImage, Result
 from clipcite.wire.classify import Options
 from clipcite.wire.predictions import Classification, CollectionClassification, Comparison, ImageResult
 from core.admission import Take
 from core.clip.errors import BadImage
-from core.serving.service import Serving, Subject, look_up
-from core.serving.types import NoReadableImage, Result
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Model

@@ -19,6 +19,14 @@ from api.classify.collection import (
     self_training_or_reason,
     shots_of,
 )
+from api.serving.batching.batch import BatchItem
+from api.serving.batching.batcher import Pending
+from api.serving.calibrated import NotCalibrated, holds_for, prediction_sets, ranked
+from api.serving.decoding import fitted
+from api.serving.pool.served_model import ServedModel
+from api.serving.service import Serving, Subject
+from api.serving.texts import HeldModel, RequestClassifier
+from api.serving.types import ImageScores, NoReadableImage, Result
 from clipcite.wire import predictions as wire
 from clipcite.wire.classify import Options
 from core.admission import Take
@@ -30,14 +38,6 @@ from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import RequestRule
 from core.clip.inference.which_next import which_next
-from core.serving.batching.batch import BatchItem
-from core.serving.batching.batcher import Pending
-from core.serving.calibrated import NotCalibrated, holds_for, prediction_sets, ranked
-from core.serving.decoding import fitted
-from core.serving.pool.served_model import ServedModel
-from core.serving.service import Serving, Subject
-from core.serving.texts import HeldModel, RequestClassifier
-from core.serving.types import ImageScores, NoReadableImage, Result
 from core.store.db.tables import Model
 from core.tracing import span
 

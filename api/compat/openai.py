@@ -16,14 +16,14 @@ from api.classify.scoring import Images
 from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import InvalidRequest, parsed_json
 from api.models.routes import list_models
+from api.serving.service import Serving, look_up
+from api.serving.texts import PROMPTS_PER_IMAGE, HeldModel
 from clipcite.wire.base import RequestModel
 from clipcite.wire.models import ModelQuery
 from clipcite.wire.problems import Problem
 from core.admission import Take
 from core.clip.config import round_alpha
 from core.clip.errors import BadImage
-from core.serving.service import Serving, look_up
-from core.serving.texts import PROMPTS_PER_IMAGE, HeldModel
 from core.store.db.session import Database
 from core.store.db.tables import Model
 

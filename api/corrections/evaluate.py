@@ -9,6 +9,8 @@ import numpy as np
 from api.classify.scoring import Images, classify
 from api.jobs.image_check import LabelledImage
 from api.jobs.upload import ValidatedUpload
+from api.serving.service import Serving
+from api.serving.types import ImageScores
 from clipcite.wire.classify import ClassIn, Options
 from clipcite.wire.feedback import EvaluatedClass, Evaluation, Mistake
 from clipcite.wire.folders import warn
@@ -17,8 +19,6 @@ from core.admission import ServerBusy
 from core.clip.errors import BadImage
 from core.clip.evaluation.accuracy import accuracy_interval
 from core.clip.prompts import same_class
-from core.serving.service import Serving
-from core.serving.types import ImageScores
 from core.store.db.tables import Model
 from core.store.registry.references import STOCK
 

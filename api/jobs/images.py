@@ -7,10 +7,10 @@ from fastapi import APIRouter, Path, Query, Response
 
 from api.deps import CurrentOwner, DatabaseDep, ServingDep
 from api.http.problems import responses
+from api.serving.service import Serving
 from api.threads import REQUESTS, UPLOADS
 from clipcite.wire.jobs import JobImage, JobImageList
 from core.clip.data.header import ImageLimits
-from core.serving.service import Serving
 from core.store.errors import NotFound
 from core.store.jobs import jobs
 

@@ -18,6 +18,8 @@ from api.jobs.form import JobForm
 from api.jobs.image_check import StoredImages
 from api.jobs.preflight import preflight
 from api.jobs.upload import ValidatedUpload, validate_upload
+from api.serving.previews import JobPreview
+from api.serving.service import Serving
 from clipcite.wire.adapt import JobConfig, Preflight
 from clipcite.wire.jobs import Job
 from core import tracing
@@ -26,8 +28,6 @@ from core.clip.errors import UnknownBackbone
 from core.clip.models.backbones import find_source
 from core.clip.prompts import same_class
 from core.scratch import ScratchSpace, scratch_folder
-from core.serving.previews import JobPreview
-from core.serving.service import Serving
 from core.settings import Settings
 from core.store import backbones
 from core.store.accounts import audit, idempotency, owners

@@ -17,6 +17,9 @@ from safetensors.torch import save_file
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from api.serving.calibrated import stored_calibration
+from api.serving.pool.model_pool import ModelPool
+from api.serving.types import WeightsKey
 from clipcite.wire.models import ExportFormat
 from core.admission import ServerBusy
 from core.clip.errors import InvalidClassNames
@@ -29,9 +32,6 @@ from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.errors import ClipCiteError
 from core.scratch import scratch_folder
-from core.serving.calibrated import stored_calibration
-from core.serving.pool.model_pool import ModelPool
-from core.serving.types import WeightsKey
 from core.settings import Settings
 from core.store.db.tables import Model
 from core.store.storage.blobs import Blobs

@@ -15,6 +15,7 @@ from api.deps import from_state
 from api.http.forms import JsonText, Text
 from api.http.problems import InvalidRequest, invalid_model
 from api.models.archive import WANTED, ArchiveInfo, inspect_folder, read_weights
+from api.serving.service import Serving
 from clipcite.wire.base import MAX_CLASSES, RawName
 from clipcite.wire.models import Model
 from core.admission import Take
@@ -25,7 +26,6 @@ from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
 from core.scratch import ScratchSpace, scratch_folder
-from core.serving.service import Serving
 from core.settings import Settings
 from core.store.accounts import audit, owners
 from core.store.db import tables

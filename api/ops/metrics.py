@@ -10,10 +10,10 @@ from prometheus_client.registry import Collector
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from api.http.problems import responses
+from api.serving.pool.model_pool import MODEL
+from api.serving.service import Serving
 from api.threads import REQUESTS
 from core.metrics import BacklogCollector, new_registry
-from core.serving.pool.model_pool import MODEL
-from core.serving.service import Serving
 
 router = APIRouter(tags=["health"])
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from api.serving.calibrated import prediction_sets
 from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import base_classes, draw_shots
@@ -37,7 +38,6 @@ from core.clip.models.features import (
 from core.clip.pipeline import Shot, adapt
 from core.clip.prompts import class_prompts
 from core.clip.weights.files import Weights
-from core.serving.calibrated import prediction_sets
 
 RULE = 1.0
 """Maximum number of changed answers of 1,000."""

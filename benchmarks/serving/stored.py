@@ -15,7 +15,7 @@ from core.clip.weights.delta import Delta, encode
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
-from tests.core.serving.adapted import publish_model
+from tests.api.serving.adapted import publish_model
 
 CHANGE_STD = 0.002
 """Standard deviation of the change of a weight, similar to a training of the starter."""

@@ -17,6 +17,8 @@ import psutil
 import torch
 from torch import Tensor
 
+from api.serving.pool.served_model import stock_model
+from api.serving.threads import single_threaded
 from benchmarks.accuracy.tables import Table
 from benchmarks.running_api import RunningApi
 from benchmarks.serving.clients import Load, load, raw_request
@@ -26,8 +28,6 @@ from core.clip.data.transforms import Pixels
 from core.clip.inference.optimised import InferenceNetwork
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE
-from core.serving.pool.served_model import stock_model
-from core.serving.threads import single_threaded
 
 CLIENTS = (1, 8, 32)
 NAMES = (10, 1000)

@@ -16,7 +16,7 @@ from core.store.accounts import api_keys
 from core.store.db.tables import Model
 from tests.api.middleware.test_auth import ROUTES
 from tests.api.service import URL, Service, form, shots
-from tests.core.serving.adapted import publish_model
+from tests.api.serving.adapted import publish_model
 from tests.core.store.samples import new_job
 
 Entries = Callable[[], list[dict[str, Any]]]

@@ -13,8 +13,8 @@ from core.store.accounts import api_keys
 from core.store.db.tables import Model
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, shots
+from tests.api.serving.adapted import publish_model
 from tests.core.clip.tiny import make_tiny_backbone
-from tests.core.serving.adapted import publish_model
 from tests.hub import Hub
 
 TINY = "hf-hub:tests/tiny"

@@ -17,8 +17,8 @@ from core.store.accounts import api_keys
 from tests.api import crafted
 from tests.api.middleware.test_auth import ENDPOINTS
 from tests.api.service import Service, assert_problem, form, shots
+from tests.api.serving.adapted import publish_model
 from tests.core.clip.reports import held_out, report_fields
-from tests.core.serving.adapted import publish_model
 from tests.core.store import samples
 
 UNKNOWN = {

@@ -8,7 +8,7 @@ import pytest
 from tests.docs.pages import ROOT
 
 ARCHITECTURE = "docs/explanation/architecture.md"
-FOLDERS_OF = ("api", "clipcite", "core", "core/clip", "core/serving", "core/store", "worker")
+FOLDERS_OF = ("api", "clipcite", "core", "core/clip", "api/serving", "core/store", "worker")
 
 
 def text(page: str) -> str:

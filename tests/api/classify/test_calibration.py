@@ -16,8 +16,8 @@ from core.clip.weights.support_set import SupportSet
 from core.store.registry import models
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem, shots
-from tests.core.serving import adapted
-from tests.core.serving.adapted import publish_model
+from tests.api.serving import adapted
+from tests.api.serving.adapted import publish_model
 
 KNOWN = replace(adapted.KNOWN, temperature=3.0)
 NAMES = ["badger", "red fox", "hare"]

@@ -1,4 +1,4 @@
-"""POST /classify over HTTP. tests/core/serving compares the numbers with the formulas."""
+"""POST /classify over HTTP. tests/api/serving compares the numbers with the formulas."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Body, Service, assert_problem
-from tests.core.serving.adapted import CLASSES, moved, publish_model
+from tests.api.serving.adapted import CLASSES, moved, publish_model
 
 IMAGES = [("a.jpg", crafted.jpeg(1)), ("b.png", crafted.png(2))]
 NAMES = ["red fox", "badger", "oak"]

@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from api.classify import collection
+from api.serving.service import look_up
 from clipcite.wire.classify import MAX_COLLECTION_IMAGES
 from core.clip.inference.request_rule import RequestRule, request_rule
 from core.clip.inference.self_training import self_trained
 from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import SupportSet
-from core.serving.service import look_up
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.tables import Model
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem, shots
-from tests.core.serving.adapted import CLASSES, KNOWN, publish_model
+from tests.api.serving.adapted import CLASSES, KNOWN, publish_model
 
 WIDTH = 32
 

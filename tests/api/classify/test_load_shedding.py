@@ -8,13 +8,13 @@ import httpx
 import pytest
 from torch import Tensor
 
+from api.serving.pool.served_model import ServedModel
 from core.clip.models.backbone import Backbone
-from core.serving.pool.served_model import ServedModel
 from core.store.accounts import api_keys
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem, listening
-from tests.core.serving.adapted import moved, publish_model
+from tests.api.serving.adapted import moved, publish_model
 from tests.service.running import wait_for
 
 

@@ -8,11 +8,11 @@ from unittest.mock import Mock
 
 import pytest
 
+from api.serving.pool.cache import StillLoading
 from core.clip.models.backbone import Backbone
-from core.serving.pool.cache import StillLoading
 from tests.api import crafted
 from tests.api.service import Service
-from tests.core.serving.adapted import CLASSES, publish_model
+from tests.api.serving.adapted import CLASSES, publish_model
 
 JPEG = crafted.jpeg(1)
 TEXT = base64.b64encode(JPEG).decode()

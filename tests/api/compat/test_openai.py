@@ -10,15 +10,15 @@ import httpx
 import numpy as np
 import pytest
 
+from api.serving.pool.cache import StillLoading
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
-from core.serving.pool.cache import StillLoading
 from tests.api import crafted
 from tests.api.service import Service
-from tests.core.serving.adapted import CLASSES, moved, publish_model
+from tests.api.serving.adapted import CLASSES, moved, publish_model
 
 JPEG = crafted.jpeg(1)
 DATA_URL = "data:image/jpeg;base64," + base64.b64encode(JPEG).decode()

@@ -5,7 +5,7 @@ import base64
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.service import Service, assert_problem
-from tests.core.serving.adapted import publish_model
+from tests.api.serving.adapted import publish_model
 
 
 def test_the_other_fields_are_query_parameters(fresh: Service, backbone: Backbone) -> None:

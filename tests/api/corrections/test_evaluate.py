@@ -11,7 +11,7 @@ from core.clip.models.backbone import Backbone
 from core.store.accounts.owners import DEFAULT_OWNER
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, form
-from tests.core.serving.adapted import publish_model
+from tests.api.serving.adapted import publish_model
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from schemathesis.specs.openapi.checks import (
 from core.clip.models.backbone import Backbone
 from tests.api.middleware.test_auth import ENDPOINTS
 from tests.api.service import URL, Service, form, shots
+from tests.api.serving.adapted import publish_model
 from tests.core.clip.reports import held_out, report_fields
-from tests.core.serving.adapted import publish_model
 from tests.core.store import samples
 
 HEALTH = {"/healthz", "/readyz"}

@@ -17,7 +17,7 @@ from core.store.storage import deletions
 from tests.api.conftest import MakeService
 from tests.api.models.test_models import published
 from tests.api.service import JOB_KEYS, Body, Service, assert_problem, shots
-from tests.core.serving.adapted import publish_model
+from tests.api.serving.adapted import publish_model
 from tests.core.store import samples
 
 PROGRESS = {

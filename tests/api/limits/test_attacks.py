@@ -32,7 +32,7 @@ from core.store.accounts import api_keys
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
-from tests.core.serving.adapted import publish_model
+from tests.api.serving.adapted import publish_model
 
 pytestmark = pytest.mark.slow
 MB = 1_000_000

@@ -13,7 +13,7 @@ import pytest
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem, listening
-from tests.core.serving.adapted import moved, publish_model
+from tests.api.serving.adapted import moved, publish_model
 
 PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "versions.md").read_text(encoding="utf-8")
 ALIAS = "/models/shoes/aliases/prod"

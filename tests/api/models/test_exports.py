@@ -23,7 +23,7 @@ from core.store.registry import models
 from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.service import Service, assert_problem
-from tests.core.serving.adapted import moved, publish_model
+from tests.api.serving.adapted import moved, publish_model
 
 
 def exported(service: Service, model: str, **query: object) -> zipfile.ZipFile:

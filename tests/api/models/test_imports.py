@@ -18,7 +18,7 @@ from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SupportSet
 from tests.api import crafted
 from tests.api.service import MODEL_KEYS, Body, Service, assert_problem
-from tests.core.serving.adapted import publish_model
+from tests.api.serving.adapted import publish_model
 
 IMAGES = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(3)]
 NAMES = ["red fox", "Badger", "oak"]

@@ -5,7 +5,7 @@ from datetime import datetime
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.service import MODEL_KEYS, Service, assert_problem
-from tests.core.serving.adapted import publish_model
+from tests.api.serving.adapted import publish_model
 
 METRICS = {
     "measured_on": {"source": "test", "images": 40, "trained_images": 80},

@@ -17,9 +17,9 @@ from core.store.db.ids import new_id
 from core.store.db.tables import Job, JobImage
 from core.store.registry import models
 from tests.api.service import Service
+from tests.api.serving.adapted import publish_model
 from tests.api.web.window import shot
 from tests.core.clip.reports import held_out, report_fields
-from tests.core.serving.adapted import publish_model
 from tests.core.store import samples
 
 CLASSES = ("red", "green", "yellow")

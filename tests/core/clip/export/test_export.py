@@ -26,7 +26,7 @@ from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.weights.delta import Delta
 from core.clip.weights.files import Weights
-from tests.core.serving.adapted import moved
+from tests.api.serving.adapted import moved
 
 SENTENCES = ["a photo of a red fox.", "Ein Bild, das niemand kennt: Straße", "a"]
 ABOUT = ModelInfo(

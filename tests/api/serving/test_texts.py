@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from api.serving.texts import InvalidNames, LruCache, RequestClassifier
 from clipcite.wire.classify import ClassIn, Options
 from core.admission import ServerBusy
 from core.clip.inference.request_rule import RequestRule
-from core.serving.texts import InvalidNames, LruCache, RequestClassifier
 from core.store.registry.references import STOCK
-from tests.core.serving.world import World, assert_close, numbers
+from tests.api.serving.world import World, assert_close, numbers
 
 
 def test_within_the_budget_the_least_recently_used_goes() -> None:

@@ -15,6 +15,10 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from api.serving.engine import Engine
+from api.serving.pool.served_model import ServedModel
+from api.serving.previews import JobPreview, PreviewState
+from api.serving.threads import single_threaded
 from clipcite.wire.base import MAX_CLASS_NAMES
 from clipcite.wire.classify import ScoreOptions
 from core.admission import ServerBusy, Take
@@ -25,10 +29,6 @@ from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.models.features import classifier_from_features
 from core.clip.prompts import all_class_prompts, check_prompts, class_indices, clean_class_name, same_class
-from core.serving.engine import Engine
-from core.serving.pool.served_model import ServedModel
-from core.serving.previews import JobPreview, PreviewState
-from core.serving.threads import single_threaded
 from core.store.db.tables import Model
 
 Prompts = tuple[str, ...]

@@ -5,12 +5,12 @@ from typing import Any, cast
 import pytest
 import torch
 
+from api.serving.calibrated import holds_for, prediction_sets, ranked, stored_calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import SCORING_VERSION, RequestRule
-from core.serving.calibrated import holds_for, prediction_sets, ranked, stored_calibration
 from core.store.db.tables import Model
-from tests.core.serving.adapted import KNOWN
+from tests.api.serving.adapted import KNOWN
 
 
 def scores(*rows: list[float], offsets: list[float] | None = None, scale: float = 20.0) -> Scores:

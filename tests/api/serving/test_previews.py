@@ -12,18 +12,18 @@ import pytest
 import torch
 from sqlalchemy import delete
 
+from api.serving import previews
+from api.serving.pool.cache import StillLoading
+from api.serving.pool.served_model import ServedModel
+from api.serving.previews import JobPreview, chosen_shots
+from api.serving.service import Serving, look_up
+from api.serving.types import Result, WeightsKey
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
-from core.serving import previews
-from core.serving.pool.cache import StillLoading
-from core.serving.pool.served_model import ServedModel
-from core.serving.previews import JobPreview, chosen_shots
-from core.serving.service import Serving, look_up
-from core.serving.types import Result, WeightsKey
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.tables import JobImage
@@ -31,7 +31,7 @@ from core.store.errors import BlobNotFound, JobNotFound, ShotsGone
 from core.store.jobs import jobs, lifecycle
 from core.store.jobs.jobs import NewImage
 from tests.api import crafted
-from tests.core.serving.world import World, ask, exactly, kinds, offsets
+from tests.api.serving.world import World, ask, exactly, kinds, offsets
 from tests.core.store.samples import create_job
 from tests.service.running import wait_for
 

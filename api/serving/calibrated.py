@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from api.serving.types import Prediction
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import SCORING_VERSION
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
-from core.serving.types import Prediction
 from core.store.db.tables import Model
 
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import torch
 
+from api.serving.pool.cache import Key, WarmCache
+from api.serving.pool.served_model import ServedModel, adapted_model, stock_model
+from api.serving.types import WeightsKey
 from core.clip.errors import CorruptWeights
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.weights.files import Weights, load_weights
 from core.clip.weights.manifest import read_manifest
 from core.errors import ClipCiteError
-from core.serving.pool.cache import Key, WarmCache
-from core.serving.pool.served_model import ServedModel, adapted_model, stock_model
-from core.serving.types import WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.errors import BlobNotFound, ModelNotFound

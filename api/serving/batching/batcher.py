@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from api.serving.batching.batch import BatchItem, QueueKey, Slice, rows_left, take
+from api.serving.threads import use_threads
+from api.serving.types import BatchCounts
 from core.admission import ServerBusy
 from core.clip.models.features import batch_rows
-from core.serving.batching.batch import BatchItem, QueueKey, Slice, rows_left, take
-from core.serving.threads import use_threads
-from core.serving.types import BatchCounts
 
 MAX_BATCH_DELAY = 0.25
 """Maximum wait for images that are being decoded, as a fraction of the duration of a batch."""

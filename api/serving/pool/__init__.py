@@ -1,4 +1,4 @@
 """Models in memory: loaded once, shared by requests, evicted to stay within a budget of bytes.
 
-May import `core.clip`, `core.store` and `core.serving.types`.
+May import `core` and `api.serving.types`.
 """

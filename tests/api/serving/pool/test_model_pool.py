@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from api.serving.pool.cache import CacheStats, StillLoading
+from api.serving.pool.model_pool import BACKBONE, DELTA, MAX_BACKBONES, MODEL
+from api.serving.types import WeightsKey
 from core.clip.config import DeltaFormat
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_images, encode_tokens
 from core.clip.weights.ensemble import interpolate
-from core.serving.pool.cache import CacheStats, StillLoading
-from core.serving.pool.model_pool import BACKBONE, DELTA, MAX_BACKBONES, MODEL
-from core.serving.types import WeightsKey
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.registry import models
-from tests.core.serving.adapted import moved
-from tests.core.serving.world import IMAGES, NAMES, World, ask, content_of, exactly, in_order
+from tests.api.serving.adapted import moved
+from tests.api.serving.world import IMAGES, NAMES, World, ask, content_of, exactly, in_order
 
 
 def counts(world: World, kind: str = MODEL) -> CacheStats:

@@ -6,13 +6,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from api.serving.batching.batch import QueueKey
+from api.serving.batching.batcher import Batcher
+from api.serving.pool.model_pool import ModelPool
+from api.serving.pool.served_model import ServedModel
 from core.admission import ServerBusy
 from core.clip.models.device import find_device, in_parts, is_out_of_memory, mixed_precision
 from core.clip.models.features import CPU_IMAGE_BATCH_SIZE, IMAGE_BATCH_SIZE, batch_rows
-from core.serving.batching.batch import QueueKey
-from core.serving.batching.batcher import Batcher
-from core.serving.pool.model_pool import ModelPool
-from core.serving.pool.served_model import ServedModel
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from api.serving.pool.cache import StillLoading
+from api.serving.pool.model_pool import MODEL, ModelPool, ModelUnavailable
 from clipcite.wire.classify import ClassIn
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
@@ -24,14 +26,12 @@ from core.clip.prompts import class_indices
 from core.clip.weights.delta import Delta
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
-from core.serving.pool.cache import StillLoading
-from core.serving.pool.model_pool import MODEL, ModelPool, ModelUnavailable
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.registry import models
 from core.store.registry.references import STOCK
 from tests.api import crafted
-from tests.core.serving.adapted import CLASSES, moved
-from tests.core.serving.world import (
+from tests.api.serving.adapted import CLASSES, moved
+from tests.api.serving.world import (
     IMAGES,
     NAMES,
     World,
@@ -202,7 +202,7 @@ def test_warming_up_outlives_an_unexpected_error(world: World, monkeypatch: pyte
         return load(self, *given, **named)
 
     monkeypatch.setattr(ModelPool, "acquire", acquire)
-    monkeypatch.setattr("core.serving.service.WARM_UP_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("api.serving.service.WARM_UP_AGAIN_SECONDS", 0.01)
     world.serving.warm_up()
     world.serving.ready()
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from api.serving.decoding import fitted
+from api.serving.engine import Engine
+from api.serving.pool.cache import StillLoading
+from api.serving.pool.served_model import ServedModel
+from api.serving.types import WeightsKey
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
 from core.clip.data.splits import in_turns
 from core.clip.errors import BadImage
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.errors import ClipCiteError
-from core.serving.decoding import fitted
-from core.serving.engine import Engine
-from core.serving.pool.cache import StillLoading
-from core.serving.pool.served_model import ServedModel
-from core.serving.types import WeightsKey
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobImage

@@ -9,12 +9,12 @@ import pytest
 from torch import Tensor
 
 from api.classify.scoring import Images, classify
+from api.serving.pool import model_pool as serving_networks
+from api.serving.service import Serving, Subject, look_up
+from api.serving.types import Result, WeightsKey
 from clipcite.wire.classify import ClassIn, Options
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
-from core.serving.pool import model_pool as serving_networks
-from core.serving.service import Serving, Subject, look_up
-from core.serving.types import Result, WeightsKey
 from core.settings import Settings
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
@@ -23,7 +23,7 @@ from core.store.registry import models
 from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
-from tests.core.serving.adapted import publish_model
+from tests.api.serving.adapted import publish_model
 
 IMAGES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
 NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from api.serving.pool.model_pool import BACKBONE
+from api.serving.pool.served_model import ServedModel
+from api.serving.types import ImageScores, WeightsKey
 from core.admission import ServerBusy
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
-from core.serving.pool.model_pool import BACKBONE
-from core.serving.pool.served_model import ServedModel
-from core.serving.types import ImageScores, WeightsKey
 from tests.api import crafted
-from tests.core.serving.world import IMAGES, World
+from tests.api.serving.world import IMAGES, World
 
 
 def images(world: World) -> Tensor:

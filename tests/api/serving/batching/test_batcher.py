@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from api.serving.batching import batcher as batches
+from api.serving.batching.batch import BatchItem, QueueKey
+from api.serving.batching.batcher import Batcher, Pending
 from core.admission import ServerBusy
-from core.serving.batching import batcher as batches
-from core.serving.batching.batch import BatchItem, QueueKey
-from core.serving.batching.batcher import Batcher, Pending
 
 
 class Slow:

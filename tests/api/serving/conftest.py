@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.clip.models.backbone import Backbone
-from tests.core.serving.world import World
+from tests.api.serving.world import World
 from tests.lent import lent
 
 

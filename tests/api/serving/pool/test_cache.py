@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.serving.pool.cache import StillLoading, WarmCache
+from api.serving.pool.cache import StillLoading, WarmCache
 from tests.service.running import wait_for
 
 

@@ -7,6 +7,13 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 
+from api.serving.calibrated import stored_calibration
+from api.serving.engine import Engine
+from api.serving.pool.cache import StillLoading
+from api.serving.previews import JobPreview, Previews, is_job
+from api.serving.texts import HeldModel, Texts, recipe
+from api.serving.threads import single_threaded
+from api.serving.types import MAX_IN_FLIGHT, Preparing, WeightsKey
 from core.admission import Budget
 from core.clip.config import STARTER, round_alpha
 from core.clip.data.decoders import Decoders
@@ -15,13 +22,6 @@ from core.clip.errors import NoDecoder, UnknownBackbone
 from core.clip.models import backbones
 from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ClipCiteError
-from core.serving.calibrated import stored_calibration
-from core.serving.engine import Engine
-from core.serving.pool.cache import StillLoading
-from core.serving.previews import JobPreview, Previews, is_job
-from core.serving.texts import HeldModel, Texts, recipe
-from core.serving.threads import single_threaded
-from core.serving.types import MAX_IN_FLIGHT, Preparing, WeightsKey
 from core.settings import Settings
 from core.store import backbones as store
 from core.store.db.session import Database

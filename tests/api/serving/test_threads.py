@@ -6,7 +6,7 @@ import pytest
 PROGRAM = """
 import threading, torch
 from concurrent.futures import ThreadPoolExecutor
-from core.serving.threads import single_threaded
+from api.serving.threads import single_threaded
 
 torch.set_num_threads(3)
 alone = single_threaded(4, "alone")
