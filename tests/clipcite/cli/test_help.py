@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from clipcite.cli.export import export
 from clipcite.cli.main import app
 from clipcite.wire.classify import Options
+from clipcite.wire.models import ExportFormat
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -49,6 +51,10 @@ def test_numbers_of_classify_have_the_range_of_the_api() -> None:
     options = {option.name: (option.min, option.max) for option in COMMANDS["classify",].params}
     assert {name: options[name] for name in ranges} == ranges
     assert ranges["alpha"] == (0, 1)
+
+
+def test_export_has_the_formats_of_the_api() -> None:
+    assert get_args(get_type_hints(export)["format"]) == get_args(ExportFormat)
 
 
 def test_without_the_server_its_commands_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
