@@ -65,6 +65,8 @@ class Transport:
                 # An earlier DELETE, whose response was lost, has deleted it.
                 if response.is_success or (status == 404 and lost and request.method == "DELETE"):
                     return response
+                if status == 503 and retry.attempts > 1 and status_error(response).code == "starting":
+                    retry = retry.patient  # the whole start may take a minute
                 retryable = RETRYABLE if request.idempotent else NOT_DONE
                 pause = retry.pause(attempt, response.headers) if status in retryable else None
                 if pause is None or is_over(until, pause):

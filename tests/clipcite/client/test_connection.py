@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from clipcite import APIConnectionError, Client, InvalidAddress, Retry, WaitTimeout
+from clipcite import APIConnectionError, APIStatusError, Client, InvalidAddress, Retry, WaitTimeout
 from clipcite.cli.main import app
 from clipcite.client.address import DEFAULT_URL, settings_of
 from clipcite.wire.predictions import COLLECTION_EXAMPLE, RESULT_EXAMPLE
@@ -110,6 +110,21 @@ def test_names_that_the_output_cannot_encode() -> None:
                     assert json.loads(shown)[0]["name"] == "обувь é \udce9"
                 else:
                     assert name in shown
+
+
+@both
+def test_a_client_waits_while_the_service_starts(connect: Any) -> None:
+    starting = response(json.dumps({"code": "starting", "detail": "The service is starting."}), status=503)
+    with scripted_server(*[starting] * 5, response(ALIAS)) as there:
+        with connect(there.url, "key", retry=QUICK) as client:
+            assert client.aliases.promote("a", "prod", "a@2").version == 2
+        assert len(there.seen) == 6
+    with (
+        scripted_server(starting) as there,
+        connect(there.url, "key", retry=Retry(attempts=1)) as client,
+        pytest.raises(APIStatusError, match="is starting"),
+    ):
+        client.aliases.promote("a", "prod", "a@2")
 
 
 @both
