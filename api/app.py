@@ -106,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     app.include_router(web.router)
+    app.mount("/page/swagger", web.swagger)  # compressing 1.5 MB takes longer than a classification
     app.mount("/page", GZipMiddleware(web.files))
     resources = (
         classify.router,  # routes are matched in order, and this one is called most often

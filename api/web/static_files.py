@@ -41,6 +41,8 @@ POLICY = "; ".join(
         "require-trusted-types-for 'script'",  # no user's text becomes markup
     )
 )
+DOCS_POLICY = POLICY.partition("; require-trusted-types-for")[0]
+"""Policy of /docs. Swagger UI makes markup of the API's description, which has no user's text."""
 MAX_URL = 500
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -54,10 +56,7 @@ HEADERS = {
 
 
 class PageFiles(StaticFiles):
-    """The files in `static/`, with the page's headers."""
-
-    def __init__(self) -> None:
-        super().__init__(directory=STATIC)
+    """Files with the page's headers."""
 
     def file_response(
         self,
@@ -85,7 +84,8 @@ def _etag(path: Path) -> str:
     return f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"'
 
 
-files = PageFiles()
+files = PageFiles(directory=STATIC)
+swagger = PageFiles(packages=[("fastapi_offline", "static")])
 router = APIRouter(include_in_schema=False)
 
 
@@ -96,7 +96,9 @@ async def index(request: Request) -> Response:
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    return await files.get_response("docs.html", request.scope)
+    response = await files.get_response("docs.html", request.scope)
+    response.headers["Content-Security-Policy"] = DOCS_POLICY
+    return response
 
 
 @router.get("/qr")

@@ -17,6 +17,8 @@ type Json<Response> = Response extends { content: { "application/json": infer Bo
 type Sent<R> = R extends { 202: infer A } ? A : R extends { 201: infer A } ? A : R extends { 200: infer A } ? A : never;
 
 declare global {
+	/** Of Swagger UI, which /docs loads first. */
+	var SwaggerUIBundle: (options: object) => void;
 	// Events of the document.
 	interface DocumentEventMap {
 		/** The code of the error. */
