@@ -60,9 +60,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def be_patient_with_databases() -> None:
-    """Let no lock and no statement of this process fail because the machine is busy."""
+    """Let no connection, lock or statement of this process fail because the machine is busy."""
     engine.LIMITS.update(dict.fromkeys(engine.LIMITS, 600_000))
-    engine.POOL_SECONDS, engine.BUSY_MILLISECONDS = 600, 600_000
+    engine.CONNECT_SECONDS = engine.POOL_SECONDS = 600
+    engine.BUSY_MILLISECONDS = 600_000
     client_timeout.ANSWER_SECONDS = client_timeout.PING_SECONDS = 600.0
 
 

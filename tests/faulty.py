@@ -82,7 +82,7 @@ def faulty(endpoint: str) -> Iterator[Faults]:
                 return
             if fault == "slow":
                 time.sleep(SLOW_SECONDS)
-            server = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=60)
+            server = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=300)
             kept = {name: value for name, value in headers.items() if name != "transfer-encoding"}
             server.request(self.command, self.path, body, kept)
             answer = server.getresponse()

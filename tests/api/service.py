@@ -113,6 +113,7 @@ def service(data: Path, backbone: str, **given: Any) -> Iterator[Service]:
     settings = Settings(data=data, cache=data / "cache", backbone=backbone, **given)
     with lent(), pytest.MonkeyPatch.context() as patch:
         app = create_app(settings)
+        app.state.serving.engine.wait_seconds = 600  # a busy machine is not a failure
         with suppress(DatabaseUnavailable, StorageUnavailable):
             installation.check(app.state.database, app.state.blobs, bind=True)
         patch.setattr("tempfile.tempdir", str(temp))

@@ -13,9 +13,11 @@ from core.store.errors import DatabaseUnavailable
 
 LIMITS = {"statement_timeout": 5_000, "lock_timeout": 2_000, "idle_in_transaction_session_timeout": 10_000}
 """Time limits on PostgreSQL (milliseconds)."""
+CONNECT_SECONDS = 3
+"""Timeout for a new connection to PostgreSQL."""
 POOL_SECONDS = 2
-"""Timeout for a pooled connection. It is below `connect_timeout`, so that waits for a hanging server don't
-add up."""
+"""Timeout for a pooled connection. It is below CONNECT_SECONDS, so that waits for a hanging server don't add
+up."""
 BUSY_MILLISECONDS = 5_000
 """Timeout for SQLite's lock."""
 
@@ -70,7 +72,7 @@ def _sqlite(url: str, migrating: bool) -> Engine:
 
 def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
     arguments: dict[str, Any] = {
-        "connect_timeout": 3,
+        "connect_timeout": CONNECT_SECONDS,
         "application_name": "clipcite",
         # The client notices a lost server within the lease of a job.
         "keepalives_idle": 5,

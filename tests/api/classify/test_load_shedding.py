@@ -124,7 +124,7 @@ def test_the_unread_body_of_a_refused_request_does_no_harm(make_service: MakeSer
     files = [("images", (f"{i}.jpg", crafted.jpeg(i, 900, 900))) for i in range(12)]
     with (
         listening(service.app) as port,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client,
     ):
         data = {"class_names": ["fox", "oak"]}
         with service.app.state.serving.images.hold("default", 1):

@@ -79,7 +79,7 @@ def assert_others_are_answered(
     # Give the others time to block as well.
     while stalled.acquire(timeout=1):
         continue
-    assert http.get("/models", timeout=60).status_code == 200
+    assert http.get("/models", timeout=300).status_code == 200
     assert not any(request.done() for request in requests)
 
 
@@ -162,7 +162,7 @@ def test_stalled_handlers_delay_no_key_lookup(
             for _ in range(REQUESTS.max_threads // 2):  # the others are left for other owners
                 assert stalled.acquire(timeout=600)
             unknown = {"Authorization": f"{http.headers['Authorization'][:-4]}AAAA"}
-            assert http.get("/models", headers=unknown, timeout=60).status_code == 401
+            assert http.get("/models", headers=unknown, timeout=300).status_code == 401
         finally:
             go_on.set()
         assert {answer.result().status_code for answer in lists} == {200}
@@ -365,11 +365,11 @@ def test_the_memory_for_bodies_is_shared_by_owners(
         second, third = ({"Authorization": f"Bearer {key}"} for key in keys)
         try:
             held = [pool.submit(http.post, path, **body())]
-            assert stalled.acquire(timeout=60)
-            refused = [http.post(path, **body(), timeout=60)]
+            assert stalled.acquire(timeout=300)
+            refused = [http.post(path, **body(), timeout=300)]
             held.append(pool.submit(http.post, path, **body(), headers=second))
-            assert stalled.acquire(timeout=60)
-            refused.append(http.post(path, **body(), headers=third, timeout=60))
+            assert stalled.acquire(timeout=300)
+            refused.append(http.post(path, **body(), headers=third, timeout=300))
             for answer in refused:
                 assert_problem(answer, 503, "busy", "take the memory")
                 assert answer.headers["retry-after"] == "10"
