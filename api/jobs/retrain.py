@@ -8,18 +8,23 @@ from clipcite.wire.adapt import JobConfig, Retraining
 from core.clip.config import resolve_config
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
-from core.store.db.tables import JobImage
+from core.store.db.tables import Job, JobImage
 
 
-def changed_settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def changed_settings(job: Job, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stored job's settings with changes. Leave out settings that this version does not know.
 
     If the backbone changes, values from the old backbone's recipe are replaced by the new backbone's recipe.
+    The recipe's epochs depend on the number of images, so they are always replaced.
     """
-    known = {name: value for name, value in config.items() if name in JobConfig.model_fields}
-    if changes.get("backbone") not in {None, config["backbone"]}:
-        recipe = resolve_config(backbone=config["backbone"]).to_dict()
+    known = {name: value for name, value in job.config.items() if name in JobConfig.model_fields}
+    backbone, batch_size = job.config["backbone"], job.config["batch_size"]
+    images = sum(count["images"] for count in job.classes)
+    recipe = resolve_config(backbone=backbone, images=images, batch_size=batch_size).to_dict()
+    if changes.get("backbone") not in {None, backbone}:
         known = {name: value for name, value in known.items() if value != recipe[name]}
+    elif known.get("epochs") == recipe["epochs"]:
+        del known["epochs"]
     return {**known, **changes}
 
 

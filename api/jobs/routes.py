@@ -156,7 +156,7 @@ def retrain_job(
     moved, removed = checked_moves(changes, rows), set(changes.removed)
     config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
     form = JobForm(
-        name=clean_name(changes.name) or job.name, config=json.dumps(changed_settings(job.config, config))
+        name=clean_name(changes.name) or job.name, config=json.dumps(changed_settings(job, config))
     )
     stored = partial(
         StoredImages,

@@ -75,7 +75,8 @@ class JobSubmission:
             ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
         """
         with self.database.read() as session:
-            config = parse_config(form.config, self.serving, backbones.default(session, self.settings))
+            fields = parse_config(form.config, self.serving, backbones.default(session, self.settings))
+            config = resolve_config(**fields)
             past = stats.recent_successes(session, backbone=config.backbone, image_size=config.image_size)
         name, webhook = clean_name(form.name), _checked_webhook(form.webhook, self.settings)
         with self.scratch.hold(owner) as take, scratch_folder(self.scratch.root) as folder:
@@ -92,6 +93,8 @@ class JobSubmission:
                 test_images=form.test_images,
                 test_labels=form.test_labels,
             )
+            trained = sum(image.split == "train" for image in validated.images)
+            config = resolve_config(**fields, images=trained)
             checked = preflight(
                 validated,
                 config,
@@ -223,15 +226,14 @@ def _json(body: BaseModel, status: int) -> Response:
     return Response(body.model_dump_json(), status, media_type="application/json")
 
 
-def parse_config(text: str | None, serving: Serving, default: str) -> AdaptConfig:
-    """Return the resolved settings of a job.
+def parse_config(text: str | None, serving: Serving, default: str) -> dict[str, Any]:
+    """Return the settings that a request has, and its backbone.
 
     Args:
         default: backbone of a job that does not name one.
 
     Raises:
         InvalidRequest: the text is not JSON, or has an unknown field or a wrong type.
-        InvalidConfig: a value is out of range.
         UnknownBackbone: the operator does not offer the backbone.
     """
     parsed = json_or_invalid(text, "/config") if text and text.strip() else {}
@@ -247,7 +249,7 @@ def parse_config(text: str | None, serving: Serving, default: str) -> AdaptConfi
             "another default in the page or with `clipcite backbones use`. The operator installs it with "
             "`clipcite backbones pull`, or offers it in CLIPCITE_BACKBONES."
         )
-    return resolve_config(backbone=backbone, **fields)
+    return {"backbone": backbone, **fields}
 
 
 def _config_warnings(config: AdaptConfig, validated: ValidatedUpload) -> list[dict[str, Any]]:

@@ -210,7 +210,7 @@ def extend(
     if not isinstance(changes, dict):
         raise InvalidRequest("config is not a JSON object. Send an object of settings.", at="/config")
     changed = {
-        "config": json.dumps(changed_settings(job.config, changes)),
+        "config": json.dumps(changed_settings(job, changes)),
         "name": clean_name(form.name) or model.name,
     }
     return submission.submit(

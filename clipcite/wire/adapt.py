@@ -54,7 +54,11 @@ class JobConfig(RequestModel):
     backbone: Annotated[str, Field(max_length=500)] | None = Field(
         None, description="Pre-trained model to start from."
     )
-    epochs: int | None = Field(None, description="Training epochs, from 1 to 1,000.")
+    epochs: int | None = Field(
+        None,
+        description="Training epochs, from 1 to 1,000. With at most 30 training images the starter's default "
+        "is 30.",
+    )
     batch_size: int | None = Field(None, description="Maximum images per step, from 2 to 4,096.")
     micro_batch_size: int | None = Field(
         None,

@@ -3,8 +3,9 @@
 This module does not import torch: the API resolves a job's settings before any model is loaded.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,9 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DeltaFormat = Literal["full", "4bit"]
 Evaluate = Literal["auto", "none"]
 STARTER = "starter"
+FEW_IMAGES, MIN_STEPS = 30, 30
+"""A job with the starter and at most FEW_IMAGES training images takes at least MIN_STEPS steps, unless it has
+`epochs` (benchmarks/pages/pile.md)."""
 GOOD_IMAGES = (4, 16)
 """Training images per class that work well (docs/how-to/images-and-names.md)."""
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1_024
@@ -140,8 +144,11 @@ RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def resolve_config(*, backbone: str = STARTER, **settings: Any) -> AdaptConfig:
+def resolve_config(*, backbone: str = STARTER, images: int | None = None, **settings: Any) -> AdaptConfig:
     """Complete the settings from the backbone's recipe, then from the paper's defaults.
+
+    Args:
+        images: number of training images, if known. With few images the starter trains for more epochs.
 
     Raises:
         InvalidConfig: an unknown field, or a value out of range.
@@ -151,7 +158,11 @@ def resolve_config(*, backbone: str = STARTER, **settings: Any) -> AdaptConfig:
         if name not in known:
             raise InvalidConfig(name, f"There is no setting {name!r}; known: {', '.join(sorted(known))}.")
     recipe = next(r for pattern, r in RECIPES if fnmatchcase(backbone, pattern))
-    return AdaptConfig(backbone=backbone, **{**recipe, **settings})
+    config = AdaptConfig(backbone=backbone, **{**recipe, **settings})
+    if backbone == STARTER and images is not None and images <= FEW_IMAGES and "epochs" not in settings:
+        steps = math.ceil(images / config.batch_size)
+        return replace(config, epochs=max(config.epochs, math.ceil(MIN_STEPS / steps)))
+    return config
 
 
 def round_alpha(alpha: float) -> float:

@@ -103,8 +103,17 @@ def test_another_backbone_brings_its_recipe(trained: tuple[Service, str]) -> Non
     """The user's settings stay; the new recipe replaces the old one."""
     service, _ = trained
     first = service.accepted(**shots(("fox", "badger")), config={"backbone": "starter", "seed": 7})
-    assert (first["config"]["epochs"], first["config"]["image_size"]) == (10, 160)
+    assert (first["config"]["epochs"], first["config"]["image_size"]) == (30, 160)
     service.settings.backbones.append("ViT-B-16/openai")
     clip = retrain(service, first["id"], config={"backbone": "ViT-B-16/openai"}).json()["config"]
     assert clip == resolve_config(backbone="ViT-B-16/openai", seed=7).to_dict()
     assert (clip["epochs"], clip["learning_rate"], clip["image_size"]) == (20, 5e-6, None)
+
+
+def test_the_default_epochs_follow_the_number_of_images(trained: tuple[Service, str]) -> None:
+    service, _ = trained
+    many = service.accepted(**shots(("fox", "badger"), each=16), config={"backbone": "starter"})
+    few = retrain(service, many["id"], removed=[0, 1]).json()
+    own = retrain(service, few["id"], config={"epochs": 5}).json()
+    again = retrain(service, own["id"]).json()
+    assert [job["config"]["epochs"] for job in (many, few, own, again)] == [10, 30, 5, 5]

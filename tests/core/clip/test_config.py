@@ -57,6 +57,16 @@ def test_the_recipe_fills_omitted_settings() -> None:
     assert resolve_config(backbone="local-dir:/starter") == AdaptConfig(backbone="local-dir:/starter")
 
 
+def test_few_images_are_trained_for_at_least_thirty_steps() -> None:
+    def epochs(images: int, **settings: Any) -> int:
+        return resolve_config(images=images, **settings).epochs
+
+    assert [epochs(n) for n in (4, 30, 31)] == [30, 30, 10]
+    assert [epochs(30, batch_size=size) for size in (15, 10, 2)] == [15, 10, 10]
+    assert epochs(4, epochs=1) == 1
+    assert epochs(4, backbone="ViT-B-16/openai") == 20
+
+
 def test_explicit_settings_override_the_recipe() -> None:
     config = resolve_config(epochs=3, image_size=None, learning_rate=0)
     assert (config.epochs, config.image_size, config.learning_rate) == (3, None, 0)
