@@ -185,8 +185,8 @@ def received_by(data: bytes, times: int = 1) -> WatchedProtocol:
             with suppress(ConnectionError, TimeoutError):  # it refuses, or has stopped reading
                 for _ in range(times):
                     await asyncio.wait_for(loop.sock_sendall(theirs, data), 1)
-            for _ in range(2):  # the loop finds the last bytes, and the protocol receives them
-                await asyncio.sleep(0)
+                while transport.is_reading() and sum(Parsing.sizes) < times * len(data):
+                    await asyncio.sleep(0)
             transport.abort()
             await asyncio.sleep(0)
         return protocol
