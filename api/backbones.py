@@ -17,8 +17,8 @@ from core.clip.models.backbones import find_source, list_installed, progress, re
 from core.clip.models.recommend import CURATED, Machine, find_speed, recommend, this_machine
 from core.clip.models.sizes import find_size, training_memory
 from core.store import backbones
-from core.store.db.backbone_tables import BackbonePull
 from core.store.db.session import Database
+from core.store.db.tables import BackbonePull
 
 IMAGES = 100
 """Number of images for which the list estimates a time."""

@@ -4,7 +4,7 @@
     export CLIPCITE_DATA=/tmp/piles
     python -m benchmarks.sorted_piles --data clothing cifar10 trashnet --out piles.json
 
-Half of the classes are trained. Images of the others are near strangers, and those of the next data set are
+Half of the classes are trained. Images of the others are near strangers, and images of the next data set are
 far ones.
 A data set is a folder with `train/<class>/` and `test/<class>/`. *Before* is `clipcite sort --no-reject`.
 """
@@ -99,7 +99,7 @@ def measure(client: Client, folder: Path, other: Path, shots: int, seed: int) ->
             known = draw(generator, trained, folder, parts[0] * unit)
             near = draw(generator, untrained, folder, parts[1] * unit)
             far = draw(generator, class_folders(other / "test"), other, parts[2] * unit)
-            if parts[1]:  # equal parts, also if the data set is small
+            if parts[1]:  # equal parts, even if the data set is small
                 known = known[: len(near) * parts[0] // parts[1]]
             truth: list[str | None] = [name for name, _ in known]
             truth += [None] * (len(near) + len(far))

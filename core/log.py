@@ -35,7 +35,7 @@ _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default=Mapp
 def from_here(**ids: str) -> Token[Mapping[str, str]]:
     """Add a `request_id` or `job_id` to all later log lines of this task or thread.
 
-    Threads that copy the context, such as those of `def` routes, log the ids too.
+    Threads that copy the context log the ids too, for example in `def` routes.
     """
     return _context.set({**_context.get(), **ids})
 

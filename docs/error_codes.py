@@ -103,7 +103,7 @@ def _functions() -> Iterator[ast.AST]:
             for node in tree.body:
                 if isinstance(node, ast.ClassDef):
                     for inner in node.body:
-                        # The message of `super().__init__("…")` is that of the class.
+                        # The message of `super().__init__("…")` is the message of the class.
                         for call in ast.walk(inner):
                             if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__":
                                 call.func = ast.Name(node.name)

@@ -27,9 +27,9 @@ from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
 from worker.progress import JobProgress
 from worker.publication import end_job, publish_model
+from worker.trainer.process import WarmTrainer
 from worker.trainer.protocol import CHECKPOINTS, REPORT
 from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
-from worker.trainer.warm import WarmTrainer
 
 logger = logging.getLogger(__name__)
 WAITS = {StorageFull.code, StorageUnavailable.code}

@@ -19,7 +19,7 @@ class JobProgress:
     """The field `progress` of one attempt at a job.
 
     `fraction` covers training and evaluation, and never falls. Times left never rise: a higher estimate is
-    not reported, and if it is much higher, the time is unknown (None). Epochs, steps and losses are those of
+    not reported, and if it is much higher, the time is unknown (None). Epochs, steps and losses describe
     the model, not of the fold models. Thread-safe.
 
     Args:

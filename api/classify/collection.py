@@ -1,19 +1,28 @@
-"""Collections of images for POST /classify/collection: their features and labels."""
+"""Classification of a collection by the features and labels of its images."""
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from api.classify.scoring import NothingToCompare, result_of, rule_of, score
+from api.serving.service import Serving, Subject
 from api.serving.texts import HeldModel, RequestClassifier
+from api.serving.types import ImageScores, Result
+from clipcite.wire import predictions as wire
+from clipcite.wire.classify import Options
+from core.admission import Take
 from core.clip.inference import pile
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.inference.request_rule import RequestRule, request_rule, without_prior
 from core.clip.inference.self_training import self_trained
+from core.clip.inference.which_next import which_next
 from core.clip.prompts import same_class
 from core.errors import ClipCiteError
 
@@ -22,6 +31,8 @@ MIN_CLASS_SHARE = 0.5
 
 Self-training loses accuracy if a class has no images (benchmarks/pages/pile.md).
 """
+COLLECTION_COPIES, SCORE_COPIES = 5, 2
+"""Number of copies of a collection's features and scores that are in memory at once, in float32."""
 SELF_TRAINED = "The more certain images help to sort the others."
 
 
@@ -33,19 +44,6 @@ class WrongFeatures(ClipCiteError):
 class WrongLabels(ClipCiteError):
     code = "invalid_labels"
     status = 422
-
-
-class NothingToCompare(ClipCiteError):
-    """`reject` without training images."""
-
-    code = "no_training_images"
-    status = 422
-
-    def __init__(self) -> None:
-        super().__init__(
-            "reject compares images with training images, and the pre-trained model has none. Use a trained "
-            "model, or label images of a collection."
-        )
 
 
 @dataclass(frozen=True)
@@ -172,3 +170,86 @@ def self_training_or_reason(
     own = shots.features, shots.labels
     trained = self_trained(own, classifier.text_features, classes, features, scale, balance)
     return without_prior(trained, served.shots[1], classes, scale)
+
+
+def classify_collection(
+    serving: Serving, collection: Collection, options: Options, model: Subject, *, owner: str, take: Take
+) -> Result:
+    """Score the images of a collection by their features.
+
+    Raise the errors of `classify`, and WrongFeatures, WrongLabels.
+
+    Args:
+        owner: owner of the request, whose memory budget it uses.
+    """
+    started = time.perf_counter()
+    count, width = collection.rows.shape
+    copies = COLLECTION_COPIES * width + SCORE_COPIES * len(options.class_names or ())
+    with serving.hold(model, options.alpha) as held, serving.memory.hold(owner, 4 * count * copies):
+        classifier = serving.texts.classifier(held, options)
+        serving.texts.encode(classifier, held, take)
+        features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
+        check_features(features, classifier.text_features.shape[1])
+        shots = shots_of(held, classifier, collection, features)
+        judgement, known = None, torch.ones(count, dtype=torch.bool)
+        if options.reject or (collection.groups and collection.labels):
+            support = shots.support()
+            if not len(support.classes) and options.reject:
+                raise NothingToCompare
+            judgement = pile.something_else(support, features.numpy())
+        balance = options.new_class_balance
+        rule = rule_of(held, classifier, options)  # cached with the class names
+        if len(shots.labels) > shots.trained:
+            rule = shots.rule(held, classifier.text_features, balance)
+        if judgement is not None and options.reject:
+            best = rule.scores(features).argmax(dim=1)
+            new = torch.tensor([c == NEW_CLASS for c in shots.classes])[best]
+            known = torch.from_numpy(judgement.known) | new
+        trained = self_training_or_reason(features[known], classifier, held, shots, rule, balance)
+        if isinstance(trained, str):
+            method = {"method": "image_by_image", "reason": trained}
+        else:
+            method, rule = {"method": "self_training", "reason": SELF_TRAINED}, trained
+        rejecting = judgement if options.reject else None
+        scores, results = score(held, classifier, rule, features, options, None, rejecting, shots.classes)
+        unknown = (~known).nonzero()[:, 0].tolist()
+        suggested = which_next(scores.probabilities, features, collection.suggest, collection.labels, unknown)
+        seconds = {"decode": 0.0, "encode": time.perf_counter() - started}
+        result = result_of(held, classifier, scores, results, options, None, rejecting, started, seconds)
+        groups = grouped(features, collection, judgement)
+        return replace(result, collection={**method, "suggested": suggested, "groups": groups})
+
+
+def group_collection(serving: Serving, collection: Collection, model: str, *, owner: str) -> Result:
+    """Group the images of a collection without class names. The results have no predictions."""
+    started = time.perf_counter()
+    count, width = collection.rows.shape
+    with serving.memory.hold(owner, 4 * count * COLLECTION_COPIES * width):
+        features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
+        groups = grouped(features, collection)
+    reason = "No class names were sent, so the images are grouped but not classified."
+    return Result(
+        model=model,
+        preview=False,
+        backbone=model.partition(":")[2] or serving.default_backbone,
+        alpha=0.0,
+        rule="untrained",
+        calibration=wire.Calibration(calibrated=False),
+        class_names=[],
+        results=[ImageScores([]) for _ in range(count)],
+        timing_ms={"decode": 0.0, "encode": 0.0, "total": round(1000 * (time.perf_counter() - started), 2)},
+        warnings=[],
+        collection={"method": "image_by_image", "reason": reason, "suggested": [], "groups": groups},
+    )
+
+
+def grouped(
+    features: Tensor, collection: Collection, judgement: pile.Judgement | None = None
+) -> list[list[int]]:
+    """Return groups of similar images [N, D], as positions. Groups most worth labelling come first."""
+    if not collection.groups:
+        return []
+    done = np.isin(np.arange(len(features)), list(collection.labels))
+    doubt = None if judgement is None or not collection.labels else pile.doubt_of(judgement)
+    found = pile.groups(features.numpy(), doubt, done)
+    return [group.tolist() for group in found[: collection.groups]]

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from api.classify.collection import Collection
+from api.classify.collection import Collection, classify_collection, group_collection
 from api.classify.request import Asked, Parse, received, received_collection
-from api.classify.scoring import Images, classify, classify_collection, group_collection
+from api.classify.scoring import Images, classify
 from api.http.problems import InvalidRequest, responses
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import NoReadableImage, Result

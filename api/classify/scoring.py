@@ -1,24 +1,14 @@
-"""Classification with one model, of images or of a collection's features."""
+"""Classification of images with one model."""
 
 import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from api.classify.collection import (
-    SELF_TRAINED,
-    Collection,
-    NothingToCompare,
-    check_features,
-    self_training_or_reason,
-    shots_of,
-)
 from api.serving.batching.batch import BatchItem
 from api.serving.batching.batcher import Pending
 from api.serving.calibrated import NotCalibrated, holds_for, prediction_sets, ranked
@@ -37,13 +27,24 @@ from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import RequestRule
-from core.clip.inference.which_next import which_next
+from core.errors import ClipCiteError
 from core.store.db.tables import Model
 from core.tracing import span
 
 Decoded = Tensor | BadImage
-COLLECTION_COPIES, SCORE_COPIES = 5, 2
-"""Number of copies of a collection's features and scores that are in memory at once, in float32."""
+
+
+class NothingToCompare(ClipCiteError):
+    """`reject` without training images."""
+
+    code = "no_training_images"
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__(
+            "reject compares images with training images, and the pre-trained model has none. Use a trained "
+            "model, or label images of a collection."
+        )
 
 
 class Images:
@@ -114,97 +115,14 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
         finally:
             for part in sent:  # the model must stay in memory until all are computed
                 batcher.end(part)
-        rule = _rule(held, classifier, options)
+        rule = rule_of(held, classifier, options)
         judgement = _alone(held, classifier, features) if options.reject else None
         scores, readable = score(held, classifier, rule, features, options, calibration, judgement)
         encoded = time.perf_counter()
         found = iter(readable)
         results = [next(found) if problem is None else problem for problem in problems]
         seconds = {"decode": encoding - decoding, "encode": encoded - encoding}
-        return _result(held, classifier, scores, results, options, calibration, judgement, started, seconds)
-
-
-def classify_collection(
-    serving: Serving, collection: Collection, options: Options, model: Subject, *, owner: str, take: Take
-) -> Result:
-    """Score the images of a collection by their features.
-
-    Raise the errors of `classify`, and WrongFeatures, WrongLabels.
-
-    Args:
-        owner: owner of the request, whose memory budget it uses.
-    """
-    started = time.perf_counter()
-    count, width = collection.rows.shape
-    copies = COLLECTION_COPIES * width + SCORE_COPIES * len(options.class_names or ())
-    with serving.hold(model, options.alpha) as held, serving.memory.hold(owner, 4 * count * copies):
-        classifier = serving.texts.classifier(held, options)
-        serving.texts.encode(classifier, held, take)
-        features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
-        check_features(features, classifier.text_features.shape[1])
-        shots = shots_of(held, classifier, collection, features)
-        judgement, known = None, torch.ones(count, dtype=torch.bool)
-        if options.reject or (collection.groups and collection.labels):
-            support = shots.support()
-            if not len(support.classes) and options.reject:
-                raise NothingToCompare
-            judgement = pile.something_else(support, features.numpy())
-        balance = options.new_class_balance
-        rule = _rule(held, classifier, options)  # cached with the class names
-        if len(shots.labels) > shots.trained:
-            rule = shots.rule(held, classifier.text_features, balance)
-        if judgement is not None and options.reject:
-            best = rule.scores(features).argmax(dim=1)
-            new = torch.tensor([c == NEW_CLASS for c in shots.classes])[best]
-            known = torch.from_numpy(judgement.known) | new
-        trained = self_training_or_reason(features[known], classifier, held, shots, rule, balance)
-        if isinstance(trained, str):
-            method = {"method": "image_by_image", "reason": trained}
-        else:
-            method, rule = {"method": "self_training", "reason": SELF_TRAINED}, trained
-        rejecting = judgement if options.reject else None
-        scores, results = score(held, classifier, rule, features, options, None, rejecting, shots.classes)
-        unknown = (~known).nonzero()[:, 0].tolist()
-        suggested = which_next(scores.probabilities, features, collection.suggest, collection.labels, unknown)
-        seconds = {"decode": 0.0, "encode": time.perf_counter() - started}
-        result = _result(held, classifier, scores, results, options, None, rejecting, started, seconds)
-        groups = grouped(features, collection, judgement)
-        return replace(result, collection={**method, "suggested": suggested, "groups": groups})
-
-
-def group_collection(serving: Serving, collection: Collection, model: str, *, owner: str) -> Result:
-    """Group the images of a collection without class names. The results have no predictions."""
-    started = time.perf_counter()
-    count, width = collection.rows.shape
-    with serving.memory.hold(owner, 4 * count * COLLECTION_COPIES * width):
-        features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
-        groups = grouped(features, collection)
-    reason = "No class names were sent, so the images are grouped but not classified."
-    return Result(
-        model=model,
-        preview=False,
-        backbone=model.partition(":")[2] or serving.default_backbone,
-        alpha=0.0,
-        rule="untrained",
-        calibration=wire.Calibration(calibrated=False),
-        class_names=[],
-        results=[ImageScores([]) for _ in range(count)],
-        timing_ms={"decode": 0.0, "encode": 0.0, "total": round(1000 * (time.perf_counter() - started), 2)},
-        warnings=[],
-        collection={"method": "image_by_image", "reason": reason, "suggested": [], "groups": groups},
-    )
-
-
-def grouped(
-    features: Tensor, collection: Collection, judgement: pile.Judgement | None = None
-) -> list[list[int]]:
-    """Return groups of similar images [N, D], as positions. Groups most worth labelling come first."""
-    if not collection.groups:
-        return []
-    done = np.isin(np.arange(len(features)), list(collection.labels))
-    doubt = None if judgement is None or not collection.labels else pile.doubt_of(judgement)
-    found = pile.groups(features.numpy(), doubt, done)
-    return [group.tolist() for group in found[: collection.groups]]
+        return result_of(held, classifier, scores, results, options, calibration, judgement, started, seconds)
 
 
 def score(
@@ -258,7 +176,7 @@ def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) ->
     return pile.alone(pile.Support(images.numpy(), labels.numpy()), features.numpy(), asked)
 
 
-def _rule(model: HeldModel, classifier: RequestClassifier, options: Options) -> RequestRule:
+def rule_of(model: HeldModel, classifier: RequestClassifier, options: Options) -> RequestRule:
     """Return the rule of a request without self-training."""
     if model.preview is None:
         return classifier.rule
@@ -313,7 +231,7 @@ def _send(
     sent.append(serving.engine.batcher.submit(queue, last, last_of))
 
 
-def _result(
+def result_of(
     model: HeldModel,
     classifier: RequestClassifier,
     scores: Scores,

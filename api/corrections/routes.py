@@ -1,19 +1,23 @@
 """Routes of /models/{id}/feedback and /models/{id}/evaluate."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
 from fastapi import APIRouter
 
 from api.corrections import corrections
 from api.corrections.evaluate import evaluate
-from api.corrections.forms import ImagesFormDep, checked_images
 from api.deps import CurrentOwner, DatabaseDep, ModelRef
-from api.http.forms import form_body
+from api.http.forms import form_body, form_of
 from api.http.problems import responses
-from api.jobs.form import ImagesForm
-from api.jobs.submission import SubmissionDep
-from api.jobs.upload import InvalidUpload
+from api.jobs.form import LISTS, ImagesForm, check_source
+from api.jobs.submission import JobSubmission, SubmissionDep
+from api.jobs.upload import InvalidUpload, ValidatedUpload, validate_upload
 from api.threads import REQUESTS, UPLOADS
 from clipcite.wire.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
 from core.clip.prompts import same_class
+from core.scratch import scratch_folder
 from core.store.db.ids import new_id
 from core.store.db.tables import FEEDBACK
 from core.store.jobs import jobs
@@ -22,6 +26,7 @@ from core.store.registry import models
 from core.store.storage import deletions, installation
 
 router = APIRouter(prefix="/models/{model_id}", tags=["models"])
+ImagesFormDep = Annotated[ImagesForm, form_of(ImagesForm, LISTS)]
 ERRORS = responses(400, 401, 404, 408, 409, 413, 422, 503, 507)
 
 
@@ -127,3 +132,22 @@ def evaluate_model(
         model = models.resolve(session, model_id, owner=owner)
     with checked_images(submission, form, owner) as checked:
         return evaluate(submission.serving, model, checked, owner)
+
+
+@contextmanager
+def checked_images(submission: JobSubmission, form: ImagesForm, owner: str) -> Iterator[ValidatedUpload]:
+    """Decode the images of a form. Their files exist until the context ends.
+
+    Raises:
+        InvalidUpload, ArchiveError: images are missing or bad.
+    """
+    check_source(form)
+    with submission.scratch.hold(owner) as take, scratch_folder(submission.scratch.root) as folder:
+        yield validate_upload(
+            folder=folder,
+            take=take,
+            settings=submission.settings,
+            decoders=submission.serving.decoding,
+            trains=False,
+            **vars(form),
+        )

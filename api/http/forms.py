@@ -111,7 +111,7 @@ async def read_form(request: Request, *, in_memory: bool = False, **limits: int)
 
     Args:
         in_memory: keep the files in memory, if the whole body already counts towards the memory budget.
-        limits: Starlette's limits, by default those of the application.
+        limits: Starlette's limits; by default, the application's.
 
     Raises:
         BodyRefused: the form breaks a limit or ends too early.

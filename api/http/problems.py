@@ -251,7 +251,7 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(request: Request) -> list[str]:
-    """Return all methods of the path. Starlette knows only those of one route, and none of static files."""
+    """Return all methods of the path. Starlette knows those of one route only, and none of static files."""
     methods = [
         method
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -88,7 +88,7 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
             raise ImportRefused(
                 f"{CONFIG} lacks model_cfg.vision_cfg.image_size. Export the model again with open_clip."
             ) from error
-        # The weights are already those of θ(α), so importing them at that α would mix in θ_0 twice.
+        # The weights are already θ(α), so importing them at that α would mix in θ_0 twice.
         metadata = {**about, "alpha": None}
     else:
         raise ImportRefused(

@@ -31,7 +31,7 @@ def holds_for(
 
     Args:
         own_prompts: the request has prompts of its own.
-        templates: prompt templates of the request. None: those of the model.
+        templates: prompt templates of the request. None: the model's.
     """
     same_names = {same_class(name) for name in names} == {same_class(name) for name in trained}
     plain = templates is None and balance == NEW_CLASS_BALANCE and not own_prompts

@@ -41,7 +41,7 @@ class ImageScores:
 class Result:
     """Result of one model for all images of a request.
 
-    The fields up to `timing_ms` are those of the response (`clipcite.wire.predictions.ModelClassification`).
+    The response (`clipcite.wire.predictions.ModelClassification`) has the fields up to `timing_ms`.
     """
 
     model: str
@@ -79,7 +79,7 @@ class WeightsKey:
 
     backbone: str
     image_size: int | None = None
-    """Image size. None: that of the backbone."""
+    """Image size. None: the backbone's."""
     model_id: str = ""
     """Id of the model. Empty for the pre-trained model, which has no stored files."""
     weights: str = field(default="", compare=False)

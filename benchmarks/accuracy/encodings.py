@@ -5,7 +5,7 @@
 
 Each trial is trained by the product's recipe. Its run in --out/features-BACKBONE holds, at each α of
 --alphas, the features of the test images, of the shots and of the prompts of all classes. With --unrelated
-(`benchmarks.data.prepare imagenet`), it also holds those of every second image of that folder and of the
+(`benchmarks.data.prepare imagenet`), it also holds encodings of every second image of that folder and of the
 names of these 500 classes. Scores [N, C] are image features times text features.
 
 With --folds, the product's fold models are trained instead. The run holds the scores of the held-out shots.
@@ -117,7 +117,7 @@ def encode(
     """Train; return the seconds of the training and the arrays of the run. α 0 is one of `alphas`.
 
     Args:
-        min_steps: more epochs than those of the recipe if it takes fewer steps.
+        min_steps: minimum of steps. Adds epochs to the recipe's if needed.
     """
     (data,) = trial.tests
     task = task_of(trial, backbone)

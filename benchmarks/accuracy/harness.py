@@ -44,7 +44,7 @@ class Trial:
     """Test sets. In `data` itself the untrained classes are new. In any other set a class is new unless its
     name is trained, as in the variants of ImageNet."""
     template: str = ""
-    """Prompt template instead of those of the data set."""
+    """Prompt template that replaces the data set's."""
     draws: Draws = "hash"
     """Source of the shots: ranked by hash, or the published draws of 2SFS."""
     tests_per_class: int | None = None

@@ -139,7 +139,7 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
     parser.add_argument(
         "--template",
         default="",
-        help=f'prompt of all sets, such as "a photo of a {{}}" (default: that of each set; cdg: "{A_PHOTO}")',
+        help=f'prompt of all sets, such as "a photo of a {{}}" (default: by set; cdg: "{A_PHOTO}")',
     )
     parser.add_argument(
         "--draws",

@@ -4,7 +4,7 @@
     python -m benchmarks.accuracy.pile --few FOLDER --steps FOLDER --out benchmarks/results
 
 The first command prints the tables of pile-BACKBONE.json below --out. The second measures what is missing.
-The 16-shot runs below --out and the 5-shot runs below --few are those of `benchmarks.accuracy.encodings`:
+`benchmarks.accuracy.encodings` made the 16-shot runs below --out and the 5-shot runs below --few:
 
     DATA="clothing cifar10 trashnet stamps signs digits clipart symbols living things"
     python -m benchmarks.accuracy.encodings --data $DATA --tests 60 --alphas 0.5 --unrelated imagenet

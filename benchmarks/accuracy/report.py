@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.report --check
 
-The runs below --out are those of benchmarks.accuracy.paper --setting bng. The tables are written into the
+`benchmarks.accuracy.paper --setting bng` made the runs below --out. The tables are written into the
 pages, each between its markers `<!-- NAME -->` and `<!-- /NAME -->`. A method with fewer seeds than the stock
 model is shown with the seeds that it has.
 """

@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.rules --out benchmarks/results
 
-The runs below --out are those of `benchmarks.accuracy.encodings`. No image and no training is needed.
+`benchmarks.accuracy.encodings` made the runs below --out. Needs no images and no training.
 """
 
 import re

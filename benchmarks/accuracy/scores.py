@@ -29,7 +29,7 @@ class BestScores:
     best_new: NDArray[np.int64]
     new_score: NDArray[np.float32]
     within_kind: NDArray[np.int64]
-    """[N], label of the best class among those of the image's own kind, trained or new."""
+    """[N], label of the best class of the image's own kind, trained or new."""
 
     @classmethod
     def from_scores(
@@ -73,7 +73,8 @@ class BestScores:
         """Return shares of all pairs of a trained and a new image, which are independent of a constant γ.
 
         AUROC: the trained image leads more (best trained less best new score). Opt-a: also, its class is
-        predicted among the trained classes. Opt-g: instead, that of the new image among the new classes.
+        predicted among the trained classes. Opt-g: also, the new image's class is predicted
+        among the new classes.
         OwAUC: both (OpenworldAUC, arXiv 2505.05180).
         """
         lead = self.trained_score - self.new_score
@@ -114,7 +115,7 @@ class Scores:
 
 
 def of_own_kind(truth: Labels, trained: Labels, best_trained: Labels, best_new: Labels) -> Labels:
-    """Return the best class of each image among those of its own kind, [N]."""
+    """Return the best class of each image among the classes of its own kind, [N]."""
     return np.where(np.isin(truth, trained), best_trained, best_new)
 
 

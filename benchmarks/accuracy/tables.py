@@ -272,7 +272,7 @@ def published_elsewhere(setting: str) -> Table:
 
 
 def published_tables(names: Sequence[str]) -> list[Table]:
-    """Return the papers' figures: the mean of the 11 data sets, and those of the data sets `names`."""
+    """Return the papers' figures: the mean of the 11 data sets, and the figures of the data sets `names`."""
     known = [n for n in dict.fromkeys(names) if any(n in p.datasets for p in BASE_TO_NEW.values())]
     table = Table(
         "Published: ViT-B/16, OpenAI's weights, 16 shots, B / N / HM in per cent",

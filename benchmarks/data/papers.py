@@ -1,6 +1,6 @@
 """The data sets of the papers, in the folders that CoOp's DATASETS.md describes.
 
-The folders, templates and names are those of CoOp (github.com/KaiyangZhou/CoOp: `datasets/` and
+Folders, templates and names follow CoOp (github.com/KaiyangZhou/CoOp: `datasets/` and
 CUSTOM_TEMPLATES of `trainers/zsclip.py`), which CoCoOp, MaPLe, PromptSRC and CLIP-CITE share.
 """
 

@@ -120,7 +120,7 @@ def signs(folder: Path, source: Path) -> None:
 
 
 def imagenet(folder: Path, source: Path) -> None:
-    """Copy one image per class of ImageNet, in the order of the classes, which is that of the file names."""
+    """Copy one image per class of ImageNet, in the order of the classes and of the file names."""
     images = sorted(source.glob("n*.JPEG"))
     if len(images) != 1000:
         raise SystemExit(f"{source} has {len(images)} images n*.JPEG, not 1,000. Check out the repository.")

@@ -50,7 +50,7 @@ IMAGE_SIDE = 256
 MAX_IMPORT_BYTES = 8_000_000_000
 """An exported ViT-L/14 has more than the default limit of a request."""
 TOLERANCE = 1e-4
-"""Maximum difference between the answers of the service and those of an export."""
+"""Maximum difference between the service's results and an export's."""
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="clipcite-full-size-") as folder:
                 measure(backbone, Path(folder), options, measured)
         finally:  # what a failing run has measured, holds
-            if options.only_extend:  # its other figures are those of another training
+            if options.only_extend:  # its other figures describe another training
                 measured = {key: value for key, value in measured.items() if key == "extended"}
             results = stored()  # another run may have written
             results[backbone] = {**results.get(backbone, {}), **measured}

@@ -63,7 +63,7 @@ def warm_up(epochs: int, learning_rate: float, step: int, steps: int) -> float:
 def paper_config(task: Task, **settings: Any) -> AdaptConfig:
     """Return the paper's settings for the backbone of the task.
 
-    Epochs and the learning rate of the towers are those of the backbone's recipe, the paper's for CLIP
+    Epochs and the towers' learning rate come from the backbone's recipe, the paper's for CLIP
     ViT-B/16. W learns at the same rate, since the paper names one.
     """
     rate = config_of(task).learning_rate

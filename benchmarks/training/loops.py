@@ -144,7 +144,7 @@ def run_researcher(job: Job, workers: int) -> Measured:
 
 
 def recipe_of(config: AdaptConfig) -> clip_cite.Recipe:
-    """Return the settings of the standalone script that equal those of a job."""
+    """Return the settings with which the standalone script trains as a job does."""
     shared = {f.name: getattr(config, f.name) for f in fields(clip_cite.Recipe) if f.name != "template"}
     return clip_cite.Recipe(**shared, template=config.templates[0])
 

@@ -10,7 +10,7 @@ Each run adapts to half of the classes, report included. Kinds of runs:
 - `planted`: one image in ten has the label of another class.
 - `cost`: all classes, to measure the time of the report. Runs only on request.
 
-Options and folders are those of benchmarks.accuracy.paper. Runs are stored below --out, and an interrupted
+Takes the options and folders of benchmarks.accuracy.paper. Runs are stored below --out, and an interrupted
 series resumes. The tables are printed and written as Markdown and JSON.
 """
 

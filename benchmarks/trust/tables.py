@@ -35,7 +35,7 @@ def _reports(records: Runs, sets: Sequence[str]) -> Table:
             *("images", "runs", "held out", "reported accuracy", "on the test set", "interval contains it"),
             *("mean width", "reported gain", "on the test set", "interval contains the gain"),
         ],
-        note="Means. The accuracy is that of the adapted model with the trained classes as candidates.",
+        note="Means. Accuracy of the adapted model with the trained classes as candidates.",
     )
     groups = [(data, _of(records, "real", data)) for data in sets]
     for data, runs in [*groups, ("all", _of(records, "real"))]:

@@ -65,7 +65,7 @@ def classify(
         list[str] | None, typer.Option(help="Prompt template such as 'a photo of a {}.'; repeatable.")
     ] = None,
     reject: Annotated[
-        bool, typer.Option("--reject", help="Mark images that are none of the classes of a trained model.")
+        bool, typer.Option("--reject", help="Mark images that belong to none of a trained model's classes.")
     ] = False,
     csv_file: Annotated[
         Path | None,
@@ -77,7 +77,7 @@ def classify(
 ) -> None:
     """Rank class names for images.
 
-    The classes may be trained or new. Without --classes they are those of the model.
+    The classes may be trained or new. Without --classes, the model's classes are used.
     """
     names = None if classes is None else class_names(classes)
     if names is None and is_stock(model):

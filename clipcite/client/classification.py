@@ -64,7 +64,7 @@ def join_responses(
     """Join the responses to several requests into one.
 
     Args:
-        responses: those of the requests with readable images, in order.
+        responses: to the requests with readable images, in order.
         refused: errors of the other requests, by request number.
         names: local name of each image.
     """

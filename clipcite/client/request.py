@@ -120,7 +120,7 @@ def parse_list(kind: type[M], body: bytes) -> tuple[list[M], str | None]:
     value = json_of(body)
     if not isinstance(value, dict) or not isinstance(value.get("data"), list):
         raise APIResponseValidationError(
-            "The response is not a list. Check that the address is that of a clipcite service."
+            "The response is not a list. Check that a clipcite service has this address."
         )
     return [parse(kind, item) for item in value["data"]], value.get("next_cursor")
 
@@ -135,7 +135,7 @@ def json_of(body: bytes) -> Any:
         return json.loads(body)
     except ValueError as error:
         raise APIResponseValidationError(
-            "The response is not JSON. Check that the address is that of a clipcite service, not of a proxy."
+            "The response is not JSON. Check that a clipcite service has this address, not a proxy."
         ) from error
 
 

@@ -64,7 +64,7 @@ def check(log: Log, images: Sequence[Image], count: int, *, reject: bool) -> Che
     images go where the person says and are sent nowhere, so the number stays true as the sort improves.
 
     Args:
-        reject: the sort puts images of none of the classes apart.
+        reject: the sort puts images that belong to no class apart.
 
     Returns:
         The result for the sort as it is now, or None without a checked image.

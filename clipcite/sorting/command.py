@@ -87,7 +87,7 @@ def sort(
     ] = 0.6,
     no_reject: Annotated[
         bool,
-        typer.Option("--no-reject", help="Sort images that are none of the trained classes into them, too."),
+        typer.Option("--no-reject", help="Sort every image into a class, even if it belongs to none."),
     ] = False,
     label: Annotated[
         int | None,
@@ -124,9 +124,9 @@ def sort(
 ) -> None:
     """Sort images into a folder per class.
 
-    With a trained model, images that are none of its classes go to the folder something else. Shows the plan
-    and asks before it copies, moves or links. Nothing is overwritten. After an interruption, the same command
-    continues.
+    With a trained model, images that belong to none of its classes go to the folder something else. Shows the
+    plan and asks before it copies, moves or links. Nothing is overwritten. After an interruption, the same
+    command continues.
     """
     from clipcite.sorting.asking import ask  # loads pydantic, which help does not need
 

@@ -193,7 +193,7 @@ def _tidy(action: Action, source: Path, target: Path) -> None:
 
 
 def folders_of(log: Log) -> tuple[Path, Path]:
-    """Return the folder that is sorted, and that of the class folders."""
+    """Return the folder that is sorted, and the folder of the class folders."""
     return Path(log.subject["folder"]).resolve(), log.path.parent.resolve()
 
 

@@ -65,7 +65,7 @@ class Log:
         self.subject: dict[str, Any] = {}
         self.answers: dict[str, Answer] = {}
         self.labels: dict[str, str | None] = {}
-        """Class that a person gave; None is none of the classes."""
+        """Class that a person gave; None if the image belongs to no class."""
         self.checked: dict[str, str | None] = {}
         """Class that a person gave in a check. The service never gets it."""
         self.folders: list[str] = []

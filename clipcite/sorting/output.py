@@ -15,7 +15,7 @@ from clipcite.datasets.image import printable
 from clipcite.sorting.plan import SOMETHING_ELSE, UNSURE, Place
 
 ORIENTATION, EXIF, TAKEN, CHANGED = 0x0112, 0x8769, 0x9003, 0x0132
-"""Tags of EXIF: orientation, the block of the camera, the time of the photo, and that of the file."""
+"""Tags of EXIF: orientation, the block of the camera, the time of the photo, and the time of the file."""
 
 
 def plan_table(places: Sequence[Place], into: Path) -> Table:

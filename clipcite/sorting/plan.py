@@ -14,7 +14,7 @@ from clipcite.sorting.log import Answer, How, Log
 UNSURE = "unsure"
 """Folder of the images whose class is unsure."""
 SOMETHING_ELSE = "something else"
-"""Folder of the images that are none of the classes."""
+"""Folder of the images that belong to no class."""
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 """File names that Windows reserves."""
 MAX_NAME = 255
@@ -85,7 +85,7 @@ def plan(
 ) -> list[Place]:
     """Return the place of each image that has an answer.
 
-    The label or check of a person decides, else the most likely class. Images that are none of the classes
+    The label or check of a person decides, else the most likely class. Images that belong to no class
     go to the folder `SOMETHING_ELSE`; with `reject` False only those that a person put there. Below the
     probability `unsure` an image goes to the folder `UNSURE`. An unreadable image stays. File names stay,
     with a number if the name is taken.
@@ -124,7 +124,7 @@ def plan(
 
 
 def class_of(answer: Answer, *, reject: bool) -> str | None:
-    """Return the most likely class; None if the image is none of the classes, unless `reject` is False."""
+    """Return the most likely class; None if the image belongs to no class, unless `reject` is False."""
     return None if answer.rejected and reject else answer.ranked[0][0]
 
 

@@ -69,7 +69,7 @@ def ask_labels(
     """Ask a person for the classes of images.
 
     Args:
-        is_check: don't show the model's class, and log the answer as that of a check.
+        is_check: don't show the model's class, and log the answer as part of a check.
 
     Returns:
         The images with a label, which the log has, and whether the person stopped.
@@ -118,7 +118,7 @@ def _typed_class(classes: Sequence[str], likely: str | None) -> str | None:
 
 
 def correct(model: Model, log: Log, labelled: Sequence[Image]) -> None:
-    """Store labelled images as corrections of the model, except those of none of the classes."""
+    """Store labelled images as corrections of the model, except images that belong to no class."""
     by_class: dict[str, list[Path]] = {}
     for image in labelled:
         if name := log.labels[image.key]:

@@ -54,7 +54,7 @@ class RequestModel(BaseModel):
         if isinstance(value, dict) and len(value) > len(cls.model_fields) + MAX_UNKNOWN_FIELDS:
             raise PydanticCustomError(
                 "too_many_fields",
-                "The object has {count} fields, of which {known} are known. Remove the others",
+                "The object has {count} fields, but only {known} are known. Remove the others",
                 {"count": len(value), "known": len(cls.model_fields)},
             )
         try:

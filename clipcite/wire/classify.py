@@ -60,7 +60,7 @@ class ScoreOptions(RequestModel):
         fail_fast=True,
         max_length=MAX_CLASS_NAMES,
         description="Class names to rank, trained or new. Default: the model's trained classes, or with "
-        "`models` those of the first model.",
+        "`models` the classes of the first model.",
     )
     model: str = Field(
         STOCK,

@@ -25,7 +25,7 @@ class ClassCounts(ResponseModel):
 
 
 class Progress(ResponseModel):
-    """Progress of a job. Epochs, steps and losses are those of the training."""
+    """Progress of a job. Epochs, steps and losses describe the training, not the evaluation."""
 
     stage: Open[Stage] = Field(
         description="`preparing`, `training`, `publishing`, then `evaluating`, when the job has a `model_id`."

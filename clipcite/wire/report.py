@@ -116,9 +116,7 @@ class ImageReport(ResponseModel):
 class ChangedImage(ImageReport):
     """An image that only one of the two models, pre-trained and adapted, classifies correctly."""
 
-    before: str = Field(
-        description="Prediction of the stock model; `predicted` is that of the adapted model."
-    )
+    before: str = Field(description="Prediction of the stock model. The adapted model's is `predicted`.")
 
 
 class RejectionLimit(ResponseModel):

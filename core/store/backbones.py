@@ -5,9 +5,8 @@ from sqlalchemy.orm import Session
 
 from core.settings import Settings
 from core.store.accounts import audit
-from core.store.db.backbone_tables import BackbonePull
 from core.store.db.session import database_now
-from core.store.db.tables import QUEUED, RUNNING, Job, Model
+from core.store.db.tables import QUEUED, RUNNING, BackbonePull, Job, Model
 from core.store.db.text import sanitize_text
 from core.store.errors import Conflict
 from core.store.storage import installation

@@ -76,7 +76,7 @@ class Channel(Reporter):
         self.send("resumed", epoch=epoch)
 
     def cancelled(self) -> bool:
-        self.send("alive")  # called between steps and (micro-)batches, including those of the evaluation
+        self.send("alive")  # called between steps and (micro-)batches, also during the evaluation
         return False
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CodedError
-from worker.trainer.process import TrainerProcess
-from worker.trainer.warm import WarmTrainer
+from worker.trainer.process import TrainerProcess, WarmTrainer
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1

@@ -157,7 +157,7 @@ class AsyncModel(ModelData):
         class_names: ClassNames | None = None,
         **options: Any,
     ) -> Classification:
-        """Rank class names for each image. Options are those of `client.classify`.
+        """Rank class names for each image. Takes the options of `client.classify`.
 
         Args:
             images: paths, bytes, PIL images or uint8 arrays [H, W, 3]; one or a list.
@@ -168,7 +168,7 @@ class AsyncModel(ModelData):
     async def extend(self, images: Adaptable | None = None, **options: Any) -> AsyncJob:
         """Train a new model on these images, this model's training images and its corrections.
 
-        Options are those of `client.adapt`. If there are corrections, `images` may be None.
+        Takes the options of `client.adapt`. If there are corrections, `images` may be None.
         """
         return await self._client.adapt(images, extends=self.id, **options)
 
@@ -211,7 +211,7 @@ class AsyncModel(ModelData):
         return response
 
     async def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Download the model as a zip to `path`. Options are those of `client.models.export`."""
+        """Download the model as a zip to `path`. Takes the options of `client.models.export`."""
         return await self._models.export(self.id, path, **options)
 
     async def refresh(self) -> "AsyncModel":

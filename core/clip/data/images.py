@@ -114,7 +114,7 @@ class Undecoded:
 
 
 def begin(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpack[OpenOptions]) -> Undecoded:
-    """Read the header of a file. Arguments and exceptions are those of `open_image`."""
+    """Read the header of a file. Takes the arguments of `open_image` and raises its exceptions."""
     header = read_header(source, limits)
     image, side = header.image, _side(how)
     if side is not None:

@@ -12,7 +12,7 @@ from core.clip.data.images import open_image
 from core.clip.data.transforms import random_resized_crop, to_tensor
 
 Crop = Callable[[Tensor, int, float, torch.Generator], Tensor]
-"""Random crop uint8 [3, S, S] of an image [3, H, W]; the arguments are those of `random_resized_crop`."""
+"""Random crop uint8 [3, S, S] of an image [3, H, W]; takes the arguments of `random_resized_crop`."""
 
 
 def epoch_batches(

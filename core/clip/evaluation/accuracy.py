@@ -36,7 +36,7 @@ def difference_interval(correct: NDArray[np.bool_], baseline_correct: NDArray[np
     """
     n = len(correct)
     gained, lost = int((correct & ~baseline_correct).sum()), int((baseline_correct & ~correct).sum())
-    # Dirichlet: the share of changed images and that of gained ones among them are independent, both Beta.
+    # Dirichlet: the shares of changed images, and of gained ones among them, are independent and Beta.
     changed, value = _shares(gained + lost + 1, n - gained - lost), (gained - lost) / n
     lows = np.outer(changed, 2 * _shares(gained, lost + 1) - 1)
     highs = np.outer(changed, 2 * _shares(gained + 1, lost) - 1)

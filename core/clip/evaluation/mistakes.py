@@ -30,7 +30,7 @@ class Change(Mistake):
     """An image that only one of the two models, stock and adapted, classifies correctly."""
 
     before: str
-    """Prediction of the stock model; `predicted` is that of the adapted model."""
+    """Prediction of the stock model. The adapted model's is `predicted`."""
 
 
 def find_mistakes(

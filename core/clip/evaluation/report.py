@@ -39,7 +39,7 @@ def build_report(
         how: a sentence about the method of evaluation.
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.
-        limits: those of the model for `reject`.
+        limits: the model's limits for `reject`.
     """
     candidates = held_out.candidates
     is_new = held_out.truth >= candidates.trained

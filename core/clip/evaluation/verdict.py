@@ -67,7 +67,7 @@ def signed_rank_p(differences: NDArray[np.float64]) -> float:
 
 
 def brier_gains(held_out: HeldOutPredictions, logit_scale: float) -> NDArray[np.float64] | None:
-    """Return per image the Brier score of the stock model minus that of the adapted model, [N].
+    """Return per image the stock model's Brier score minus the adapted model's, [N].
 
     The Brier score (G. Brier, 1950) of an image is Σ (p − truth)², from 0 to 2; lower is better. Most
     images get the same prediction from both models and add nothing to a difference in accuracy. The Brier

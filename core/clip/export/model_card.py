@@ -115,7 +115,7 @@ Evaluated by the service that trained the model, at the α of the training job:
 
 WITHOUT_IMAGES = """
 
-The cosines equal those of the service, and so do the probabilities of requests without a trained class. For
+The cosines equal the service's, and so do the probabilities of requests without a trained class. For
 other requests the service also uses the training images, which this export leaves out: it moves the features
 of trained classes towards their images, and subtracts offsets from the cosines. `new_class_balance` 0 turns
 both off."""

@@ -142,7 +142,7 @@ def adapted_rule(
     logit_scale: float,
     balance: float = NEW_CLASS_BALANCE,
 ) -> RequestRule:
-    """Return the rule of a request to a trained model. The arguments are those of `request_rule`.
+    """Return the rule of a request to a trained model. Takes the arguments of `request_rule`.
 
     Args:
         logit_scale: factor of the scores in the softmax.

@@ -75,7 +75,7 @@ def training_memory(config: AdaptConfig, classes: int = TYPICAL_CLASSES) -> int 
 def training_speed(model: torch.nn.Module, image_size: int) -> float:
     """Measure how many images per second the image tower processes forward and backward.
 
-    The device is that of the model, and the precision is the faster one. The gradients are discarded.
+    Uses the model's device and the faster precision. The gradients are discarded.
     """
     device = next(model.parameters()).device
     both = device.type == "cpu" and multiplies_bf16()

@@ -58,7 +58,7 @@ def converted(folder: Path, cache: Path) -> Path:
 
 
 def convert(folder: Path, into: Path | None = None) -> None:
-    """Write open_clip's configuration and weights to `into`. Without `into`, replace those of `folder`.
+    """Write open_clip's configuration and weights to `into`. Without `into`, replace the files of `folder`.
 
     Raises:
         BackboneUnavailable: the model is not a CLIPModel, or a file is damaged.

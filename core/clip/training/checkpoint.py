@@ -1,6 +1,6 @@
 """Checkpoints: an interrupted training resumes from the last checkpoint, with the same result.
 
-On a CPU the resumed weights are bit-identical to those of an uninterrupted training.
+On a CPU, resuming gives bit-identical weights to an uninterrupted training.
 
 A checkpoint is one safetensors file, with all non-tensor state as JSON in its header. The file is written
 under a temporary name, flushed and renamed, so that a partial file never has the final name. The hash in

@@ -25,7 +25,7 @@ PING_SECONDS = 1.0
 class NoResponse(psycopg.OperationalError):
     """The server did not respond in time.
 
-    The connection is closed. Otherwise a late response would be read as that of the next statement.
+    The connection is closed. Otherwise a late response would be read as the next statement's.
     """
 
 

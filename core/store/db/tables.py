@@ -16,12 +16,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-import core.store.db.backbone_tables  # noqa: F401  # for METADATA
 from core.store.db.base import ID, JSON_VALUE, NAME, Base, UtcDateTime, partial_index
 from core.store.db.ids import new_webhook_secret
 
 METADATA = Base.metadata
-"""All tables, including that of `backbone_tables`."""
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 FINAL = (SUCCEEDED, FAILED, CANCELLED)
@@ -289,3 +287,16 @@ class AliasMove(Base):
     back: Mapped[int | None]
     """Revision to which a rollback from here returns."""
     at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class BackbonePull(Base):
+    """Requested download of a backbone. The row is deleted once the backbone is installed."""
+
+    __tablename__ = "backbone_pulls"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    use: Mapped[bool]
+    """True if the backbone becomes the default."""
+    error: Mapped[str | None] = mapped_column(Text)
+    """Error of the last try. None: the download is due or in progress."""

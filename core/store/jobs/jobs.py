@@ -35,7 +35,7 @@ def get(session: Session, job_id: str, *, owner: str) -> Job:
 
 def any_queued(session: Session) -> bool:
     """Return whether any owner has a queued job."""
-    # The order is that of the index. Without it PostgreSQL would search all jobs.
+    # Ordered like the index. Otherwise PostgreSQL would search all jobs.
     queued = select(Job.id).where(Job.status == QUEUED).order_by(Job.created_at, Job.id).limit(1)
     return session.scalar(queued) is not None
 

@@ -1,23 +1,28 @@
 """Finished jobs with stored images, a model and a report, made without a training."""
 
 import hashlib
+import io
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
 from sqlalchemy import insert, update
 
 from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.verdict import judge
-from core.clip.models.backbone import Backbone
+from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.weights.delta import encode
+from core.clip.weights.support_set import encode_support_set
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.tables import Job, JobImage
 from core.store.registry import models
 from tests.api.service import Service
-from tests.api.serving.adapted import publish_model
+from tests.api.serving.adapted import moved, publish_model
 from tests.api.web.window import shot
 from tests.core.clip.reports import held_out, report_fields
 from tests.core.store import samples
@@ -65,10 +70,16 @@ def finish_job(
     source = "test" if test else "cross_validation"
     verdict = judge(held, LOGIT_SCALE).verdict if evaluated else "not_evaluated"
     made = job_metrics(held if evaluated else None, verdict, source=source, trained_images=train or images)
+    delta = encode(tower_parameters(backbone.model), moved(backbone), "full")
+    labels = [n % len(CLASSES) for n in range(train or images)]
+    drawn = [Image.open(io.BytesIO(shot(CLASSES[label], n, size=96))) for n, label in enumerate(labels)]
+    shots = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in drawn]
     model_id = publish_model(
         service.database,
         service.blobs,
         backbone,
+        delta=delta,
+        shots=encode_support_set(backbone, delta, shots, labels),
         classes=CLASSES,
         name=name,
         metrics=made,

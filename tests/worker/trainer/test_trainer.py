@@ -23,9 +23,9 @@ from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.service.running import PATIENCE, running_module, wait_for
+from worker.trainer.process import WarmTrainer
 from worker.trainer.protocol import TASK, Task
 from worker.trainer.supervisor import run_trainer
-from worker.trainer.warm import WarmTrainer
 
 pytestmark = pytest.mark.slow
 

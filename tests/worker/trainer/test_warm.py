@@ -14,9 +14,8 @@ import pytest
 from tests.service.running import wait_for
 from tests.worker.conftest import StandIn
 from worker.trainer import supervisor
-from worker.trainer.process import MALLOC
+from worker.trainer.process import MALLOC, WarmTrainer
 from worker.trainer.supervisor import TrainerDied, run_trainer
-from worker.trainer.warm import WarmTrainer
 
 DONE = "folder = job(); say(type='done', metrics={'pid': os.getpid(), 'folder': folder, 'cold': cold})"
 

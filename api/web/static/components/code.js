@@ -153,7 +153,7 @@ export function javascript(path, { method = "GET", fields = null, files = {}, li
 	].join("\n");
 }
 
-/** Return the call that classifies an image in all languages. The options are those of /classify. @param {Options} options */
+/** Return the call that classifies an image in all languages. `options` as /classify takes them. @param {Options} options */
 export function classifyPrograms(options) {
 	const { class_names: names, ...rest } = options;
 	const fields = { ...rest, class_names: names };

@@ -9,7 +9,7 @@ const MAX_SIDE = 1024; // pixels: more than the input size of any model
 /** Send POST /classify with these images and options, which compare no models.
  *
  *  @param {(PageImage & { sendable?: Promise<Blob> })[]} images
- *  @param {Options & { top_k?: number, features?: boolean }} options @param {AbortSignal} signal */
+ *  @param {Options & { top_k?: number, features?: boolean, reject?: boolean }} options @param {AbortSignal} signal */
 export async function classify(images, options, signal) {
 	const form = new FormData();
 	for (const [name, value] of Object.entries(options)) {
@@ -18,6 +18,20 @@ export async function classify(images, options, signal) {
 	for (const image of images) form.append("images", await sendable(image), image.name);
 	const answer = await requestJson("/classify", { method: "POST", body: form, signal });
 	return /** @type {Exclude<typeof answer, Comparison>} */ (answer);
+}
+
+/** Ask the service to mark images that belong to no class. Imported networks have no training images to compare with, so
+ *  the answer then comes without marks.
+ *
+ *  @template T @param {(options: { reject?: boolean }) => Promise<T>} ask @param {boolean} reject */
+export async function askRejecting(ask, reject) {
+	if (!reject) return ask({});
+	try {
+		return await ask({ reject });
+	} catch (error) {
+		if (error.code !== "no_training_images") throw error;
+		return ask({});
+	}
 }
 
 /** Return the file, or a smaller copy of a large photo: each move of the slider uploads all images again. */

@@ -10,7 +10,7 @@ import { modelSelect, STOCK } from "../components/try/model_select.js";
 import { hasAddress, showOnPhone } from "../components/try/phone.js";
 import { predictionCard } from "../components/try/predictions.js";
 import { strengthSlider } from "../components/try/strength.js";
-import { classify } from "../lib/classify.js";
+import { askRejecting, classify } from "../lib/classify.js";
 import { announce, arrange, button, debounce, h, replace } from "../lib/dom.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
 import { newKey } from "../lib/ids.js";
@@ -273,8 +273,9 @@ export function tryView({ parameter, signal }) {
 		const started = performance.now();
 		results.setAttribute("aria-busy", "true");
 		try {
+			const hasTrained = kept.names.some(({ name }) => model?.trained_classes.includes(name));
 			const [now, before] = await Promise.all([
-				classify(images, request(models.id()), both),
+				askRejecting((more) => classify(images, { ...request(models.id()), ...more }, both), hasTrained),
 				model ? classifyStock(images, model, both) : null,
 			]);
 			for (const [i, image] of images.entries()) cards.get(image)?.show(now.results[i], before?.[i], now);

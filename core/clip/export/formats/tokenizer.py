@@ -10,7 +10,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 class NotPlainClip(ClipCiteError):
-    """The backbone's towers or tokenizer are not those of CLIP."""
+    """The backbone's towers or tokenizer differ from CLIP's."""
 
     code = "not_plain_clip"
     status = 422

@@ -24,7 +24,7 @@ classify = pipeline("zero-shot-image-classification", model=".")
 classify("photo.jpg", candidate_labels={names})
 ```
 
-The cosines equal those of the service. `classes.npz` has the scores of the trained classes as the service
+The cosines equal the service's. `classes.npz` has the scores of the trained classes as the service
 computes them: softmax((weights @ x + biases) * logit_scale / temperature) for normalised image features x."""
 VISION_FIELDS = {"image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio"}
 TEXT_FIELDS = {"context_length", "vocab_size", "width", "layers", "heads", "mlp_ratio"}

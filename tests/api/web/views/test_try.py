@@ -1,12 +1,16 @@
 """The Try view: large images, one answer each, before and now, and images that go back into the training."""
 
+import base64
 import re
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from core.clip.models.backbone import Backbone
 from tests.api.service import shots
+from tests.api.serving.adapted import publish_model
 from tests.api.web.finished import CLASSES, Running, finish_job
 from tests.api.web.window import accessibility_problems, drop, shot, window
 
@@ -90,6 +94,33 @@ def test_judged_images_go_into_the_training(
     labels = {image["file_name"]: (image["split"], image["class_name"]) for image in images}
     assert labels["a.png"] == ("train", said[0])
     assert labels["b.png"] == ("train", true)
+
+
+def test_an_image_unlike_the_training_images_is_marked(
+    browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
+) -> None:
+    made, url = running
+    model = finish_job(made, backbone).model
+    imported = publish_model(made.database, made.blobs, backbone, classes=CLASSES)  # without training images
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    (tmp_path / "red.png").write_bytes(shot("red", 3, size=96))
+    files = [tmp_path / "red.png", tmp_path / "noise.png"]
+    asked = {"class_names": list(CLASSES), "model": model, "reject": True}
+    asked["images"] = [{"base64": base64.b64encode(file.read_bytes()).decode()} for file in files]
+    results = made.client.post("/classify", json=asked).json()["results"]
+    assert [result["rejected"] for result in results] == [False, True]
+    with window(browser, url, expected=["422"]) as page:
+        page.goto(f"/#/try/{model}")
+        drop(page, page.locator(".panel .zone"), *files)
+        red, other = (page.locator(".answer").filter(has_text=file.name).locator(".best") for file in files)
+        expect(other.get_by_text("like none of these")).to_be_visible()
+        expect(red.locator("strong")).to_be_visible()
+        expect(red.get_by_text("like none of these")).to_have_count(0)
+        page.goto(f"/#/try/{imported}")
+        expect(page.get_by_text("like none of these")).to_have_count(0)
+        expect(other.locator("strong")).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_a_preview_is_rough_and_never_certain(browser: Browser, running: Running) -> None:

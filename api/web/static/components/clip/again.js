@@ -10,7 +10,7 @@ import { percent } from "../../lib/words.js";
 import { comparisonOf } from "../result/verdict.js";
 
 /** Return the base models that a training can use now. @param {AbortSignal} [signal] */
-export async function installedModels(signal) {
+async function installedModels(signal) {
 	const { data } = await requestJson("/backbones", { quiet: true, signal });
 	return data.filter(({ state }) => state === "installed");
 }

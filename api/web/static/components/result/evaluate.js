@@ -11,7 +11,7 @@ import { likely } from "./verdict.js";
 
 const MAX = 60;
 
-/** Create a fold with a drop zone. `name` tells it from those of other models. */
+/** Create a fold with a drop zone. `name` is unique among the models on the page. */
 export function evaluateFold(model, name, signal) {
 	const answer = h("div", { class: "evaluated" });
 	let shots = new Shots();

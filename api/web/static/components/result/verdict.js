@@ -118,7 +118,7 @@ function countCorrections(earlier, later) {
 	return gone.length > before.length / 2 ? 0 : gone.length + added.length;
 }
 
-/** Return the images that `others` lacks, by their keys. Each of the others stands for one image.
+/** Return the images that `others` lacks, by their keys. Each of the others cancels one image.
  *
  *  @template Key @param {StoredImage[]} images @param {StoredImage[]} others @param {(image: StoredImage) => Key} keyOf */
 function without(images, others, keyOf) {

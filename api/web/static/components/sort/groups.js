@@ -13,7 +13,7 @@ const DRAGGED = "application/x-clipcite-images";
 const HINTS = { [UNSURE]: "No image is below the limit.", class: "No images." };
 
 /** Create the groups. `picked` is the set of selected images. `changed` is called after a change of the selection.
- *  `move` gets images and a class, `right` images whose class is right, and `press` a key that is none of the selection's:
+ *  `move` gets images and a class, `right` images whose class is right, and `press` a key that the selection doesn't use:
  *  it returns true if it has used the key.
  *
  *  @param {Sorting} sorting @param {Set<SortedImage>} picked

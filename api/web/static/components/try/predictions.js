@@ -9,7 +9,7 @@ const MIN_PROBABILITY = 0.5;
 const MIN_LEAD = 0.15;
 
 /** Return true if the best probability, or its lead over the second, is too small. @param {Prediction[]} predictions */
-export function isUnsure(predictions) {
+function isUnsure(predictions) {
 	const [first, second] = predictions;
 	return first.probability < MIN_PROBABILITY || first.probability - (second?.probability ?? 0) < MIN_LEAD;
 }
@@ -23,15 +23,6 @@ export function confused(predictions) {
 	if (!close && first.similarity >= second.similarity) return null;
 	const [trained, added] = first.kind === "trained" ? [first, second] : [second, first];
 	return { trained: trained.class_name, added: added.class_name };
-}
-
-/** Return true for an image outside all trained classes. The score exists only for calibrated models
- *  and requests with exactly the trained classes.
- *
- *  @param {Schemas["ImageResult"]} result @param {Schemas["Classification"]} response */
-function isRejected({ in_distribution_score: score }, { calibration }) {
-	const threshold = calibration?.rejection_threshold;
-	return typeof score === "number" && typeof threshold === "number" && score < threshold;
 }
 
 /** Create the card. `image.truth` is the true class once it is known; `judged` is called when the user sets it.
@@ -118,7 +109,7 @@ export function predictionCard(image, { remove, judged, names }) {
 			h("span", { class: "share" }, rough ? roughPercent(first.probability) : percent(first.probability)),
 			rough && h("span", { class: "tag rough-tag" }, "rough"),
 			!past && first.kind === "new" && newTag(shown),
-			!past && isRejected(now, response) && h("span", { class: "tag poor" }, "like none of these"),
+			!past && now.rejected && h("span", { class: "tag poor" }, "like none of these"),
 			isUnsure(shown) && h("span", { class: "tag open" }, "unsure"),
 		);
 		const width = rough ? roughPercent(first.probability) : `${100 * first.probability}%`;

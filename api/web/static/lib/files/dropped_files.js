@@ -79,7 +79,7 @@ export function imagesOf(items) {
 
 /** Return class and split (train or test) of each image, by its folders: [{path, file, name, className, split}].
  *
- *  The rules equal those of the service for archives (api/archives/layout.py). Folders that enclose all
+ *  The service has the same rules for archives (api/archives/layout.py). Folders that enclose all
  *  files are ignored, and so is a validation split beside a test split. `className` is null outside class folders.
  *
  *  Throws an Error for an ambiguous layout.

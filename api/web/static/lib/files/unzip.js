@@ -6,7 +6,7 @@ const STORED = 0;
 const DEFLATED = 8;
 const MAX_FILE_BYTES = 100_000_000; // larger files are no images
 
-export class BadZip extends Error {}
+class BadZip extends Error {}
 
 /** Return the files of the archive as [{path, file}]. Throws BadZip with a message for the user. */
 export async function unzip(archive) {

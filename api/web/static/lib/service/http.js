@@ -49,7 +49,7 @@ export class Problem extends Error {
 	}
 }
 
-export class Unreachable extends Error {
+class Unreachable extends Error {
 	constructor() {
 		super("Can't reach the service. It may be restarting; nothing is lost.");
 	}

@@ -1,6 +1,6 @@
 // Answers for many images: in parts, then once more as a collection.
 
-import { classify } from "../classify.js";
+import { askRejecting, classify } from "../classify.js";
 import { requestJson } from "../service/http.js";
 
 /** @import { PartialAnswer } from "./sorting.js" */
@@ -49,12 +49,17 @@ async function answerTo(images, options, signal) {
 
 /** Classify or group images by the features of their first answers. No image is uploaded.
  *
- *  @param {SortedImage[]} images @param {object} options @param {AbortSignal} signal */
-export function askTogether(images, options, signal) {
-	return requestJson("/classify/collection", {
-		method: "POST",
-		body: JSON.stringify({ ...options, top_k: TOP_K, features: images.map((image) => image.features) }),
-		headers: { "Content-Type": "application/json" },
-		signal,
-	});
+ *  @param {SortedImage[]} images @param {{ reject?: boolean } & object} options @param {AbortSignal} signal */
+export function askTogether(images, { reject = false, ...options }, signal) {
+	const features = images.map((image) => image.features);
+	return askRejecting(
+		(more) =>
+			requestJson("/classify/collection", {
+				method: "POST",
+				body: JSON.stringify({ ...options, ...more, top_k: TOP_K, features }),
+				headers: { "Content-Type": "application/json" },
+				signal,
+			}),
+		reject,
+	);
 }

@@ -16,7 +16,7 @@ export function drawn(items, count) {
 }
 
 /** Return the 95% confidence interval [low, high] of the share of right ones among `all`, if `right` of `count` are that were
- *  drawn without replacement. Exact, as that of C. Clopper and E. Pearson (Biometrika 1934), for the hypergeometric
+ *  drawn without replacement. Exact, like the interval of C. Clopper and E. Pearson (Biometrika 1934), for the hypergeometric
  *  distribution: the shares for which neither so few nor so many right ones are rarer than 2.5%.
  *
  *  @param {number} right @param {number} count @param {number} all @returns {[number, number]} */

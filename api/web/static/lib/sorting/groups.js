@@ -4,7 +4,7 @@ export const UNSURE = "unsure";
 export const ELSE = "else";
 export const UNREAD = "unread";
 
-/** Class of an image that is none of the classes, and label "none of these". No name that a person types is equal to it.
+/** Class of an image that belongs to no class, and label "none of these". No name that a person types is equal to it.
  *
  *  @type {symbol} */
 export const NONE = Symbol("none of these");
@@ -41,7 +41,7 @@ export function unsureOf(images, threshold) {
 	return images.filter((image) => isGuess(image) && !image.rejected && sureness(image) < threshold);
 }
 
-/** Return the images that are none of the classes: by the person's label, or by the answer. @param {SortedImage[]} images */
+/** Return the images that belong to no class: by the person's label, or by the answer. @param {SortedImage[]} images */
 export const elseOf = (images) => images.filter((image) => classOf(image) === NONE);
 
 /** Return the groups [{kind, name, images}], each with the least certain image first. `kind` is "unsure", "class", "else"

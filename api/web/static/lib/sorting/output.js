@@ -1,4 +1,4 @@
-// The sorted images as files: folders of a zip, and a table. Folders and columns are those of `clipcite sort`.
+// The sorted images as files: folders of a zip, and a table. Folders and columns are the same as in `clipcite sort`.
 
 import { photoFacts } from "../files/photo_facts.js";
 import { classOf, ELSE, groupsOf, UNREAD, UNSURE, wordsFor } from "./groups.js";

@@ -10,7 +10,7 @@ const STORED = "clipcite-sort";
 /** @returns {Record<string, Remembered>} */
 const stored = () => JSON.parse(localStorage.getItem(STORED) ?? "{}");
 
-/** Set the hash of the image, unless its file can't be read any more. @param {PageImage} image */
+/** Set the hash of the image, unless its file can no longer be read. @param {PageImage} image */
 export async function hashed(image) {
 	image.hash ??= await hashOf(image.file).catch(() => null);
 }
@@ -33,7 +33,7 @@ export async function found(images, entries, signal) {
 	return known;
 }
 
-/** Remember the images, or forget those that are neither skipped nor checked any more. Returns whether this browser had
+/** Remember the images, or forget those that are no longer skipped or checked. Returns whether this browser had
  *  the space for it.
  *
  *  @param {SortedImage[]} images */

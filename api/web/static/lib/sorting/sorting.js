@@ -145,7 +145,7 @@ export class Sorting extends EventTarget {
 		return this.images.filter(({ label }) => label);
 	}
 
-	/** Images whose label counts in the sort. Those of a check don't. */
+	/** Images whose label counts in the sort. Labels of a check don't. */
 	get taught() {
 		return this.labelled.filter(({ held }) => !held);
 	}

@@ -76,7 +76,7 @@ async function checksum(file) {
 		for await (const piece of pieces(file.stream()))
 			for (const byte of piece) sum = TABLE[(sum ^ byte) & 0xff] ^ (sum >>> 8);
 	} catch {
-		throw new Error(`${file.name} can't be read any more. It may have been moved or deleted.`);
+		throw new Error(`${file.name} can no longer be read. It may have been moved or deleted.`);
 	}
 	return (sum ^ 0xffffffff) >>> 0;
 }

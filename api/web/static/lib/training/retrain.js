@@ -4,7 +4,7 @@ import { requestJson } from "../service/http.js";
 
 /** Train again with corrected labels or other settings. Returns the id of the new job.
  *
- *  Positions are those of the report. `moved` maps positions to class names, `removed` lists images to leave
+ *  Positions count as in the report. `moved` maps positions to class names, `removed` lists images to leave
  *  out, and `confirmed` lists images whose labels are right. `config` has the settings that change. `key` is an
  *  idempotency key: a retry with the same key creates no second job.
  *
