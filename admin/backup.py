@@ -99,7 +99,9 @@ def verify(
     Exits with status 1 if one is missing or differs from its hash.
     """
     if snapshot is not None and folder is None:
-        raise typer.BadParameter("--snapshot needs the folder of a backup.")
+        raise typer.BadParameter(
+            "--snapshot needs the folder of a backup: clipcite verify FOLDER --snapshot NAME."
+        )
     if folder is not None:
         _check_folder(folder)
     settings = settings_of(data)
@@ -128,7 +130,9 @@ def _backup(folder: Path, settings: Settings) -> snapshots.Backup:
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise typer.BadParameter(f"There is no folder {folder}.")
+        raise typer.BadParameter(
+            f"There is no folder {folder}. `clipcite backup FOLDER` makes a backup there."
+        )
 
 
 def _report(line: str) -> None:

@@ -54,7 +54,10 @@ def create(
     lifetime = None if days is None else timedelta(days=days)
     ends_token = address.local_token(settings.data) is not None
     if ends_token:
-        confirm("From then on, every request needs a key, and the page's link ends. Create the key?", yes=yes)
+        confirm(
+            "After that, every request needs a key, and the page's link stops working. Create the key?",
+            yes=yes,
+        )
     with database_of(settings) as database, database.write() as session:
         first = not api_keys.any_made(session)
         default_models = select(func.count()).select_from(Model).where(Model.owner == DEFAULT_OWNER)
@@ -79,7 +82,7 @@ def create(
     if first and settings.admin_key is None:
         lines.append(
             "[bold]Every request now needs a key.[/] Pass it with --key or CLIPCITE_API_KEY."
-            + ends_token * " The token and its link have ended."
+            + ends_token * " The token and its link no longer work."
         )
     if ends_token and (page := address.local_address(settings.data)):
         lines.append(f"The page is at {page} and asks for the key.")

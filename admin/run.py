@@ -87,8 +87,8 @@ def worker(device: Device = None, data: Data = None) -> None:
 def dispatcher(data: Data = None) -> None:
     """Run a dispatcher.
 
-    The dispatcher sends jobs to workers and delivers webhooks. One dispatcher is enough. A second one takes
-    over if the first fails.
+    The dispatcher sends jobs to workers and delivers webhooks. One dispatcher is enough. Several share
+    the work.
     """
     become(DISPATCHER, environment(data))
 

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -47,6 +48,7 @@ LEFT_OUT = {"alembic_version", "backbone_pulls", "deletions"}
 """Tables whose rows are not backed up, so that a restored installation deletes and downloads nothing."""
 TABLES = [table for table in METADATA.sorted_tables if table.name not in LEFT_OUT]
 TIME = "%Y%m%dT%H%M%SZ"
+NAME = re.compile(r"\d{8}T\d{6}Z")
 HOLD_RENEWAL_SECONDS = 30.0
 BATCH = 1_000
 OnProgress = Callable[[str], None]
@@ -70,8 +72,8 @@ class Backup(Blobs):
         self.snapshots = folder.absolute() / "snapshots"
 
     def names(self) -> list[str]:
-        """Return the names of the snapshots, oldest first."""
-        return sorted(path.stem for path in self.snapshots.glob("*.jsonl"))
+        """Return the names of the snapshots, oldest first. Other files in the folder are left out."""
+        return sorted(path.stem for path in self.snapshots.glob("*.jsonl") if NAME.fullmatch(path.stem))
 
 
 @dataclass
@@ -134,9 +136,10 @@ def create(
         if PART.search(stored.key):  # of a killed backup
             backup.delete(stored.key)
     names = backup.names()
-    known = (
-        {entry["key"]: entry for kind, entry in _lines(backup, names[-1]) if kind == "blob"} if names else {}
-    )
+    known: dict[str, dict[str, Any]] = {}
+    with suppress(BackupError):  # if the newest snapshot is damaged, all blobs are hashed again
+        if names:
+            known = {entry["key"]: entry for kind, entry in _lines(backup, names[-1]) if kind == "blob"}
     # The name sorts after all others, even if one of them was made while the clock was ahead.
     times = [datetime.strptime(name, TIME).replace(tzinfo=UTC) + timedelta(seconds=1) for name in names]
     made = Snapshot(max(datetime.now(UTC), *times, datetime.now(UTC)).strftime(TIME))

@@ -46,7 +46,11 @@ def send_test(
     elif sent["delivered"]:
         print(f"{message_id} ({TYPE}) was accepted with status {sent['status']}.")
     else:
-        typer.echo(f"{message_id} ({TYPE}) was not accepted: the receiver {sent['reason']}.", err=True)
+        typer.echo(
+            f"{message_id} ({TYPE}) was not accepted: the receiver {sent['reason']}. Check the URL and "
+            "the receiver's log, then run the command again.",
+            err=True,
+        )
     if not sent["delivered"]:
         raise typer.Exit(1)
 

@@ -25,9 +25,25 @@ JOB_FAILURES = {"TrainerFailed", "TrainerDied", "send", "end_lease"}
 FRAMEWORK = {
     (400, "bad_request"): "The request is not valid HTTP. Let your HTTP client encode body and headers.",
     (404, "not_found"): "There is no route …. /docs lists all routes.",
+    (405, "method_not_allowed"): "… does not support …. /docs lists all routes.",
+    (
+        408,
+        "upload_too_slow",
+    ): "No byte of the request arrived within … s. Nothing was stored. Send it again over a "
+    "better connection.",
+    (413, "request_too_large"): "The request has more than … bytes. Send fewer or smaller images.",
     (500, "internal_error"): "Internal error. The service's log has details under the request id ….",
     (413, "text_too_large"): "The text of the form is too large. Send fewer or shorter fields.",
     (422, "invalid_corrections"): "An image or a class of the corrections doesn't exist; see errors.",
+    (
+        422,
+        "no_training_images",
+    ): "reject compares images with training images, and this model, or these class names, "
+    "have none. Use a trained model and a trained class, or label images of a collection.",
+    (422, "unclear_layout"): "There are images in … beside …. Put every class folder into train or test.",
+    (503, "busy"): "Too many requests like this one are in progress. Try again in … s.",
+    (503, "model_loading"): "The model is still being loaded. Try again in a few seconds.",
+    (503, "starting"): "The service is starting. Try again in 2 seconds.",
     (422, "label_count"): "There are … images but … labels. Send one label per image, in the same order.",
     (
         503,

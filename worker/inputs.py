@@ -45,7 +45,9 @@ def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path
         )
     if claim.model_id is not None:
         if model is None:
-            raise TrainerFailed("model_deleted", "The model was deleted.")
+            raise TrainerFailed(
+                "model_deleted", "The model was deleted before its evaluation ended. Train it again."
+            )
         blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
         blobs.fetch(model.manifest_key, folder / MANIFEST)
     task = Task(

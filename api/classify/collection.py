@@ -195,7 +195,7 @@ def classify_collection(
         if options.reject or (collection.groups and collection.labels):
             support = shots.support()
             if not len(support.classes) and options.reject:
-                raise NothingToCompare
+                raise NothingToCompare(has_images=len(shots.labels) > 0)
             judgement = pile.something_else(support, features.numpy())
         balance = options.new_class_balance
         rule = rule_of(held, classifier, options)  # cached with the class names

@@ -35,15 +35,18 @@ Decoded = Tensor | BadImage
 
 
 class NothingToCompare(ClipCiteError):
-    """`reject` without training images."""
+    """`reject` without training images of a requested class."""
 
     code = "no_training_images"
     status = 422
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_images: bool) -> None:
         super().__init__(
-            "reject compares images with training images, and the pre-trained model has none. Use a trained "
-            "model, or label images of a collection."
+            "reject compares images with training images, but none of the class names was trained. Add a "
+            "trained class, or leave reject out."
+            if has_images
+            else "reject compares images with training images, and this model has none. Use a trained model, "
+            "or label images of a collection."
         )
 
 
@@ -171,7 +174,7 @@ def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) ->
     """Judge each image alone: is it like the training images? Raise NothingToCompare."""
     asked = np.array([c for c in classifier.classes if c != NEW_CLASS], np.int64)
     if model.shots is None or not len(asked):
-        raise NothingToCompare
+        raise NothingToCompare(has_images=model.shots is not None)
     images, labels = model.shots
     return pile.alone(pile.Support(images.numpy(), labels.numpy()), features.numpy(), asked)
 

@@ -40,9 +40,9 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
     """
     spelling = {same_class(name): name for name in model.classes}
     labels = [spelling.setdefault(same_class(image.class_name), image.class_name) for image in checked.images]
+    prompts = {same_class(name): sentences for name, sentences in model.prompts.items()}
     names = [
-        ClassIn(name=name, prompts=model.prompts[name]) if name in model.prompts else name
-        for name in spelling.values()
+        ClassIn(name=name, prompts=prompts[key]) if key in prompts else name for key, name in spelling.items()
     ]
     options = Options.model_construct(class_names=names, templates=model.templates, top_k=1)
     warnings = list(checked.warnings)

@@ -45,7 +45,10 @@ def check_fields(form: FormData | QueryParams, known: Collection[str], lists: Co
     if unknown:
         raise InvalidRequest(
             unknown_field(unknown[0], known),
-            [{"pointer": f"/{name}", "detail": "Unknown field."} for name in unknown],
+            [
+                {"pointer": f"/{name}", "detail": "Unknown field. Leave it out, or check its spelling."}
+                for name in unknown
+            ],
         )
     repeated = [name for name, count in counts.items() if count > 1 and name not in lists]
     if repeated:

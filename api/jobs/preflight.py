@@ -246,17 +246,17 @@ def class_warnings(
 _SUMMARIES = {
     "duplicate_in_two_classes": (
         "duplicates_two_classes",
-        "{n} the same, or nearly, as one of another class, so one of the labels is wrong: {names}.",
+        "{n} (nearly) identical to one of another class, so one of the labels is wrong: {names}.",
     ),
     "duplicate_in_train_and_test": (
         "duplicates_train_and_test",
-        "{n} the same, or nearly, in train and test, which makes the evaluation too optimistic: {names}.",
+        "{n} (nearly) identical in train and test, which makes the evaluation too optimistic: {names}.",
     ),
     "duplicate": (
         "duplicates",
-        "{n} the same, or nearly, as another of the same class, which adds nothing to the training: {names}.",
+        "{n} (nearly) identical to another of the same class, so training gains nothing from it: {names}.",
     ),
-    "blank": ("blank_images", "{n} blank, all of one colour: {names}."),
+    "blank": ("blank_images", "{n} blank, all of one colour. Remove or replace: {names}."),
     "tiny": ("tiny_images", "{n} too small for training: {names}."),
     "blurred": ("blurred_images", "{n} blurred (out of focus, motion blur or enlarged): {names}."),
     "small_subject": (

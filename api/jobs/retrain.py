@@ -14,14 +14,16 @@ from core.store.db.tables import Job, JobImage
 def changed_settings(job: Job, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stored job's settings with changes. Leave out settings that this version does not know.
 
+    A change to None changes nothing, because generated clients send it for settings that are not set.
     If the backbone changes, values from the old backbone's recipe are replaced by the new backbone's recipe.
     The recipe's epochs depend on the number of images, so they are always replaced.
     """
+    changes = {name: value for name, value in changes.items() if value is not None}
     known = {name: value for name, value in job.config.items() if name in JobConfig.model_fields}
     backbone, batch_size = job.config["backbone"], job.config["batch_size"]
     images = sum(count["images"] for count in job.classes)
     recipe = resolve_config(backbone=backbone, images=images, batch_size=batch_size).to_dict()
-    if changes.get("backbone") not in {None, backbone}:
+    if changes.get("backbone", backbone) != backbone:
         known = {name: value for name, value in known.items() if value != recipe[name]}
     elif known.get("epochs") == recipe["epochs"]:
         del known["epochs"]

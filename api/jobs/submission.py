@@ -260,7 +260,8 @@ def _config_warnings(config: AdaptConfig, validated: ValidatedUpload) -> list[di
         warnings.append(
             {
                 "code": "prompts_unused",
-                "detail": f"config.prompts has classes without images: {', '.join(unused[:5])}.",
+                "detail": f"config.prompts has classes without images: {', '.join(unused[:5])}. Check "
+                "their spelling.",
             }
         )
     return warnings

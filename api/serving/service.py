@@ -205,7 +205,8 @@ class Serving:
             name = model.removeprefix(STOCK).removeprefix(":") or self._default.backbone
             if not self.has_backbone(name):
                 raise UnknownBackbone(
-                    f"There is no backbone {name!r} here. The operator lists backbones in CLIPCITE_BACKBONES."
+                    f"There is no backbone {name!r} here. Use `stock`, or ask the operator to add it to "
+                    "CLIPCITE_BACKBONES."
                 )
             stock = WeightsKey(name, recipe(name).image_size)
             with self.engine.pool.acquire(stock, 0, wait_seconds=wait) as served:

@@ -50,7 +50,10 @@ def command(
         try:
             http = make_server(host, int(port), backend, ThreadingServer, Connection)
         except (OSError, OverflowError, ValueError) as error:
-            give_up(f"--listen {listen}: {error}", Exit.USAGE)
+            give_up(
+                f"--listen {listen}: {error}. Give HOST:PORT with a free port, such as 127.0.0.1:9091.",
+                Exit.USAGE,
+            )
         print(f"{model} is {backend.version()}. Listening at http://{listen} for {server}", flush=True)
         http.serve_forever()
 
@@ -201,4 +204,7 @@ def _choices(config: str) -> tuple[str, dict[str, Any], list[str]]:
         if (image := tag.get("toName")) in fields:
             names = [str(choice.get("alias") or choice.get("value")) for choice in tag.iter("Choice")]
             return fields[image], {"from_name": tag.get("name"), "to_name": image, "type": "choices"}, names
-    raise ValueError("The project has no Choices of an Image.")
+    raise ValueError(
+        "The labelling configuration has no <Choices> for an <Image>. Add them under Settings > "
+        "Labeling Interface."
+    )

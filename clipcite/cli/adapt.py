@@ -53,7 +53,7 @@ def adapt(
     no_evaluation: Annotated[
         bool,
         typer.Option(
-            "--no-evaluation", help="Evaluate nothing, also with test images: no verdict, no report."
+            "--no-evaluation", help="Skip the evaluation, even with test images: no verdict, no report."
         ),
     ] = False,
     config: Annotated[

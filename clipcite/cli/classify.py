@@ -135,7 +135,9 @@ def class_names(arguments: list[str]) -> dict[str, list[str] | None]:
 def _files(argument: str) -> list[Path]:
     """Return the images that a file, a folder or a pattern names."""
     if not argument:  # An empty variable of a shell, and as a path the current folder.
-        raise typer.BadParameter("one of the names is empty.", param_hint="IMAGES")
+        raise typer.BadParameter(
+            "one of the names is empty. Is a variable of the shell unset?", param_hint="IMAGES"
+        )
     path = Path(argument)
     try:
         if path.is_dir():
@@ -148,7 +150,10 @@ def _files(argument: str) -> list[Path]:
     except (OSError, ValueError) as error:  # a name that is too long, or a malformed pattern
         raise typer.BadParameter(f"no image at {argument}: {error}.", param_hint="IMAGES") from error
     if not files:
-        raise typer.BadParameter(f"no image at {argument}.", param_hint="IMAGES")
+        raise typer.BadParameter(
+            f"no image at {argument}. Give files, a folder or a quoted pattern such as 'photos/*.jpg'.",
+            param_hint="IMAGES",
+        )
     return files
 
 

@@ -119,7 +119,7 @@ def write_file(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink()
-        give_up(f"{path} cannot be written: {error.strerror or error}.", Exit.USAGE)
+        give_up(f"{path} cannot be written: {error.strerror or error}. Choose another path.", Exit.USAGE)
     stderr().print(f"Saved {path.absolute().as_uri()}", markup=False, soft_wrap=True)
 
 

@@ -42,7 +42,11 @@ def report(
         subject = find_model(client, subject, or_job=True)
         job_id = subject if subject.startswith(JOB) else client.models.get(subject).job_id
         if job_id is None:
-            give_up(f"{subject} was imported and not evaluated here, so there is no report.", Exit.REFUSED)
+            give_up(
+                f"{subject} was imported and not evaluated here, so there is no report. Measure it with "
+                f"`clipcite evaluate {subject} FOLDER`.",
+                Exit.REFUSED,
+            )
         fetched = client.jobs.report(job_id)
         page = None if html is None else client.jobs.report_page(job_id)
     if as_json:

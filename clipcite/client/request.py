@@ -90,7 +90,10 @@ def path_of(resource: str, name: str, *below: str) -> str:
     parts = [name, *below]
     for part in parts:
         if part in {"", ".", ".."}:
-            raise InvalidAddress(f"{part!r} is not a valid id or name.")
+            raise InvalidAddress(
+                f"{part!r} is not a valid id or name. `clipcite models list` and `clipcite jobs list` "
+                "show them."
+            )
     return "/".join(["", resource, *(quote(part, safe="") for part in parts)])
 
 

@@ -79,7 +79,10 @@ def model_archive(path: str | os.PathLike[str]) -> BinaryIO:
 def upload_of_dataset(dataset: Dataset) -> Upload:
     """Return one zip if every class name is a valid folder name, else files with labels."""
     if not dataset.images:
-        raise InvalidImages("No images found. At least two classes with one image each are needed.")
+        raise InvalidImages(
+            "No images found. Give a folder with one folder per class, and at least one image in each "
+            "of two classes."
+        )
     for name in dataset.class_names:
         if name != printable(name):
             raise InvalidImages(f"The class name {printable(name)!r} is not UTF-8. Rename the class.")
@@ -118,7 +121,8 @@ def zip_of(images: Sequence[tuple[str, ImageFile]]) -> BinaryIO:
                     shutil.copyfileobj(file, entry)
     except OSError as error:
         zipped.close()
-        reason = f"The images can't be packed in {tempfile.gettempdir()}: {error.strerror}."
+        folder = tempfile.gettempdir()
+        reason = f"The images can't be packed in {folder}: {error.strerror}. Free space there, or set TMPDIR."
         raise InvalidImages(reason) from error
     zipped.seek(0)
     return cast(BinaryIO, zipped)

@@ -33,7 +33,7 @@ def read(path: str | os.PathLike[str], *, label_column: str | None = None) -> Da
         if path.is_dir():
             return _read_folder(path, label_column)
         if not path.is_file():
-            raise InvalidImages(f"{path} does not exist.")
+            raise InvalidImages(f"{path} does not exist. Check the path.")
         if path.suffix.lower() in MANIFESTS:
             return read_manifest(path, label_column)
         export = read_label_studio(path) if path.suffix.lower() == ".json" else None

@@ -61,7 +61,7 @@ class ImageFile:
         """
         with reading(path):
             if not path.is_file():
-                raise InvalidImages(f"The file {path} does not exist.")
+                raise InvalidImages(f"The file {path} does not exist. Check the path.")
         return cls(printable(path.name), partial(_open, path), path)
 
     def read(self) -> bytes:
@@ -129,7 +129,10 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InvalidImages(f"{error.filename or path} can't be read: {error.strerror}.") from error
+        raise InvalidImages(
+            f"{error.filename or path} can't be read: {error.strerror}. Change its permissions, or "
+            "leave it out."
+        ) from error
 
 
 def printable(name: str) -> str:

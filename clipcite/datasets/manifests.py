@@ -107,7 +107,10 @@ def _json_lines(path: Path, text: str) -> Table:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise InvalidImages(f"Line {number} of {path.name} is not JSON ({error}).") from error
+                raise InvalidImages(
+                    f"Line {number} of {path.name} is not JSON ({error}). Write one JSON object per "
+                    "line, with the file and its class."
+                ) from error
             if not isinstance(row, dict):
                 raise InvalidImages(f"Line {number} of {path.name} is not a JSON object.")
             table.append(row)
@@ -120,9 +123,11 @@ def _csv(path: Path, text: str) -> Table:
     try:
         lines = [line for line in csv.reader(io.StringIO(text), delimiter=delimiter) if any(line)]
     except csv.Error as error:
-        raise InvalidImages(f"{path.name} is not a readable CSV file ({error}).") from error
+        raise InvalidImages(
+            f"{path.name} is not a readable CSV file ({error}). Save it as CSV UTF-8."
+        ) from error
     if not lines:
-        raise InvalidImages(f"{path.name} is empty.")
+        raise InvalidImages(f"{path.name} is empty. Write one row per image, with its file and its class.")
     if any(_is_image(value) for value in lines[0]):  # no header row: columns are identified by their content
         columns = [f"column {number}" for number in range(1, len(lines[0]) + 1)]
     else:

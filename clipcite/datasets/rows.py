@@ -71,7 +71,8 @@ def dataset_of_rows(kind: str, rows: Sequence[Row], root: Path, notes: Sequence[
             f"None of the images in this {kind} was found: {missing[0]!r} is not below {root}. Move the "
             f"{kind} to the folder of the images."
             if missing
-            else f"No image in this {kind} has a label."
+            else f"No image in this {kind} has a label. Fill in the class column, or name it with "
+            "--label-column."
         )
     placed = [
         (file, split, label)

@@ -74,7 +74,7 @@ def check(log: Log, images: Sequence[Image], count: int, *, reject: bool) -> Che
     drawn = nsmallest(count, pile, lambda image: random.Random(f"{seed} {image.key}").random())
     if missing := [image for image in drawn if image.key not in log.checked]:
         stderr().print("Check: these images are drawn at random. Skipped ones are not counted.")
-        ask_labels(log, missing, log.classes, is_check=True)
+        ask_labels(log, missing, is_check=True)
     known = [image for image in pile if image.key in log.checked]
     if not known:
         return None

@@ -137,7 +137,9 @@ def sort(
     if folder is None or not folder.is_dir():
         raise typer.BadParameter("must be a folder of images.", param_hint="FOLDER")
     if copy + move + link > 1:
-        raise typer.BadParameter("exclude each other.", param_hint="--copy, --move and --link")
+        raise typer.BadParameter(
+            "exclude each other. Give one of them.", param_hint="--copy, --move and --link"
+        )
     names: ClassNames | None = None if classes is None else class_names(classes)
     nothing = names is None and (model is None or is_stock(model))
     if nothing and not sys.stdin.isatty():
@@ -149,7 +151,11 @@ def sort(
     with connected(url, key) as client, _explained(advice), locked(folder, into):
         found = find_images(folder, into)
         if not found and not any(into.glob("clipcite-sort-*.jsonl")):  # unless a sort has moved all of them
-            raise typer.BadParameter(f"has no images: {folder}.", param_hint="FOLDER")
+            raise typer.BadParameter(
+                f"has no images: {folder}. Give a folder with JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or "
+                "HEIC files.",
+                param_hint="FOLDER",
+            )
         if nothing:
             model, names = _chosen(client)
         used = None if model is None or is_stock(model) else client.models.get(find_model(client, model))
@@ -213,14 +219,18 @@ def _agreed(how: How, count: int, into: Path) -> bool:
 def _undo(path: Path, *, yes: bool) -> None:
     folder = Path(Log(path).subject.get("folder", ""))
     if not folder.is_absolute():
-        raise typer.BadParameter(f"{printable(str(path))} is no log of `clipcite sort`.", param_hint="--undo")
+        raise typer.BadParameter(
+            f"{printable(str(path))} is not a log of `clipcite sort`. Give the file "
+            "clipcite-sort-….jsonl in the sorted folder.",
+            param_hint="--undo",
+        )
     with locked(folder, path.parent):
         log = Log(path)
         actions = len(set(log.actions))
         confirm(printable(f"Undo the sort of {count_noun(actions, 'image')} of {folder}?"), yes=yes)
         with _bar("undoing", actions) as on_done:
             left = undo(log, on_done)
-        exceptions = f", {count_noun(len(left), 'image')} excepted" if left else ""
+        exceptions = f", except for {count_noun(len(left), 'image')}" if left else ""
         _print_end(f"Undone{exceptions}.", left)
         _count_damaged(log)
         if left or log.damaged:

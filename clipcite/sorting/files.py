@@ -139,11 +139,11 @@ def _undo(action: Action, source: Path, target: Path) -> str | None:
         moved = action.how == "move" and not _exists(source)
         return "It is no longer there, and not at its old place either." if moved else None
     if action.made is not None and not _leads_to(target, action.made):
-        return "It is not the link that was made."
+        return "It is not the link that the sort made."
     if action.how == "copy":
         state = target.lstat()
         if not _is_copy(source, target):
-            return f"It is not a copy of {source}, or no longer."
+            return f"It is not, or no longer, a copy of {source}."
         _unlink(target, state)
     elif action.how == "link":
         target.unlink()

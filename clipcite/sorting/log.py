@@ -66,6 +66,8 @@ class Log:
         self.answers: dict[str, Answer] = {}
         self.labels: dict[str, str | None] = {}
         """Class that a person gave; None if the image belongs to no class."""
+        self.stored: set[str] = set()
+        """Images whose label is stored as a correction of a model."""
         self.checked: dict[str, str | None] = {}
         """Class that a person gave in a check. The service never gets it."""
         self.folders: list[str] = []
@@ -136,6 +138,9 @@ class Log:
                 )
             case {"image": str(key), "label": str() | None as name}:
                 self.labels[key] = _class(name)
+                self.stored.discard(key)
+            case {"image": str(key), "stored": True}:
+                self.stored.add(key)
             case {"image": str(key), "checked": str() | None as name}:
                 self.checked[key] = _class(name)
             case {"folder": str(folder)}:
@@ -246,10 +251,12 @@ def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:
     log = Log(path)
     alike = [other for other in others if {*other.subject["classes"]} & {*subject["classes"]}]
     labels = {key: name for other in alike for key, name in other.labels.items()}
+    stored = {key: key in other.stored for other in alike for key in other.labels}
     checked = {key: name for other in alike for key, name in other.checked.items()}
     log.write(
         {"subject": subject},
         *({"image": key, "label": name} for key, name in labels.items()),
+        *({"image": key, "stored": True} for key, is_stored in stored.items() if is_stored),
         *({"image": key, "checked": name} for key, name in checked.items()),
     )
     return log, others

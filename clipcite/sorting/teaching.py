@@ -38,13 +38,20 @@ def rounds(
         used: model, which keeps the labels as corrections; None is a pre-trained one.
 
     Returns:
-        The images that got a label.
+        The images that got a label and, with a model, are its corrections. It can train again with these.
     """
     from clipcite.sorting.asking import ask_again  # loads pydantic, which help does not need
 
     taught: list[Image] = []
     said, more = None, label
+    labelled = [
+        image for image in images if image.key in log.labels
+    ]  # an interrupted run may not have sent them
     while True:
+        if used is not None and label:
+            stored = correct(used, log, labelled)
+            taught += stored or []
+            used = None if stored is None else used
         reason, suggested = ask_again(client, log, images, names, more)
         if reason not in (None, said):
             stderr().print(reason, markup=False, soft_wrap=True)
@@ -53,20 +60,15 @@ def rounds(
             stderr().print(still_wrong(log, images))
         if not more:
             return taught
-        labelled, stopped = ask_labels(log, suggested, log.classes)
+        labelled, stopped = ask_labels(log, suggested)
         if not labelled:
             return taught
-        if used is not None:
-            correct(used, log, labelled)
-        taught += labelled
         if stopped:
             more = 0
 
 
-def ask_labels(
-    log: Log, images: Sequence[Image], classes: Sequence[str], *, is_check: bool = False
-) -> tuple[list[Image], bool]:
-    """Ask a person for the classes of images.
+def ask_labels(log: Log, images: Sequence[Image], *, is_check: bool = False) -> tuple[list[Image], bool]:
+    """Ask a person for the classes of images. A new class can be chosen for the next image at once.
 
     Args:
         is_check: don't show the model's class, and log the answer as part of a check.
@@ -74,11 +76,14 @@ def ask_labels(
     Returns:
         The images with a label, which the log has, and whether the person stopped.
     """
-    menu = "  ".join(f"{number} {name}" for number, name in enumerate(classes, 1))
-    stderr().print(f"{menu}  x none of these  s skip  q stop", markup=False, soft_wrap=True)
+    classes: list[str] = []
     labelled: list[Image] = []
     try:
         for number, image in enumerate(images, 1):
+            if len(log.classes) != len(classes):
+                classes = log.classes
+                menu = "  ".join(f"{digit} {name}" for digit, name in enumerate(classes, 1))
+                stderr().print(f"{menu}  x none of these  s skip  q stop", markup=False, soft_wrap=True)
             ranked = [] if is_check else log.answers[image.key].ranked
             likely = ", ".join(f"{name} {probability:.0%}" for name, probability in ranked)
             line = f"[{number}/{len(images)}] {printable(str(image.path))}  {likely}"
@@ -117,14 +122,27 @@ def _typed_class(classes: Sequence[str], likely: str | None) -> str | None:
             return typed
 
 
-def correct(model: Model, log: Log, labelled: Sequence[Image]) -> None:
-    """Store labelled images as corrections of the model, except images that belong to no class."""
+def correct(model: Model, log: Log, images: Sequence[Image]) -> list[Image] | None:
+    """Store labels as corrections of the model, once each, except those of images that belong to no class.
+
+    Returns:
+        The images whose labels are stored now; None if the model can't store labels.
+    """
+    from clipcite.client.errors import ConflictError  # loads pydantic, which help does not need
+
+    new = [image for image in images if log.labels[image.key] and image.key not in log.stored]
     by_class: dict[str, list[Path]] = {}
-    for image in labelled:
-        if name := log.labels[image.key]:
-            by_class.setdefault(name, []).append(image.path)
-    if by_class:
-        model.add_feedback(by_class)
+    for image in new:
+        by_class.setdefault(log.labels[image.key] or "", []).append(image.path)
+    try:
+        if by_class:
+            model.add_feedback(by_class)
+    except ConflictError as error:
+        note = f"{error.detail} Your labels count in this sort, but the model can't train with them."
+        stderr().print(printable(note), markup=False, soft_wrap=True)
+        return None
+    log.write(*({"image": image.key, "stored": True} for image in new))
+    return new
 
 
 def train_again(client: Client, model: Model) -> Model:

@@ -56,8 +56,8 @@ class JobConfig(RequestModel):
     )
     epochs: int | None = Field(
         None,
-        description="Training epochs, from 1 to 1,000. With at most 30 training images the starter's default "
-        "is 30.",
+        description="Training epochs, from 1 to 1,000. With at most 30 training images, the starter's "
+        "default gives at least 30 steps.",
     )
     batch_size: int | None = Field(None, description="Maximum images per step, from 2 to 4,096.")
     micro_batch_size: int | None = Field(

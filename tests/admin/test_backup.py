@@ -156,3 +156,17 @@ def test_deletions_of_a_backup_are_not_restored(data: Path, tmp_path: Path) -> N
     database = Database(settings.sqlalchemy_url())
     assert finish_deletions(database, Blobs.of(settings)) == []
     database.close()
+
+
+def test_other_and_damaged_files_among_the_snapshots(data: Path, tmp_path: Path) -> None:
+    """A renamed copy is no snapshot, and a damaged one doesn't keep the next from being made."""
+    backup = tmp_path / "backup"
+    assert run(data, "backup", str(backup)).exit_code == 0
+    (first,) = (backup / "snapshots").iterdir()
+    for name in ("20260101T000000Z-keep.jsonl", "._20260101T000000Z.jsonl"):
+        (backup / "snapshots" / name).write_bytes(first.read_bytes())
+    first.write_text("[]\n")
+    done = run(data, "backup", str(backup))
+    assert done.exit_code == 0, done.output
+    done = run(tmp_path / "copy", "restore", str(backup))
+    assert done.exit_code == 0, done.output

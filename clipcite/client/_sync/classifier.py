@@ -65,12 +65,12 @@ class Classifier:
         given = [images] if is_one_image(images) else list(cast(Sequence[ImageLike], images))
         files = [as_image(image, f"image-{i}") for i, image in enumerate(given, 1)]
         if not files:
-            raise InvalidImages("No images to classify.")
+            raise InvalidImages("The list of images is empty. Give at least one image.")
         names = [
             os.fspath(image) if isinstance(image, str | os.PathLike) else file.name
             for image, file in zip(given, files, strict=True)
         ]
-        options = {
+        options: dict[str, Any] = {
             "alpha": alpha,
             "templates": None if templates is None else list(templates),
             "new_class_balance": new_class_balance,
@@ -85,11 +85,16 @@ class Classifier:
             batch = files[start : start + CLASSIFY_BATCH_SIZE]
             request = classify_request(batch, class_names, model, options)
             try:
-                responses.append(self._transport.fetch(Classification, request))
+                response = self._transport.fetch(Classification, request)
             except UnprocessableEntityError as error:
                 if error.code != "bad_images":
                     raise
                 refused[number] = error
+                continue
+            model = response.model  # the id, because an alias may move
+            if responses and model != responses[0].model:  # the job has a model now, and no longer a preview
+                return self.classify(images, class_names, model=model, **options)
+            responses.append(response)
         if not responses:
             first = refused[0]
             raise first.with_files(names)
@@ -178,6 +183,7 @@ class Classifier:
         if not 1 <= len(images) <= MAX_COLLECTION_IMAGES:
             raise InvalidImages(f"Send 1 to {MAX_COLLECTION_IMAGES:,} images at a time, not {len(images):,}.")
         rows: list[ImageResult] = []
+        first: str | None = None
         for end in range(CLASSIFY_BATCH_SIZE, len(images) + CLASSIFY_BATCH_SIZE, CLASSIFY_BATCH_SIZE):
             part = images[end - CLASSIFY_BATCH_SIZE : end]
             try:
@@ -189,6 +195,9 @@ class Classifier:
                 results = unreadable(error, [item.file for item in error.errors])
             else:
                 model, results = response.model, response.results  # the id, because an alias may move
+                first = first or model
+                if model != first:  # the job has a model now, with other features than its preview
+                    return self._in_parts(images, class_names, model, on_results, options)
             if on_results is not None:
                 on_results(results)
             rows += [row.model_copy(update={"predictions": []}) for row in results]

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from clipcite.client._sync.transport import Transport
-from clipcite.client.errors import APIConnectionError, JobFailed, WaitTimeout
+from clipcite.client.errors import APIConnectionError, APIStatusError, JobFailed, WaitTimeout
 from clipcite.client.request import Request, path_of
-from clipcite.client.retry import is_over
+from clipcite.client.retry import RETRYABLE, is_over
 from clipcite.wire.jobs import Event, Status, Until
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.report import Metrics, Report
@@ -111,8 +111,9 @@ class Jobs:
                 left = POLL_SECONDS if deadline is None else deadline - time.monotonic()
                 time.sleep(min(POLL_SECONDS, max(0, left)))
                 retry = self._transport.retry.patient
-        except APIConnectionError as error:
-            if is_over(deadline, CLOCK_SECONDS):
+        except (APIConnectionError, APIStatusError) as error:
+            passing = isinstance(error, APIConnectionError) or error.status in RETRYABLE
+            if passing and is_over(deadline, CLOCK_SECONDS):
                 raise WaitTimeout(job_id, job) from error
             raise
 

@@ -156,7 +156,7 @@ class Model(ModelData):
         class_names: ClassNames | None = None,
         **options: Any,
     ) -> Classification:
-        """Rank class names for each image. Options are those of `client.classify`.
+        """Rank class names for each image. Takes the options of `client.classify`.
 
         Args:
             images: paths, bytes, PIL images or uint8 arrays [H, W, 3]; one or a list.
@@ -167,7 +167,7 @@ class Model(ModelData):
     def extend(self, images: Adaptable | None = None, **options: Any) -> Job:
         """Train a new model on these images, this model's training images and its corrections.
 
-        Options are those of `client.adapt`. If there are corrections, `images` may be None.
+        Takes the options of `client.adapt`. If there are corrections, `images` may be None.
         """
         return self._client.adapt(images, extends=self.id, **options)
 
@@ -208,7 +208,7 @@ class Model(ModelData):
         return response
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Download the model as a zip to `path`. Options are those of `client.models.export`."""
+        """Download the model as a zip to `path`. Takes the options of `client.models.export`."""
         return self._models.export(self.id, path, **options)
 
     def refresh(self) -> "Model":

@@ -49,29 +49,30 @@ class Transport:
             APIConnectionError: no response, after all retries.
         """
         retry = retry or self.retry
-        attempt = 0
-        lost = False
+        refused = lost = 0
+        was_lost = False
         while True:
-            attempt += 1
             try:
                 response = self.request(request.until(until), receive)
             except APIConnectionError:
-                lost = True
-                pause = retry.pause(attempt) if request.idempotent else None
-                if pause is None or is_over(until, pause):
+                lost, was_lost = lost + 1, True
+                pause = retry.pause(lost) if request.idempotent else None
+                if pause is None or is_over(until):
                     raise
             else:
+                refused, lost = refused + 1, 0
                 status = response.status_code
                 # An earlier DELETE, whose response was lost, has deleted it.
-                if response.is_success or (status == 404 and lost and request.method == "DELETE"):
+                if response.is_success or (status == 404 and was_lost and request.method == "DELETE"):
                     return response
-                if status == 503 and retry.attempts > 1 and status_error(response).code == "starting":
-                    retry = retry.patient  # the whole start may take a minute
+                starting = status == 503 and status_error(response).code == "starting"
+                # The whole start may take a minute. If it fails, nothing responds any longer.
+                policy = retry.patient if starting and retry.attempts > 1 else retry
                 retryable = RETRYABLE if request.idempotent else NOT_DONE
-                pause = retry.pause(attempt, response.headers) if status in retryable else None
-                if pause is None or is_over(until, pause):
+                pause = policy.pause(refused, response.headers) if status in retryable else None
+                if pause is None or is_over(until):
                     raise status_error(response)
-            time.sleep(pause)
+            time.sleep(pause if until is None else max(0, min(pause, until - time.monotonic())))
 
     def fetch(
         self, kind: type[M], request: Request, retry: Retry | None = None, until: float | None = None

@@ -157,6 +157,7 @@ def _cross_validate(
             raise
         reporter.warn(
             "report_failed",
-            f"The model is trained but not evaluated, because cross-validation failed. {error}",
+            "The model is trained but not evaluated, because cross-validation failed. Measure it with "
+            f"test images: `clipcite evaluate`. Reason: {error}",
         )
         return None

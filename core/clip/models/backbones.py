@@ -236,7 +236,7 @@ def import_folder(folder: Path, cache: Path, name: str | None = None) -> Install
     if name is None:
         raise UnknownBackbone(
             f"{folder} has no {MANIFEST}, so it does not state which backbone it is. Give its name as "
-            "`clipcite backbones` lists it: --name ViT-B-16/openai."
+            "`clipcite backbones list --all` shows it: --name ViT-B-16/openai."
         )
     source = find_source(name)
     problems = _differences(folder, made) if made else []

@@ -171,7 +171,9 @@ def _locked(session: Session, key_id: str) -> ApiKey:
         .where(or_(ApiKey.id == wanted, ApiKey.prefix == wanted[:PREFIX_LENGTH]))
         .with_for_update()
     ).all()
-    if len(rows) != 1:
+    if len(rows) > 1:
+        raise KeyNotFound(f"Several keys begin with {key_id!r}. Give an id that `clipcite keys list` shows.")
+    if not rows:
         raise KeyNotFound(f"There is no key with the id {key_id!r}. `clipcite keys list` shows all keys.")
     return rows[0]
 

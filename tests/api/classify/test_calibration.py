@@ -167,9 +167,13 @@ def test_reject_needs_training_images_and_no_evaluation(
         new = [name not in NAMES for name in best]  # nothing to compare with
         flags = [score < limit and not is_new for score, is_new in zip(scores, new, strict=True)]
         assert [result["rejected"] for result in body["results"]] == flags
-    for names, reference in ((["oak"], model), (NAMES, "stock"), (NAMES, knows)):
+    for names, reference, words in (
+        (["oak"], model, "none of the class names was trained"),
+        (NAMES, "stock", "Use a trained model"),
+        (NAMES, knows, "Use a trained model"),
+    ):
         refused = post_classify(service, reference, names, reject="true")
-        assert_problem(refused, 422, "no_training_images", "Use a trained model")
+        assert_problem(refused, 422, "no_training_images", words)
 
 
 def test_an_instant_preview_rejects(world: tuple[Service, str, str]) -> None:

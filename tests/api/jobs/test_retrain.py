@@ -59,6 +59,8 @@ def test_name_and_settings_default_to_the_jobs(trained: tuple[Service, str]) -> 
     before = service.client.get(f"/jobs/{first}").json()
     same = retrain(service, first).json()
     assert (same["name"], same["config"]) == (before["name"], before["config"])
+    nothing = retrain(service, first, config=dict.fromkeys(before["config"])).json()
+    assert nothing["config"] == before["config"]  # generated clients send null for what is not set
     other = retrain(service, first, name="beasts", config={"epochs": 5}).json()
     assert (other["name"], other["config"]) == ("beasts", {**before["config"], "epochs": 5})
 

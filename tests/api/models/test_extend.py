@@ -102,7 +102,8 @@ def test_models_that_cannot_be_extended(model: tuple[Service, str, str]) -> None
     assert_problem(extend(service, "mdl_nobody", **more("hare")), 404, "model_not_found")
     assert_problem(extend(service, model_id), 422, "archive_or_images")
     assert_problem(extend(service, model_id, **more("hare"), config="[1]"), 422, "invalid_request", "object")
-    assert_problem(extend(service, model_id, **more("hare"), config={"nonsense": 1}), 422, "invalid_request")
+    for config in ({"nonsense": 1}, {"backbone": ["x"]}, {"backbone": {}}):
+        assert_problem(extend(service, model_id, **more("hare"), config=config), 422, "invalid_request")
     bad = {"images": [("a.jpg", b"no image")], "labels": ["hare"]}
     assert_problem(extend(service, model_id, **bad), 422, "bad_images")
 

@@ -91,6 +91,18 @@ def test_a_wait_ends_in_time_without_a_response(connect: Any, first: list[bytes]
         assert len(silent.seen) > len(first)
 
 
+@both
+@pytest.mark.parametrize("answer", [b"", response('{"code": "starting"}', status=503)])
+def test_a_wait_ends_in_time_without_a_service(connect: Any, answer: bytes) -> None:
+    """Its pauses between two tries are longer than the rest of the time."""
+    with (
+        scripted_server(answer) as there,
+        connect(there.url, "key") as client,
+        pytest.raises(WaitTimeout, match=r"job_x .*continues"),
+    ):
+        client.jobs.wait("job_x", timeout=0.7)
+
+
 @pytest.mark.slow
 def test_names_that_the_output_cannot_encode() -> None:
     jobs = response(
@@ -125,6 +137,10 @@ def test_a_client_waits_while_the_service_starts(connect: Any) -> None:
         pytest.raises(APIStatusError, match="is starting"),
     ):
         client.aliases.promote("a", "prod", "a@2")
+    with scripted_server(starting, b"") as there, connect(there.url, "key", retry=QUICK) as client:
+        with pytest.raises(APIConnectionError):  # the start has failed
+            client.aliases.promote("a", "prod", "a@2")
+        assert len(there.seen) == 1 + QUICK.attempts
 
 
 @both
@@ -152,9 +168,26 @@ def test_the_address_of_this_machines_service_is_found(
     assert str(settings_of("http://127.0.0.1:9", None)["base_url"]) == "http://127.0.0.1:9"
 
 
-def test_sorting_begins_again_once_the_job_has_its_model() -> None:
-    collection = {**COLLECTION_EXAMPLE, "results": [{**RESULT_EXAMPLE, "features": "AAA="}]}
-    preview, model = (response(json.dumps({**collection, "model": name})) for name in ("job_1", "mdl_1"))
-    with scripted_server(preview, model) as server, Client(server.url) as client:
+def classified(model: str, images: int) -> bytes:
+    results = [{**RESULT_EXAMPLE, "features": "AAA="}] * images
+    return response(json.dumps({**COLLECTION_EXAMPLE, "model": model, "results": results}))
+
+
+@both
+def test_results_are_of_one_model_even_if_the_job_gets_it_meanwhile(connect: Any) -> None:
+    """Before that, the results and features are those of the instant preview."""
+    images, whole = [b"an image"] * 40, classified("mdl_1", 40)
+    mixed = [classified("job_1", 32), classified("mdl_1", 8)]
+    parts = [classified("mdl_1", 32), classified("mdl_1", 8)]
+    with scripted_server(*mixed, *parts, whole) as server, connect(server.url) as client:
+        found = client.sort(images, model="job_1")
+        assert (found.model, len(found)) == ("mdl_1", 40)
+        assert server.seen == ["POST /classify"] * 4 + ["POST /classify/collection"]
+    with scripted_server(*mixed, *parts) as server, connect(server.url) as client:
+        found = client.classify(images, model="job_1")
+        assert (found.model, len(found)) == ("mdl_1", 40)
+        assert server.seen == ["POST /classify"] * 4
+    first = classified("job_1", 1)
+    with scripted_server(first, classified("mdl_1", 1)) as server, connect(server.url) as client:
         assert client.sort([b"an image"], model="job_1").model == "mdl_1"
-    assert server.seen == ["POST /classify", "POST /classify/collection"] * 2
+        assert server.seen == ["POST /classify", "POST /classify/collection"] * 2

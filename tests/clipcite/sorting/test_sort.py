@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from clipcite import Client, Job
+from clipcite import APIConnectionError, Client, Job, Model
 from clipcite.bridges.mcp import make_server
 from clipcite.cli.main import app
 from clipcite.sorting.log import Log, locked
@@ -139,6 +139,41 @@ def test_labels_decide_and_teach(service: Service, photos: Path, learner: Job, m
     assert Log(second).labels == Log(first).labels
     again = sort(new, 40, "q")  # suggested although the log has all answers
     assert re.findall(r"\[1/10\] (\S+\.png)", again.stderr) == [asked[4]]
+
+
+def test_labels_are_sent_later_or_count_in_the_sort_alone(
+    service: Service, photos: Path, learner: Job, monkeypatch: Any
+) -> None:
+    """After a lost connection the next run sends them. Without the model's job, nothing can store them."""
+    monkeypatch.setenv("CLIPCITE_URL", service.url)
+    table = photos.with_name("a.csv")
+    command = ["sort", str(photos), "-m", str(learner.model_id), "--unsure", "0", "--csv", str(table)]
+
+    def sort(label: int, *typed: str) -> Result:
+        return CliRunner().invoke(app, [*command, "--label", str(label)], input="\n".join([*typed, ""]))
+
+    def asked(done: Result) -> list[str]:
+        return re.findall(r"\[\d+/\d+\] (\S+\.png)", done.stderr)
+
+    def lost(*_: object) -> None:
+        raise APIConnectionError("The connection was lost.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "add_feedback", lost)
+        first = sort(2, "blue", "y", "3")  # the new class has a number for the next image
+    assert first.exit_code == 3, first.output
+    with Client(service.url) as client:
+        model = client.models.get(learner.model_id or "")
+        assert list(model.feedback()) == []
+        sort(1, "q", "n")
+        assert [each.class_name for each in model.feedback()] == ["blue"] * 2
+        client.jobs.delete(learner.id)
+    last = sort(1, "red", "q")
+    assert last.exit_code == 1, last.output  # the unreadable image; nobody agreed to the plan
+    assert "Your labels count in this sort, but the model can't train with them." in last.stderr
+    assert "Train again" not in last.stderr
+    rows = {row["file"]: row["class"] for row in csv.DictReader(table.open())}
+    assert [rows[file] for file in [*asked(first), *asked(last)[:1]]] == ["blue", "blue", "red"]
 
 
 def test_something_else_has_a_folder(call: Any, tmp_path: Path, taught: Job) -> None:

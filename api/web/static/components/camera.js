@@ -45,7 +45,7 @@ export async function openCamera(panel, show, signal) {
 			video: { facingMode: "environment", width: { ideal: 1280 } },
 		});
 	} catch (error) {
-		const words = REFUSED[error.name] ?? `The camera can't be used: ${error.message}`;
+		const words = REFUSED[error.name] ?? `The camera can't be used: ${error.message} Choose image files instead.`;
 		if (!until.aborted) replace(panel, h("p", { class: "problem", role: "alert" }, words));
 		return;
 	}

@@ -17,7 +17,7 @@ export function keyDialog(retry) {
 	const wrong = h(
 		"p",
 		{ class: "problem", role: "alert", hidden: true },
-		"That key isn't valid. Is it complete and not expired?",
+		"That key isn't valid. Copy it again in full (a key begins with cc_), or ask the operator for a new one.",
 	);
 	const forget = button("Forget key", forgetKey);
 	const text = h("p", { class: "soft" });

@@ -216,7 +216,7 @@ function ending(job, options) {
 		);
 	}
 	return [
-		problemBox(job.error?.detail ?? "The job failed. The service gave no reason."),
+		problemBox(job.error?.detail ?? "The job failed without a reason. See the log of the worker."),
 		h("p", {}, h("a", { href: "#/" }, "Try again")),
 	];
 }

@@ -15,8 +15,6 @@ const OPEN = ["queued", "running"];
 
 const MOODS = { succeeded: "good", failed: "poor", cancelled: "open", queued: "busy", running: "busy" };
 
-const keyOf = newKey();
-
 /** @param {{ signal: AbortSignal }} options */
 export function jobsView({ signal }) {
 	return h(
@@ -83,6 +81,7 @@ function row(job) {
 	const trained = job.classes.filter((entry) => entry.images);
 	const name = job.name ?? list(trained.map((entry) => entry.name));
 	const trouble = h("div", {});
+	const keyOf = newKey(); // of this row alone: shown again, it trains again
 	const finished = ["succeeded", "failed", "cancelled"].includes(job.status);
 	const link = `#/jobs/${encodeURIComponent(job.id)}`;
 	async function remove(event) {
@@ -96,7 +95,7 @@ function row(job) {
 		}
 	}
 	async function trainAgain(event) {
-		event.target.disabled = true; // a second click would only get the same job
+		event.target.disabled = true;
 		try {
 			location.hash = `#/jobs/${encodeURIComponent(await retrain(job.id, {}, { key: keyOf(job.id) }))}`;
 		} catch (error) {

@@ -36,7 +36,7 @@ export function modelsView({ signal }) {
 		"section",
 		{},
 		h("h1", {}, "Models"),
-		h("p", { class: "lede" }, "Your trained models. Each also answers any other class name."),
+		h("p", { class: "lede" }, "Your trained models. Each also accepts any other class name."),
 		pagedList({
 			path: "/models",
 			signal,

@@ -31,7 +31,7 @@ const MAX_SUGGESTED = 1000;
 const MIN_ASKED = 4; // images of a group without an answer; fewer are not worth a question
 const ANY_NAME = "photo"; // the service wants a class name, even for the features alone
 const FORGETFUL =
-	"This browser's storage is full: skipped photos and the labels of a check won't survive a reload of this page.";
+	"This browser's storage is full. If you reload this page, skipped photos and the labels of a check are lost.";
 const STEPS = [
 	onPhone
 		? ["Add", "Choose photos. They are sorted by class, the unsure ones first."]

@@ -237,7 +237,7 @@ export function trainView({ signal }) {
 		h(
 			"p",
 			{ class: "lede" },
-			"Add a few images per class. Training takes minutes, and the model still answers any class name.",
+			"Add a few images per class. Training takes minutes, and the model still accepts any class name.",
 		),
 		runningJob(signal),
 		zone,

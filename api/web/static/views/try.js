@@ -108,7 +108,7 @@ export function tryView({ parameter, signal }) {
 					problemBox(
 						kept.images.length >= MAX_IMAGES
 							? `The maximum is ${MAX_IMAGES} images. Remove some first.`
-							: "No images found.",
+							: "No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC.",
 					),
 				);
 		} catch (error) {

@@ -42,3 +42,18 @@ def test_they_are_those_of_the_command(browser: Browser, quick_url: str, tmp_pat
             cut = b64encode(whole[:end]).decode()
             assert page.evaluate(READ, cut) == ["", "", ""]
         assert page.evaluate(READ, b64encode(b"BM" + bytes(100)).decode()) == ["", "", ""]
+
+
+UNREADABLE = """async () => {
+  const { photoFacts } = await import("/page/lib/files/photo_facts.js");
+  const arrayBuffer = () => Promise.reject(new DOMException("It was moved.", "NotReadableError"));
+  const { time, width, height } = await photoFacts({ slice: () => ({ arrayBuffer }) });
+  return [time, width, height];
+}"""
+
+
+def test_a_file_that_is_gone_has_neither(browser: Browser, quick_url: str) -> None:
+    """One such file must not cost the table of all others."""
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        assert page.evaluate(UNREADABLE) == ["", "", ""]

@@ -36,3 +36,8 @@ def test_a_cancelled_job_is_trained_again_without_an_upload(browser: Browser, ru
         again = client.jobs.get(page.url.rpartition("/")[2])
         assert again.id != first
         assert again.classes == client.jobs.get(first).classes
+        client.jobs.delete(client.jobs.cancel(again.id).id)
+        page.goto("/#/jobs")
+        page.get_by_role("button", name="Train again animals").click()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
+        assert page.url.rpartition("/")[2] not in {first, again.id}

@@ -37,8 +37,8 @@ export function summaryCard(
 	const test = button("", check);
 	const teach = button("Train with the checked photos, too", release);
 	const zip = button("Download sorted zip", saveZip);
-	const csv = button("Save as CSV", async () =>
-		saveBlob(new Blob([await asCsv(sorting)], { type: "text/csv" }), "sorted.csv"),
+	const csv = button("Save as CSV", () =>
+		asCsv(sorting).then((table) => saveBlob(new Blob([table], { type: "text/csv" }), "sorted.csv"), failed),
 	);
 	const clear = button("Remove all", removeAll);
 	const element = h(
@@ -143,7 +143,7 @@ function checkedWords({ held, taught }, results) {
 	return [
 		`Of ${count(results.length, "photo")} drawn at random from ${digits(pile)}, ${right} ${right === 1 ? "is" : "are"} sorted right: ${percent(right / results.length)} (${likely(shareInterval(right, results.length, pile))}).`,
 		unknown && `${count(unknown, "photo")} that you didn't know ${unknown === 1 ? "is" : "are"} left out.`,
-		taught.length > 0 && "Photos that you labelled yourself come on top.",
+		taught.length > 0 && "Photos that you labelled yourself are not counted here.",
 	]
 		.filter(Boolean)
 		.join(" ");

@@ -37,7 +37,7 @@ function lonelyWords(labelled, trained) {
 function comparedWords(before, after) {
 	const both = [...after].filter(([image]) => before.has(image));
 	if (!both.length)
-		return "The model learned from all your labels, so none is left to compare the two sorts. Check with 20 before the next training.";
+		return "The model learned from all your labels, so there are none left to compare the two sorts with. Use ‘Check with 20’ before the next training.";
 	const changed = (to) => both.filter(([image, right]) => right === to && before.get(image) !== to).length;
 	const [gained, lost, now] = [changed(true), changed(false), both.filter(([, right]) => right).length];
 	const verdict = isChance(gained, lost)
@@ -219,7 +219,7 @@ export function trainingCard(sorting, { model, use, signal }) {
 			: isFirst
 				? ""
 				: !model()
-					? " The model is still being made. It can learn from them afterwards."
+					? " The model isn't ready yet. Once it is, it can learn from them."
 					: lonelyWords(lessons, sorting.trained);
 		sentence.textContent = lessons.length ? labelledWords(sorting) + advice : "";
 		sentence.hidden = !sentence.textContent;

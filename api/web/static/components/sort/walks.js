@@ -141,7 +141,7 @@ export async function groupWalk(groups, names, label, skip, tally) {
 	const left = new Set(); // images without a tick
 	const question = h("h2", { id: "group-question", tabindex: "-1" }, "What are these?");
 	const position = h("p", { class: "soft" });
-	const hint = "Images of the group: take the tick from those that don't belong";
+	const hint = "Images of the group: untick those that don't belong";
 	const picks = h("div", { class: "picks", role: "group", "aria-label": hint });
 	const classes = h("div", { class: "row" });
 	const so = h("p", { class: "soft" });

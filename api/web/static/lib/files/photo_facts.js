@@ -7,17 +7,18 @@ const EXIF = 0x8769;
 const TAKEN = 0x9003;
 
 /** Return the time of a photo (ISO 8601, as the camera's clock had it) and its upright width and height. JPEG and PNG are
- *  read; for other files, and for what a file lacks, the values are empty.
+ *  read; for other files, for what a file lacks, and if it can no longer be read, the values are empty.
  *
  *  @param {Blob} file
  *  @returns {Promise<{ time: string, width: number | "", height: number | "" }>} */
 export async function photoFacts(file) {
-	const view = new DataView(await file.slice(0, HEAD).arrayBuffer());
 	try {
+		const view = new DataView(await file.slice(0, HEAD).arrayBuffer());
 		if (view.getUint32(0) === 0x89504e47) return { time: "", width: view.getUint32(16), height: view.getUint32(20) };
 		if (view.getUint16(0) === 0xffd8) return jpegFacts(view);
 	} catch (error) {
-		if (!(error instanceof RangeError)) throw error; // the file ends early
+		// The file ends early, or was moved or deleted.
+		if (!(error instanceof RangeError || error instanceof DOMException)) throw error;
 	}
 	return { time: "", width: "", height: "" };
 }

@@ -55,8 +55,8 @@ function entryAt(archive, directory, offset) {
 async function fileOf(archive, entry) {
 	const readable = !entry.encrypted && [STORED, DEFLATED].includes(entry.method) && entry.unpacked <= MAX_FILE_BYTES;
 	if (!readable) {
-		throw new BadZip(`${entry.name} in ${archive.name} is encrypted, too large or compressed with an unknown
-      method. Unpack the zip and drop its folders.`);
+		const reason = "encrypted, too large or compressed with an unknown method";
+		throw new BadZip(`${entry.name} in ${archive.name} is ${reason}. Unpack the zip and drop its folders.`);
 	}
 	const head = await view(archive, entry.at, entry.at + 30);
 	const from = entry.at + 30 + head.getUint16(26, true) + head.getUint16(28, true);

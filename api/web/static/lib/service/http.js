@@ -39,7 +39,7 @@ export function takeToken() {
 export class Problem extends Error {
 	/** @param {number} status @param {Schemas["Problem"] | null} body @param {boolean} [quiet] */
 	constructor(status, body, quiet = false) {
-		super(body?.detail ?? `The service responded with status ${status}.`);
+		super(body?.detail ?? `The service responded with status ${status}. Try again; its log has the reason.`);
 		this.status = status;
 		this.code = body?.code ?? "";
 		/** @type {Schemas["ProblemItem"][]} */

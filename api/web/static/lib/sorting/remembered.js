@@ -5,7 +5,9 @@ import { NONE } from "./groups.js";
 
 const STORED = "clipcite-sort";
 
-/** @typedef {{ bytes: number, skipped: boolean, held: number, label: { name: string | null } | null }} Remembered */
+/** `held` is the size of the pile of a check, and `names` its class names.
+ *
+ *  @typedef {{ bytes: number, skipped: boolean, held: number, names?: string[], label: { name: string | null } | null }} Remembered */
 
 /** @returns {Record<string, Remembered>} */
 const stored = () => JSON.parse(localStorage.getItem(STORED) ?? "{}");
@@ -36,8 +38,8 @@ export async function found(images, entries, signal) {
 /** Remember the images, or forget those that are no longer skipped or checked. Returns whether this browser had
  *  the space for it.
  *
- *  @param {SortedImage[]} images */
-export async function note(images) {
+ *  @param {SortedImage[]} images @param {string[]} names */
+export async function note(images, names) {
 	const changed = images.filter(({ skipped, held, noted }) => skipped || held || noted);
 	if (!changed.length) return true;
 	await Promise.all(changed.map(hashed));
@@ -47,7 +49,7 @@ export async function note(images) {
 		if (!hash) continue;
 		image.noted = Boolean(skipped || held);
 		const kept = held && label ? { name: typeof label === "string" ? label : null } : null;
-		if (image.noted) all[hash] = { bytes: file.size, skipped, held, label: kept };
+		if (image.noted) all[hash] = { bytes: file.size, skipped, held, names, label: kept };
 		else delete all[hash];
 	}
 	try {
@@ -58,10 +60,16 @@ export async function note(images) {
 	}
 }
 
-/** Set what is remembered of new images. @param {SortedImage[]} images */
-export async function recallNoted(images) {
-	for (const [image, { skipped, held, label }] of await found(images, new Map(Object.entries(stored())))) {
+/** Set what is remembered of new images. A check comes back if a class name is the same, and the pile no smaller.
+ *
+ *  @param {SortedImage[]} images @param {string[]} names @param {number} total number of images on the page */
+export async function recallNoted(images, names, total) {
+	for (const [image, entry] of await found(images, new Map(Object.entries(stored())))) {
 		if (image.label) continue;
-		Object.assign(image, { skipped, held, noted: true, label: label && (label.name ?? NONE) });
+		const { skipped, held, label } = entry;
+		const isSame = !entry.names?.length || !names.length || entry.names.some((name) => names.includes(name));
+		if (isSame && held <= total)
+			Object.assign(image, { skipped, held, noted: true, label: label && (label.name ?? NONE) });
+		else Object.assign(image, { skipped, noted: skipped });
 	}
 }

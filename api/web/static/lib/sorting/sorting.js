@@ -41,9 +41,13 @@ export class Sorting extends EventTarget {
 	/** Whether this browser has no space to remember images. */
 	isForgetful = false;
 
+	#classNames() {
+		return this.names.map(({ name }) => name);
+	}
+
 	/** @param {SortedImage[]} images */
 	async #note(images) {
-		const isForgetful = !(await note(images));
+		const isForgetful = !(await note(images, this.#classNames()));
 		if (isForgetful === this.isForgetful) return;
 		this.isForgetful = isForgetful;
 		this.changed();
@@ -73,7 +77,7 @@ export class Sorting extends EventTarget {
 		};
 		const added = fresh.map(({ file, path, name }) => ({ file, path, name, ...empty }));
 		this.images.push(...added);
-		recallNoted(added).then(() => this.changed());
+		recallNoted(added, this.#classNames(), this.images.length).then(() => this.changed());
 		this.changed();
 		return fresh.length;
 	}

@@ -76,7 +76,9 @@ async function checksum(file) {
 		for await (const piece of pieces(file.stream()))
 			for (const byte of piece) sum = TABLE[(sum ^ byte) & 0xff] ^ (sum >>> 8);
 	} catch {
-		throw new Error(`${file.name} can no longer be read. It may have been moved or deleted.`);
+		throw new Error(
+			`${file.name} can no longer be read. If it was moved or deleted, put it back, then download again.`,
+		);
 	}
 	return (sum ^ 0xffffffff) >>> 0;
 }
