@@ -43,7 +43,7 @@ class NothingToCompare(ClipCiteError):
     def __init__(self, *, has_images: bool) -> None:
         super().__init__(
             "reject compares images with training images, but none of the class names was trained. Add a "
-            "trained class, or leave reject out."
+            "trained class, or label images of a collection."
             if has_images
             else "reject compares images with training images, and this model has none. Use a trained model, "
             "or label images of a collection."

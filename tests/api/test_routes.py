@@ -11,9 +11,11 @@ FILES = sorted(path.relative_to(API).as_posix() for path in API.rglob("routes.py
 
 
 def routes(file: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """The decorated functions of the file."""
+    """The functions of the file with a decorator of a router."""
     for node in ast.parse((API / file).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.decorator_list:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
+            "router." in ast.unparse(decorator) for decorator in node.decorator_list
+        ):
             yield node
 
 

@@ -17,7 +17,7 @@ from tests.api.serving.adapted import publish_model
 @pytest.fixture(scope="module")
 def model(shared: Service, backbone: Backbone) -> str:
     """Return a model of a red fox and a badger."""
-    prompts = {"Red  FOX": ["a secret sentence"]}  # names are compared without case and extra spaces
+    prompts = {"Red FOX": ["a secret sentence"]}  # names are compared without case
     return publish_model(shared.database, shared.blobs, backbone, name="animals", prompts=prompts)
 
 

@@ -138,7 +138,12 @@ def test_other_hosts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "kind", "body", "says"),
     [
-        ("/predict", "application/json", {"tasks": [], "label_config": "<View/>"}, "no Choices of an Image"),
+        (
+            "/predict",
+            "application/json",
+            {"tasks": [], "label_config": "<View/>"},
+            "no <Choices> for an <Image>",
+        ),
         ("/webhook", "text/plain", {"action": "START_TRAINING", "project": {"id": 1}}, "action"),
     ],
 )
