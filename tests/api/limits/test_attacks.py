@@ -156,6 +156,7 @@ def another_owner(api: Api) -> Iterator[list[tuple[int, float]]]:
     here, there = SPAWN.Pipe()
     process = SPAWN.Process(target=ask_until_told, args=(api.url, api.keys[1], there), daemon=True)
     process.start()
+    there.close()  # so that `recv` raises EOFError if the process ends early
     asked: list[tuple[int, float]] = []
     try:
         here.recv()
