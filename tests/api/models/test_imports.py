@@ -171,6 +171,7 @@ def config(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, bytes
         (lambda f: f.update({"open_clip_config.json": b"{"}), "not valid JSON"),
         (lambda f: f.update({"open_clip_config.json": b"[" * 100_000}), "not valid JSON"),
         (lambda f: f.update({"open_clip_config.json": b"{}"}), "image_size"),
+        (lambda f: f.update({"clipcite.json": b"{" + b" " * 4_000_000 + b"}"}), "larger than 4,000,000"),
         (config(lambda c: c["model_cfg"].update(quick_gelu=True)), "quick_gelu"),
         (config(lambda c: c["preprocess_cfg"].update(mean=[0, 0, 0])), "preprocess.mean"),
         (config(lambda c: c["model_cfg"]["vision_cfg"].update(image_size="32")), "whole number"),
