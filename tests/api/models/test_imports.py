@@ -210,6 +210,10 @@ def test_folders_that_are_refused(
             ),
             "other weights",
         ),
+        (
+            lambda f: f.update({"manifest.json": f["manifest.json"] + b" " * 4_000_000}),
+            "larger than 4,000,000",
+        ),
         (lambda f: f.update({"clipcite.json": b'{"classes": ["one"]}'}), "support set"),
     ],
 )
