@@ -123,6 +123,28 @@ def test_stalled_files_block_no_other_request(
         assert {request.result().status_code for request in requests} <= {404, 503}
 
 
+def test_one_model_is_exported_at_a_time(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each export holds a whole model in memory, whoever asks for it."""
+    service = make_service()
+    stalled, go_on = stall(monkeypatch, model_routes, "export")
+    with connected(service) as (http, pool):
+        with service.database.write() as session:
+            keys = [api_keys.create(session, owner=o, scopes=list(api_keys.SCOPES)).key for o in "ab"]
+        urls = []
+        for owner in "ab":
+            job_id, model = samples.new_job(service.database, owner=owner), samples.new_model()
+            samples.publish(service.database, samples.claimed(service.database, job_id), model)
+            urls.append(f"/models/{model.id}/export?format=delta")
+        headers = [{"Authorization": f"Bearer {key}"} for key in keys]
+        try:
+            exports = [pool.submit(http.get, u, headers=h) for u, h in zip(urls, headers, strict=True)]
+            assert stalled.acquire(timeout=600)
+            assert not stalled.acquire(timeout=1)
+        finally:
+            go_on.set()
+        assert {export.result().status_code for export in exports} == {503}  # their files do not exist
+
+
 def test_a_stalled_disk_blocks_no_other_request(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
