@@ -6,20 +6,17 @@ Another owner classifies an image and lists models all the while, and must be an
 import io
 import json
 import multiprocessing
-import socket
 import time
 import zipfile
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -27,7 +24,6 @@ import pytest
 
 from benchmarks.running_api import running_api
 from core.clip.models.backbone import Backbone
-from core.clip.weights.manifest import MANIFEST
 from core.store.accounts import api_keys
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
@@ -215,13 +211,6 @@ def base64_of(unit: bytes) -> Callable[[Api], None]:
     return lambda api: api.classify(content % (unit * (99 * MB // 3)))
 
 
-def waiters(api: Api) -> None:
-    """Wait with 600 requests for a job that never ends, because no worker runs."""
-    archive = {"archive": ("a.zip", crafted.zip_of(crafted.two_classes(2)))}
-    job = api.http.post("/adapt", files=archive).raise_for_status().json()["id"]
-    together([partial(api.send, "GET", f"/jobs/{job}?wait=15")] * 600)
-
-
 def places(api: Api) -> None:
     """Classify 64 images with 16 clients for 10 s, by four names, so that a limit per model is not enough."""
     files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(64)]
@@ -235,43 +224,10 @@ def places(api: Api) -> None:
     together([partial(send, model) for model in ("stock", "none-1", "none-2", "none-3")] * 4)
 
 
-def small_chunks(api: Api) -> None:
-    """Begin 40 uploads without a key, each of 43,000 chunks of one byte in one burst."""
-    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with ExitStack() as stack:
-        for _ in range(40):
-            client = stack.enter_context(connection(api))
-            with suppress(OSError):  # refused meanwhile
-                client.sendall(head + 43_000 * b"1\r\nx\r\n")
-
-
-def slow_readers(api: Api) -> None:
-    """Ask with 12 clients for the largest answers, and read them at 10 kB/s for 10 s."""
-    names = [f"{i:04}" + "\N{RED APPLE}" * 196 for i in range(1_000)]
-    encoded = b64encode(crafted.jpeg()).decode()
-    body = {"class_names": names, "models": ["stock"], "images": [{"base64": encoded}] * 64}
-
-    def read() -> None:
-        with api.http.stream("POST", "/classify", json=body, timeout=60) as answer:
-            api.answers[answer.status_code] += 1
-            for _, _ in zip(range(10), answer.iter_bytes(10_000), strict=False):
-                time.sleep(1)
-
-    together([read] * 12)
-
-
 def exported(api: Api) -> dict[str, bytes]:
     content = api.http.get(f"/models/{api.model}/export?format=delta").raise_for_status().content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
-
-
-def manifests(api: Api) -> None:
-    """Import 3 models whose manifests have 3.3 million objects."""
-    files = exported(api)
-    more = b',"x":[' + b"{}," * 3_300_000 + b"{}]}"
-    archive = crafted.zip_of(files | {MANIFEST: files[MANIFEST].rstrip()[:-1] + more})
-    together([partial(api.send, "POST", "/models", files={"archive": ("a.zip", archive)})] * 3)
 
 
 def exports(api: Api) -> None:
@@ -306,10 +262,6 @@ class Attack:
     """Largest CPU time, as a multiple of the honest request's."""
 
 
-def connection(api: Api) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", urlsplit(api.url).port))
-
-
 def image(
     make: Callable[[], bytes],
     kind: str,
@@ -331,20 +283,11 @@ def image(
 
 ATTACKS = {
     "JPEGs of 806 scans": image(partial(crafted.jpeg_of_scans, 806), "JPEG", cpu=0.5, statuses={422}),
-    "the worst PNGs": image(partial(crafted.worst, "PNG", LARGE), "PNG", cpu=3),
     "the worst WebPs": image(partial(crafted.flat_webp, LARGE), "WebP", cpu=3),
-    "the worst TIFFs": image(partial(crafted.tiff_of_jpegs, 96, LARGE), "TIFF", cpu=6),
-    "40 TIFFs of floats, 250 kB each": Attack(
-        files_of_one_kind(crafted.float_tiff), {200, 422, 503}, 880 * MB
-    ),
     "40 WebPs of 46 bytes": Attack(files_of_one_kind(crafted.flat_webp), {200, 503}, 880 * MB),
     "140 MB of refused prompts": Attack(prompts, {422}, 400 * MB),
     "base64 of blanks": Attack(base64_of(b"AA "), {422}, 1_000 * MB, base64_of(b"AAA"), 2),
-    "600 waiting requests": Attack(waiters, {200, 503}, 200 * MB),
     "all places for images": Attack(places, {200, 404, 503}),
-    "chunks of one byte": Attack(small_chunks, set()),
-    "slow readers of large answers": Attack(slow_readers, {200, 503}, 700 * MB),
-    "manifests of 10 MB": Attack(manifests, {413, 422, 503}),
     "exports in a loop": Attack(exports, {200, 503}, 700 * MB),
 }
 
