@@ -212,7 +212,7 @@ def list_events(
     A stream ends after at most 15 minutes. Resume it, like an interrupted stream, with `Last-Event-ID`. Any
     process of the service can resume it.
 
-    Events are kept until the job is deleted, of progress only one per percent of each stage.
+    Events are kept until the job is deleted. Progress has one event per percent of each stage.
     """
     streamed = "text/event-stream" in (part.split(";")[0].strip().lower() for part in accept.split(","))
     with source.database.read() as session:

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from core.clip.config import AdaptConfig
 from core.clip.data.header import ImageLimits
 from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.inference.pile import Support
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
 
@@ -49,6 +53,11 @@ class TrainingSet:
     """Duration of the training."""
     confirmed: frozenset[int] = frozenset()
     """Positions of the images whose labels are certain."""
+
+    @cached_property
+    def photos(self) -> NDArray[np.int64]:
+        """[N], number of each image's photo. Images of a burst share it (`pile.Support.photos`)."""
+        return Support(self.stock_features.float().numpy(), np.asarray(self.labels)).photos
 
 
 @dataclass(frozen=True)

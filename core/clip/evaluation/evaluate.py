@@ -10,7 +10,7 @@ from core.clip.data.images import Shot
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import job_metrics
-from core.clip.evaluation.context import Candidates, EvalContext
+from core.clip.evaluation.context import Candidates, EvalContext, TrainingSet
 from core.clip.evaluation.cross_validation import cross_validate
 from core.clip.evaluation.label_issues import agreed_label_issues
 from core.clip.evaluation.predictions import HeldOutPredictions, predict, rejection_limits
@@ -104,7 +104,7 @@ def evaluate(
     if tests:
         held_out, source = predict_test_images(context, weights, tests, reporter), "test"
     elif cross_validated is not None:
-        held_out, source = cross_validated, "cross_validation"
+        held_out, source = _one_per_photo(cross_validated, trained), "cross_validation"
     else:
         held_out, source = HeldOutPredictions.none(context.candidates(trained.class_names)), "none"
     rows = np.flatnonzero(held_out.truth < held_out.candidates.trained)
@@ -134,12 +134,18 @@ def evaluate(
     return Evaluation(metrics, report, held_out)
 
 
+def _one_per_photo(predictions: HeldOutPredictions, trained: TrainingSet) -> HeldOutPredictions:
+    """Return one prediction per photo: three images of a burst are no more evidence than one."""
+    photos = trained.photos[np.searchsorted(trained.positions, predictions.positions)]
+    return predictions[np.sort(np.unique(photos, return_index=True)[1])]
+
+
 def _cross_validate(
     context: EvalContext, candidates: Candidates, seconds_left: float | None, reporter: Reporter
 ) -> HeldOutPredictions | None:
     """Cross-validate. Return None if there are too few images, if time is short, or if a fold model fails."""
     trained = context.trained
-    folds = make_folds(trained.labels, context.config.seed)
+    folds = make_folds(trained.labels, context.config.seed, trained.photos.tolist())
     if not folds:
         return None
     if seconds_left is not None and seconds_left < SLACK * trained.seconds:

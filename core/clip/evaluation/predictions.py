@@ -1,7 +1,7 @@
 """Class scores of the stock model and the adapted model on held-out images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,16 @@ class HeldOutPredictions:
     """Training images per fold model; None if the N images are separate from the training images."""
     fold_models: int = 0
     """Number of fold models that made the predictions; 0 without cross-validation."""
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> "HeldOutPredictions":
+        return replace(
+            self,
+            positions=self.positions[rows],
+            truth=self.truth[rows],
+            stock=self.stock[rows],
+            adapted=self.adapted[rows],
+            known=None if self.known is None else self.known[rows],
+        )
 
     @classmethod
     def none(cls, candidates: Candidates) -> "HeldOutPredictions":

@@ -22,6 +22,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse import csgraph
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -33,6 +34,9 @@ STEPS = 30
 """Maximum number of steps of a walk. Fewer than 3 walks of 100,000 would be longer."""
 LOST = 0.05
 """Fraction of the classes' own images that may be judged as something else."""
+BURST, EQUAL = 0.25, 1e-4
+"""Two shots of a class count as one photo if their distance (1 - cosine) is below this part of the class's
+median distance, or below `EQUAL`."""
 UNLIKE = 0.05
 """Fraction of the shots that are below this limit when they are compared with the other classes."""
 PRIOR = 1.0
@@ -95,16 +99,47 @@ class Support:
         return unit(self.sums)
 
     @cached_property
+    def same(self) -> sparse.csr_matrix:
+        """[S, S], 1 for rows of a class that count as one photo, for example three of a burst.
+
+        They are left out together. Otherwise the score of a left-out shot would come from its twins, and the
+        limit would reject almost all other photos of the class.
+        """
+        found = [np.zeros((2, 0), np.int64)]
+        for label in self.classes:
+            rows = np.flatnonzero(self.labels == label)
+            x = self.features[rows]
+            some = x[:: 1 + len(x) // BLOCK]
+            pairs = np.triu_indices(len(some), 1)
+            limit = BURST * np.median(1 - (some @ some.T)[pairs]) if len(pairs[0]) else 0
+            for number, cosine in enumerate(cosines(x)):
+                first, second = np.nonzero(1 - cosine < max(limit, EQUAL))
+                found.append(np.stack([rows[first + number * BLOCK], rows[second]]))
+        row, column = np.concatenate(found, axis=1)
+        ones = np.ones(len(row), np.float32)
+        return sparse.csr_matrix((ones, (row, column)), (len(self.labels),) * 2)
+
+    @cached_property
+    def photos(self) -> Ints:
+        """[S], number of each row's photo. Rows that count as one photo share it, also over other rows."""
+        numbers: Ints = csgraph.connected_components(self.same, directed=False)[1].astype(np.int64)
+        return numbers
+
+    @cached_property
+    def others(self) -> Floats:
+        """[S], number of other photos of the row's class."""
+        found: Floats = self.members @ self.members.sum(axis=0) - np.asarray(self.same.sum(axis=1)).ravel()
+        return found
+
+    @cached_property
     def left_out(self) -> Ints:
-        """Rows of the shots that set the limit. Their class has at least one other image."""
-        count = self.members.sum(axis=0)
-        more = (self.members @ count) > 1
-        return np.flatnonzero(more[: self.shots])
+        """Rows of the shots that set the limit. Their class has at least one other photo."""
+        return np.flatnonzero(self.others[: self.shots] > 0)
 
     def near_left_out(self) -> Floats:
-        """Return the cosine of each `left_out` shot with the mean of the other images of its class."""
+        """Return the cosine of each `left_out` shot with the mean of the other photos of its class."""
         rows = self.left_out
-        others = self.members[rows] @ self.sums - self.features[rows]
+        others = self.members[rows] @ self.sums - self.same[rows] @ self.features
         near: Floats = (self.features[rows] * unit(others)).sum(axis=1)
         return near
 
@@ -137,9 +172,9 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
 
     An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
     over the shots), and its cosine with the nearest class mean. Both are standardised by the scores of the
-    shots, each left out of its class. The lower score counts. A mark NONE affects only images that it reaches
-    more often than any class does. With one shot per class no shot can be left out, so no image is something
-    else.
+    shots, each left out of its class with the rows of the `same` photo. The lower score counts. A mark NONE
+    affects only images that it reaches more often than any class does. With one shot per class no shot can
+    be left out, so no image is something else.
     """
     n, rows, classes = len(support.labels), support.left_out, support.classes
     if not len(classes):
@@ -156,8 +191,8 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
     if not len(rows):
         return Judgement(best, np.zeros(len(images), np.float32), -np.inf, marked)
     own = support.members[rows].argmax(axis=1)
-    # Visits of a shot by walks of its own class, without the walks that it started.
-    others = (visits[rows, own] * count[own] - returns(step, rows)) / (count[own] - 1)
+    # Visits of a shot by walks of its own class, without those that it or the same photo started.
+    others = (visits[rows, own] * count[own] - returns(step, rows, support.same[rows])) / support.others[rows]
     walked, near = _log(others), support.near_left_out()
     score = np.minimum(
         standardised(_log(reach.max(axis=1)), walked),
@@ -308,14 +343,13 @@ def walk(step: sparse.csr_matrix, start: Floats) -> Floats:
     return visits
 
 
-def returns(step: sparse.csr_matrix, rows: Ints) -> Floats:
-    """Return, for each of these rows, how often walks that start in it visit it."""
+def returns(step: sparse.csr_matrix, rows: Ints, starts: sparse.csr_matrix) -> Floats:
+    """Return [R], how often walks visit each of these rows that start in its `starts` [R, S]."""
     found = np.empty(len(rows), np.float32)
     for first in range(0, len(rows), 64):
         some = rows[first : first + 64]
-        start = np.zeros((step.shape[0], len(some)), np.float32)
-        start[some, np.arange(len(some))] = 1
-        found[first : first + 64] = walk(step, start)[some, np.arange(len(some))]
+        visits = walk(step, starts[first : first + 64].toarray().T)
+        found[first : first + 64] = visits[some, np.arange(len(some))]
     return found
 
 

@@ -27,6 +27,40 @@ def test_halves_hold_out_every_image_of_large_classes_once(sizes: list[int], see
     assert make_folds(labels, seed) == folds
 
 
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.integers(1, 4), st.integers(0, 2**63 - 1))
+def test_images_of_one_photo_are_in_one_fold(sizes: list[int], most: int, seed: int) -> None:
+    """Photos have 1 to `most` images. A class with a single photo is in no fold."""
+    labels, photos = [], []
+    for label, size in enumerate(sizes):
+        for number in range(size):
+            images = 1 + (number + label) % most
+            labels += [label] * images
+            photos += [len(photos) + 1_000] * images
+    folds = make_folds(labels, seed, photos)
+    where = [{photos[i] for i in fold} for fold in folds]
+    for one in where:
+        assert all(not one & other for other in where if other is not one)
+    held = sorted(i for fold in folds for i in fold)
+    count = Counter(labels)
+    splittable = [
+        i for i, label in enumerate(labels) if count[label] >= MIN_SPLIT_IMAGES and sizes[label] > 1
+    ]
+    assert held == splittable
+    for fold in folds:
+        assert all(
+            Counter(labels[i] for i in fold)[label] < count[label] for label in {labels[i] for i in fold}
+        )
+    alone = [*range(len(labels))]
+    assert make_folds(labels, seed, alone) == make_folds(labels, seed)
+
+
+def test_a_fifth_of_the_photos_of_many_images_is_held_out() -> None:
+    labels, photos = labels_of([150] * 10), [i // 3 for i in range(1_500)]
+    (fold,) = make_folds(labels, 0, photos)
+    assert len(fold) == 3 * MIN_FOLD_IMAGES
+    assert len({photos[i] for i in fold}) == MIN_FOLD_IMAGES
+
+
 def test_a_fifth_of_many_images_is_held_out() -> None:
     (fold,) = make_folds(labels_of([50] * 10), 0)
     assert len(fold) == MIN_FOLD_IMAGES

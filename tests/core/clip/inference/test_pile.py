@@ -5,6 +5,7 @@ import pytest
 
 from core.clip.inference import pile
 from core.clip.inference.pile import (
+    BURST,
     LOST,
     NEIGHBOURS,
     NONE,
@@ -40,7 +41,7 @@ IMAGES = around(TRUTH, seed=3)
 
 
 def slowly(support: Support, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return classes, scores and limit by the definition: dense, one shot left out after the other."""
+    """Return classes, scores and limit by the definition: dense, one photo left out after the other."""
     x = np.concatenate([support.features, images]).astype(np.float64)
     cosine = x @ x.T
     np.fill_diagonal(cosine, -np.inf)
@@ -53,26 +54,45 @@ def slowly(support: Support, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
     degree = weight.sum(axis=1)
     visits = np.linalg.inv(np.eye(len(x)) - (1 - RESTART) * weight / np.sqrt(np.outer(degree, degree)))
 
-    def both(row: int, label: int, without: int | None) -> tuple[float, float]:
-        own = [i for i in np.flatnonzero(support.labels == label) if i != without]
+    def both(row: int, label: int, without: set[int]) -> tuple[float, float]:
+        own = [i for i in np.flatnonzero(support.labels == label) if i not in without]
         mean = x[own].sum(axis=0)
         return np.log(visits[row, own].mean() + 1e-9), x[row] @ mean / np.linalg.norm(mean)
 
+    def photo(row: int) -> set[int]:
+        """Rows of the same photo as a row, itself included."""
+        own = np.flatnonzero(support.labels == support.labels[row])
+        typical = np.median([1 - x[i] @ x[j] for i in own for j in own if i < j])
+        return {row, *(i for i in own if 1 - x[i] @ x[row] < BURST * typical)}
+
     first = len(support.labels) if support.shots is None else support.shots
-    left_out = np.array([both(i, support.labels[i], without=i) for i in range(first)])
+    left_out = np.array([both(i, support.labels[i], photo(i)) for i in range(first)])
     deviations = lambda values: (values - left_out.mean(axis=0)) / left_out.std(axis=0)  # noqa: E731
     best, scores = [], []
     for row in range(len(support.labels), len(x)):
-        of_class = np.array([both(row, label, None) for label in support.classes])
+        of_class = np.array([both(row, label, set()) for label in support.classes])
         best.append(support.classes[of_class[:, 0].argmax()])
         scores.append(deviations(of_class.max(axis=0)).min())
     return np.array(best), np.array(scores), float(np.quantile(deviations(left_out).min(axis=1), LOST))
 
 
-@pytest.mark.parametrize("grown", [False, True])
-def test_it_is_the_slow_form(grown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def bursts() -> Support:
+    """Return the shots with two further photos of each, which are nearly equal to it."""
+    noise = np.random.default_rng(8).normal(size=(2, *SUPPORT.features.shape)) * 0.1 / np.sqrt(SIDE)
+    rows = np.concatenate([SUPPORT.features, *(SUPPORT.features + noise)]).astype(np.float32)
+    return Support(pile.unit(rows), np.tile(SHOT_LABELS, 3))
+
+
+SUPPORTS = {
+    "shots": SUPPORT,
+    "labelled": SUPPORT.add(around(np.array([5, 5, 0]), seed=9), np.array([6, 6, 0])),
+    "bursts": bursts(),
+}
+
+
+@pytest.mark.parametrize("support", SUPPORTS.values(), ids=SUPPORTS)
+def test_it_is_the_slow_form(support: Support, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pile, "BLOCK", 50)  # several blocks
-    support = SUPPORT.add(around(np.array([5, 5, 0]), seed=9), np.array([6, 6, 0])) if grown else SUPPORT
     answer = something_else(support, IMAGES)
     best, scores, limit = slowly(support, IMAGES)
     assert (answer.best == best).all()
@@ -88,6 +108,19 @@ def test_strangers_are_something_else_and_the_classes_stay() -> None:
     assert (answer.label == REST)[~known].mean() > 0.9
     without = something_else(SUPPORT, IMAGES[known])
     assert (without.label == TRUTH[known]).mean() > 0.8
+
+
+def test_photos_of_a_burst_set_no_limit_for_each_other() -> None:
+    """Left out alone, a photo would have its twins in the class: of the known photos none would stay."""
+    support, known = bursts(), TRUTH < CLASSES
+    assert (np.asarray(support.same.sum(axis=1)).ravel() == 3).all()
+    assert (SUPPORT.same.sum(axis=1) == 1).all()
+    for answer in (something_else(support, IMAGES), alone(support, IMAGES)):
+        assert answer.known[known].mean() > 0.8
+        assert answer.known[~known].mean() < 0.2
+    twins = Support(np.repeat(CENTRES[:4], 3, axis=0), np.repeat(np.arange(4), 3))  # one photo per class
+    assert not len(twins.left_out)
+    assert alone(twins, IMAGES).known.all()
 
 
 def test_an_image_alone() -> None:
