@@ -55,7 +55,7 @@ def test_two_lines(tmp_path: Path, environment: dict[str, str]) -> None:
         lines = ready(process, output)
         assert lines[1:] == ["Press Ctrl-C to stop."]
         url = lines[0].removeprefix("Ready: ")
-        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert httpx.get(f"{url}/readyz", timeout=600).status_code == 200
         api = running_module(process.pid, "api")
         assert api.environ()["CLIPCITE_DEVICE"] == "cpu"
 
@@ -75,8 +75,11 @@ def test_the_link_with_the_token(tmp_path: Path, environment: dict[str, str]) ->
         assert lines[1] == f"In other terminals: export CLIPCITE_DATA={tmp_path / 'data'}"
         assert lines[2:] == ["Press Ctrl-C to stop."]
         wait_for(lambda: opened.exists() and opened.read_text() == f"{url}/#token={token}\n")
-        assert httpx.get(f"{url}/jobs").status_code == 401
-        assert httpx.get(f"{url}/jobs", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        assert httpx.get(f"{url}/jobs", timeout=600).status_code == 401
+        assert (
+            httpx.get(f"{url}/jobs", headers={"Authorization": f"Bearer {token}"}, timeout=600).status_code
+            == 200
+        )
         for data, status in ((tmp_path / "data", 0), (tmp_path, 4)):
             done = subprocess.run(
                 [sys.executable, "-m", "clipcite.cli.main", "jobs", "list", "--url", url],
@@ -98,7 +101,7 @@ def test_a_second_service_on_the_folder_is_refused(tmp_path: Path, environment: 
         second = subprocess.run(command, capture_output=True, text=True)
         assert second.returncode == 1
         assert f"already runs with the data folder {tmp_path / 'data'}, at {url}. Use" in second.stderr
-        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert httpx.get(f"{url}/readyz", timeout=600).status_code == 200
         assert (tmp_path / "data" / "serve.lock").read_text() == known == url
         process.kill()
     with serving(tmp_path, environment) as (process, output):
@@ -113,8 +116,11 @@ def test_no_token_is_the_open_mode(tmp_path: Path, environment: dict[str, str]) 
         url = ready(process, output)[0].removeprefix("Ready: ")
         assert "#" not in url
         assert not (tmp_path / "data" / "token").exists()
-        assert httpx.get(f"{url}/jobs").status_code == 200
-        assert httpx.get(f"{url}/jobs", headers={"X-Forwarded-For": "203.0.113.5"}).status_code == 403
+        assert httpx.get(f"{url}/jobs", timeout=600).status_code == 200
+        assert (
+            httpx.get(f"{url}/jobs", headers={"X-Forwarded-For": "203.0.113.5"}, timeout=600).status_code
+            == 403
+        )
 
 
 @pytest.mark.slow
@@ -139,11 +145,11 @@ def test_a_new_backbone_comes_later_or_first(hub: Hub, tmp_path: Path, wait: boo
     with serving(tmp_path, {"CLIPCITE_CACHE": str(tmp_path / "cache")}, *options) as (process, output):
         text = " ".join(ready(process, output))
         url = re.findall(r"http://[^/\s]+", text)[0]
-        first = httpx.get(f"{url}/readyz").json()["backbone"]
+        first = httpx.get(f"{url}/readyz", timeout=600).json()["backbone"]
         assert first == ("hf-hub:tests/tiny" if wait else "starter")
         assert ("Until then, starter is used." in text) != wait
         hub.delay_seconds = 0.0
-        wait_for(lambda: httpx.get(f"{url}/readyz").json()["backbone"] == "hf-hub:tests/tiny")
+        wait_for(lambda: httpx.get(f"{url}/readyz", timeout=600).json()["backbone"] == "hf-hub:tests/tiny")
 
 
 Mistake = tuple[list[str], dict[str, str], str]

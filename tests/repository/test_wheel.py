@@ -171,7 +171,7 @@ def test_the_service_runs_beside_folders_of_the_same_names(
         )
         assert answer.status_code == 200, answer.text
         assert {p["class_name"] for p in answer.json()["results"][0]["predictions"]} == {"red", "green"}
-        assert httpx.get(f"{url}/page/app.js").status_code == 200
+        assert httpx.get(f"{url}/page/app.js", timeout=600).status_code == 200
 
 
 @pytest.mark.slow

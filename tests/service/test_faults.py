@@ -65,7 +65,7 @@ def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> 
     assert (job["status"], job["attempts"]) == ("succeeded", 2)
     assert len(answers) > 20
     assert set(answers) == {200}
-    events = [e["type"] for e in httpx.get(f"{service.url}/jobs/{job_id}/events").json()["data"]]
+    events = [e["type"] for e in httpx.get(f"{service.url}/jobs/{job_id}/events", timeout=600).json()["data"]]
     assert events.count("requeued") == 1
     assert events.count("succeeded") == 1
 

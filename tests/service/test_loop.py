@@ -97,7 +97,7 @@ def test_postgresql_and_redis_and_s3(
             assert (job["status"], job["attempts"]) == ("succeeded", 1)
             assert http.delete(f"/models/{job['model_id']}").status_code == 204
             assert http.delete(f"/jobs/{waiting}").status_code == 204
-            left = httpx.get(f"{s3_endpoint}/{s3_bucket}?list-type=2").text
+            left = httpx.get(f"{s3_endpoint}/{s3_bucket}?list-type=2", timeout=600).text
             assert left.count("<Key>clipcite/models/") == 4
             assert job["model_id"] not in left
             assert waiting not in left

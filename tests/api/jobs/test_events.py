@@ -329,7 +329,7 @@ def test_a_long_stream_ends_and_its_reader_authenticates_again(
         made = api_keys.create(session, owner="team")
     job_id = samples.new_job(service.database, owner="team")
     headers = {**STREAM, "authorization": f"Bearer {made.key}"}
-    with followed(service) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    with followed(service) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
         heard = list(events_in(client.get(f"/jobs/{job_id}/events", headers=headers).text.splitlines()))
         assert [event.event for event in heard] == ["log"]
         with service.database.write() as session:
