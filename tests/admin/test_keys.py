@@ -81,14 +81,14 @@ def test_the_first_key_ends_the_token_after_a_question(data: Path, answer: str) 
     else:
         terminal = pexpect.spawn(sys.executable, [*command, *[answer] * (answer == "--yes")], timeout=600)
         if answer != "--yes":
-            terminal.expect_exact("From then on, every request needs a key, and the page's link ends.")
+            terminal.expect_exact("After that, every request needs a key, and the page's link stops working.")
             terminal.sendline(answer)
         terminal.expect(pexpect.EOF)
         said = " ".join(terminal.before.decode().split())
     refused = answer == "n"
     assert (address.local_token(data) is not None) == refused
     assert ("No keys." in call(data, "list").stderr) == refused
-    assert ("The token and its link have ended." in said) != refused
+    assert ("The token and its link no longer work." in said) != refused
     assert ("The page is at http://127.0.0.1:8123 and asks for the key." in said) != refused
     if not refused:
         assert "token" not in call(data, "create").stderr
