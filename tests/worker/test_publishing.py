@@ -277,4 +277,4 @@ def test_a_model_deleted_before_its_evaluation(worker: JobRunner, interrupted: C
     worker.run(job.id)
     job = job_of(worker.database, job.id)
     assert (job.status, job.warnings[0]["code"]) == ("succeeded", "evaluation_failed")
-    assert "The model was deleted." in job.warnings[0]["detail"]
+    assert "The model was deleted before its evaluation ended." in job.warnings[0]["detail"]

@@ -351,7 +351,7 @@ def test_a_full_storage_of_the_browser_is_said(
             "Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError'); }"
         )
         sort(page, trained, folder)
-        lost = page.get_by_text("skipped photos and the labels of a check won't survive a reload")
+        lost = page.get_by_text("If you reload this page, skipped photos and the labels of a check are lost.")
         page.get_by_role("button", name="Check with 20").click()
         page.keyboard.press("1")
         expect(lost).to_have_count(0)
