@@ -14,12 +14,16 @@ CLASSES = {"red": 5, "green": 5, "yellow": 5}
 
 @pytest.fixture(scope="session")
 def trained(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Train a model of three colours, with images as light as in the folder."""
+    """Train a model of three colours, with images as light as in the folder.
+
+    The test images evaluate it: the training images are so alike that they count as few photos.
+    """
     shots = tmp_path_factory.mktemp("trained")
     for name, images in CLASSES.items():
-        (shots / name).mkdir()
-        for number in range(images):
-            (shots / name / f"{number}.png").write_bytes(shot(name, 21 + 2 * number, size=40))
+        for split, first, count in (("train", 21, images), ("test", 22, 2)):
+            (shots / split / name).mkdir(parents=True)
+            for number in range(count):
+                (shots / split / name / f"{number}.png").write_bytes(shot(name, first + 2 * number, size=40))
     with Client(service.url) as client:
         job = client.adapt(shots, name="colours of tests", config={"epochs": 1}).wait()
         return client.models.get(job.model_id)

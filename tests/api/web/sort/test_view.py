@@ -220,9 +220,8 @@ def test_training_again_with_corrections(
         expect(page.get_by_label("Model", exact=True)).to_have_value(model.id)
         job = client.jobs.get(model.job_id)
         assert sum(entry.images for entry in job.classes) == 17  # without those that were checked
-        # Plain images count as one photo, so the versions may have no accuracy of their own to compare.
         expect(brought).to_have_text(
-            re.compile(r"^(Version 1: \d+% \(likely .+: \d+% \(likely \d+ to \d+\)\. )?\d+ images? moved")
+            re.compile(r"^Version 1: \d+% \(likely .+: \d+% \(likely \d+ to \d+\)\. \d+ images? moved")
         )
         expect(page.get_by_role("button", name="Train again with these corrections")).to_be_hidden()
         page.reload()
