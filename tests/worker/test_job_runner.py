@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -25,11 +26,12 @@ from worker.job_runner import JobRunner
 
 
 def queue_job(worker: JobRunner, folder: Path, count: int = 4) -> str:
-    """Queue a job with this number of images of two classes, on a tiny model."""
+    """Queue a job with this number of images of two classes, on a tiny model. Each is a photo of its own."""
     contents = []
     for i in range(count):
-        image = io.BytesIO()
-        Image.new("RGB", (40, 40), (40, 200 + i, 40) if i % 2 else (200, 40 + i, 40)).save(image, "PNG")
+        image, colour = io.BytesIO(), (40, 200, 40) if i % 2 else (200, 40, 40)
+        noise = np.random.default_rng(i).integers(-40, 56, (40, 40, 3))
+        Image.fromarray((np.array(colour) + noise).astype(np.uint8)).save(image, "PNG")
         contents.append(image.getvalue())
     return queue_images(worker, folder, contents)
 
