@@ -173,10 +173,10 @@ def score(
 def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) -> pile.Judgement:
     """Judge each image alone: is it like the training images? Raise NothingToCompare."""
     asked = np.array([c for c in classifier.classes if c != NEW_CLASS], np.int64)
-    if model.shots is None or not len(asked):
-        raise NothingToCompare(has_images=model.shots is not None)
-    images, labels = model.shots
-    return pile.alone(pile.Support(images.numpy(), labels.numpy()), features.numpy(), asked)
+    support = model.support
+    if support is None or not len(asked):
+        raise NothingToCompare(has_images=support is not None)
+    return pile.alone(support, features.numpy(), asked)
 
 
 def rule_of(model: HeldModel, classifier: RequestClassifier, options: Options) -> RequestRule:

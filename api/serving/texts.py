@@ -26,6 +26,7 @@ from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.inference.calibration import Calibration
 from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.inference.pile import Support
 from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.models.features import classifier_from_features
 from core.clip.prompts import all_class_prompts, check_prompts, class_indices, clean_class_name, same_class
@@ -66,6 +67,14 @@ class HeldModel:
         if self.preview is not None:
             return self.preview.preview.features, self.preview.preview.labels
         return self.served.shots
+
+    @property
+    def support(self) -> Support | None:
+        """The same images in the format of `pile`."""
+        if self.preview is not None:
+            preview = self.preview.preview
+            return Support(preview.features.numpy(), preview.labels.numpy())
+        return self.served.support
 
 
 class InvalidNames(InvalidClassNames):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from core.clip.data.transforms import Pixels
 from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
+from core.clip.inference.pile import Support
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
 from core.clip.models.tokenizer import trim_padding
@@ -37,6 +39,14 @@ class ServedModel:
     """`Backbone.preprocess_settings`."""
     release: Callable[[], None] = field(default=lambda: None, compare=False)
     """Releases the backbone."""
+
+    @cached_property
+    def support(self) -> Support | None:
+        """The training images in the format of `pile`, kept with the model because its limit takes time."""
+        if self.shots is None:
+            return None
+        features, labels = self.shots
+        return Support(features.numpy(), labels.numpy())
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:

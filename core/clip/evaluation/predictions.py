@@ -171,7 +171,7 @@ def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits 
     if shots is None:
         return None
     support = pile.Support(shots.at(alpha).numpy(), shots.labels.numpy())
-    left_out = support.near_left_out()
+    left_out = support.near_left_out
     if not len(left_out):
         return None
     return RejectionLimits(support, np.quantile(left_out, LOST_SHARES).astype(np.float32))

@@ -136,8 +136,9 @@ class Support:
         """Rows of the shots that set the limit. Their class has at least one other photo."""
         return np.flatnonzero(self.others[: self.shots] > 0)
 
+    @cached_property
     def near_left_out(self) -> Floats:
-        """Return the cosine of each `left_out` shot with the mean of the other photos of its class."""
+        """Cosine of each `left_out` shot with the mean of the other photos of its class."""
         rows = self.left_out
         others = self.members[rows] @ self.sums - self.same[rows] @ self.features
         near: Floats = (self.features[rows] * unit(others)).sum(axis=1)
@@ -193,7 +194,7 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
     own = support.members[rows].argmax(axis=1)
     # Visits of a shot by walks of its own class, without those that it or the same photo started.
     others = (visits[rows, own] * count[own] - returns(step, rows, support.same[rows])) / support.others[rows]
-    walked, near = _log(others), support.near_left_out()
+    walked, near = _log(others), support.near_left_out
     score = np.minimum(
         standardised(_log(reach.max(axis=1)), walked),
         standardised((images @ support.means.T).max(axis=1), near),
@@ -210,7 +211,7 @@ def alone(support: Support, images: Floats, classes: Ints | None = None, lost: f
     """
     rows = slice(None) if classes is None else np.isin(support.classes, classes)
     near = images @ support.means[rows].T
-    left_out = support.near_left_out()
+    left_out = support.near_left_out
     limit = float(np.quantile(left_out, lost)) if len(left_out) else -np.inf
     return Judgement(
         support.classes[rows][near.argmax(axis=1)], near.max(axis=1), limit, np.zeros(len(images), bool)
