@@ -137,9 +137,11 @@ def create(
             backup.delete(stored.key)
     names = backup.names()
     known: dict[str, dict[str, Any]] = {}
-    with suppress(BackupError):  # if the newest snapshot is damaged, all blobs are hashed again
-        if names:
-            known = {entry["key"]: entry for kind, entry in _lines(backup, names[-1]) if kind == "blob"}
+    try:
+        for name in names[-1:]:
+            known = {entry["key"]: entry for kind, entry in _lines(backup, name) if kind == "blob"}
+    except BackupError:
+        report(f"The snapshot {names[-1]} is damaged, so all files are copied again.")
     # The name sorts after all others, even if one of them was made while the clock was ahead.
     times = [datetime.strptime(name, TIME).replace(tzinfo=UTC) + timedelta(seconds=1) for name in names]
     made = Snapshot(max(datetime.now(UTC), *times, datetime.now(UTC)).strftime(TIME))

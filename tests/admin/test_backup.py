@@ -168,5 +168,6 @@ def test_other_and_damaged_files_among_the_snapshots(data: Path, tmp_path: Path)
     first.write_text("[]\n")
     done = run(data, "backup", str(backup))
     assert done.exit_code == 0, done.output
+    assert f"The snapshot {first.stem} is damaged, so all files are copied again." in done.output
     done = run(tmp_path / "copy", "restore", str(backup))
     assert done.exit_code == 0, done.output
