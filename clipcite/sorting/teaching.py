@@ -44,9 +44,8 @@ def rounds(
 
     taught: list[Image] = []
     said, more = None, label
-    labelled = [
-        image for image in images if image.key in log.labels
-    ]  # an interrupted run may not have sent them
+    # An interrupted run may not have sent all labels.
+    labelled = [image for image in images if image.key in log.labels]
     while True:
         if used is not None and label:
             stored = correct(used, log, labelled)
@@ -131,12 +130,13 @@ def correct(model: Model, log: Log, images: Sequence[Image]) -> list[Image] | No
     from clipcite.client.errors import ConflictError  # loads pydantic, which help does not need
 
     new = [image for image in images if log.labels[image.key] and image.key not in log.stored]
+    if not new:
+        return new
     by_class: dict[str, list[Path]] = {}
     for image in new:
         by_class.setdefault(log.labels[image.key] or "", []).append(image.path)
     try:
-        if by_class:
-            model.add_feedback(by_class)
+        model.add_feedback(by_class)
     except ConflictError as error:
         note = f"{error.detail} Your labels count in this sort, but the model can't train with them."
         stderr().print(printable(note), markup=False, soft_wrap=True)
