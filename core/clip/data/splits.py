@@ -10,9 +10,9 @@ import numpy as np
 
 MIN_SPLIT_IMAGES = 5
 """Minimum number of images of a class to hold some out. With fewer, too few would be left for training."""
-MIN_FOLD_IMAGES = 100
+MIN_FOLD_PHOTOS = 100
 """Minimum number of photos in a single fold, which has a fifth of them."""
-MAX_FOLD_IMAGES = 400
+MAX_FOLD_PHOTOS = 400
 """Maximum number of photos in a single fold: with 400, the accuracy is known to ± 5 points."""
 
 
@@ -39,14 +39,14 @@ def make_folds(labels: Sequence[int], seed: int, photos: Sequence[int] | None = 
             for i in generator.permutation(members).tolist():
                 by_photo.setdefault(photos[i], []).append(i)
             shuffled.append([*by_photo.values()])
-    share = min(1 / 5, MAX_FOLD_IMAGES / max(1, sum(map(len, shuffled))))
+    share = min(1 / 5, MAX_FOLD_PHOTOS / max(1, sum(map(len, shuffled))))
     fifth = [parts[: max(1, round(share * len(parts)))] for parts in shuffled]
     folds: list[list[int]] = [[], []]
-    if sum(map(len, fifth)) >= MIN_FOLD_IMAGES:
-        if sum(map(len, fifth)) > MAX_FOLD_IMAGES:
+    if sum(map(len, fifth)) >= MIN_FOLD_PHOTOS:
+        if sum(map(len, fifth)) > MAX_FOLD_PHOTOS:
             # One photo each of as many classes as fit.
-            fifth = [fifth[i] for i in generator.permutation(len(fifth))[:MAX_FOLD_IMAGES]]
-        chosen = [part for parts in fifth for part in parts][:MAX_FOLD_IMAGES]
+            fifth = [fifth[i] for i in generator.permutation(len(fifth))[:MAX_FOLD_PHOTOS]]
+        chosen = [part for parts in fifth for part in parts][:MAX_FOLD_PHOTOS]
         folds = [[i for part in chosen for i in part]]
     elif not shuffled:
         return []

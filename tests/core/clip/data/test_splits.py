@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.clip.data.splits import MAX_FOLD_IMAGES, MIN_FOLD_IMAGES, MIN_SPLIT_IMAGES, make_folds
+from core.clip.data.splits import MAX_FOLD_PHOTOS, MIN_FOLD_PHOTOS, MIN_SPLIT_IMAGES, make_folds
 
 
 def labels_of(sizes: list[int]) -> list[int]:
@@ -57,19 +57,19 @@ def test_images_of_one_photo_are_in_one_fold(sizes: list[int], most: int, seed: 
 def test_a_fifth_of_the_photos_of_many_images_is_held_out() -> None:
     labels, photos = labels_of([150] * 10), [i // 3 for i in range(1_500)]
     (fold,) = make_folds(labels, 0, photos)
-    assert len(fold) == 3 * MIN_FOLD_IMAGES
-    assert len({photos[i] for i in fold}) == MIN_FOLD_IMAGES
+    assert len(fold) == 3 * MIN_FOLD_PHOTOS
+    assert len({photos[i] for i in fold}) == MIN_FOLD_PHOTOS
 
 
 def test_a_fifth_of_many_images_is_held_out() -> None:
     (fold,) = make_folds(labels_of([50] * 10), 0)
-    assert len(fold) == MIN_FOLD_IMAGES
+    assert len(fold) == MIN_FOLD_PHOTOS
     assert set(Counter(i // 50 for i in fold).values()) == {10}
 
 
 def test_the_number_of_held_out_images_is_limited() -> None:
     (fold,) = make_folds(labels_of([500] * 10), 0)
-    assert len(fold) == MAX_FOLD_IMAGES
+    assert len(fold) == MAX_FOLD_PHOTOS
 
 
 def test_odd_images_fall_to_either_half() -> None:
@@ -89,7 +89,7 @@ def test_the_seed_shuffles() -> None:
 
 def test_very_many_classes_do_not_exceed_the_limit() -> None:
     (fold,) = make_folds(labels_of([5] * 1000), 0)
-    assert len(fold) == MAX_FOLD_IMAGES
+    assert len(fold) == MAX_FOLD_PHOTOS
     classes = {i // 5 for i in fold}
-    assert len(classes) == MAX_FOLD_IMAGES
+    assert len(classes) == MAX_FOLD_PHOTOS
     assert max(classes) > 900 > 100 > min(classes)
