@@ -12,6 +12,7 @@ import api.app  # noqa: F401  the classes of all modules
 import core.clip.export.formats.tokenizer
 import core.clip.export.onnx_graphs  # noqa: F401
 import worker.job_runner  # noqa: F401
+from api import starting
 from core.errors import ClipCiteError
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ FRAMEWORK = {
     (422, "unclear_layout"): "There are images in … beside …. Put every class folder into train or test.",
     (503, "busy"): "Too many requests like this one are in progress. Try again in … s.",
     (503, "model_loading"): "The model is still being loaded. Try again in a few seconds.",
-    (503, "starting"): "The service is starting. Try again in 2 seconds.",
+    (503, "starting"): starting.DETAIL,
     (422, "label_count"): "There are … images but … labels. Send one label per image, in the same order.",
     (
         503,
