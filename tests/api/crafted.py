@@ -240,9 +240,9 @@ def two_classes(images: int = 4) -> dict[str, bytes]:
 
 
 @cache
-def jpeg_of_scans(scans: int, side: int = 6000) -> bytes:
+def jpeg_of_scans(scans: int, side: int = 6000, height: int | None = None) -> bytes:
     """Return a progressive JPEG that repeats its last scan."""
-    content = encoded(Image.new("L", (side, side)), "JPEG", progressive=True)
+    content = encoded(Image.new("L", (side, height or side)), "JPEG", progressive=True)
     last = content.rfind(b"\xff\xda")
     return content[:-2] + content[last:-2] * (scans - 6) + b"\xff\xd9"
 
@@ -357,12 +357,17 @@ def tiff(
     bits: int = 8,
     samples: int = 1,
     compression: int = 1,
+    shared: int = 0,
     tags: Iterable[tuple[int, int, int, int]] = (),
 ) -> bytes:
-    """Return a little-endian TIFF. `tags` are (tag, type, count, value)."""
+    """Return a little-endian TIFF.
+
+    `shared` additional strips reuse the bytes of the last one. `tags` are (tag, type, count, value).
+    """
     offsets = [8 + sum(map(len, strips[:i])) for i in range(len(strips))]
     body = b"".join(strips)
-    lengths = [*map(len, strips)]
+    offsets += offsets[-1:] * shared
+    lengths = [*map(len, strips), *([len(strips[-1])] * shared)]
     count = len(offsets)
     at = 8 + len(body)
     tail = struct.pack(f"<{2 * count}I", *offsets, *lengths) + struct.pack(f"<{samples}H", *[bits] * samples)
@@ -387,6 +392,18 @@ def tiff(
 def flat_webp(side: int) -> bytes:
     """Return about 50 bytes that unpack to four bytes per pixel."""
     return encoded(Image.new("RGBA", (side, side), (1, 2, 3, 4)), "WEBP", lossless=True, method=0)
+
+
+@cache
+def tiff_of_jpegs(scans: int, side: int) -> bytes:
+    """Return a TIFF whose strips all are the same grey progressive JPEG with `scans` scans.
+
+    libtiff accepts 100 scans per strip, and strips for which libjpeg needs less than 10 MB.
+    """
+    rows = min(400, side) // 8 * 8
+    strip = jpeg_of_scans(scans, side, rows)
+    strips = side // rows
+    return tiff([strip], width=side, height=strips * rows, rows=rows, compression=7, shared=strips - 1)
 
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP")
