@@ -31,6 +31,7 @@ def window(browser: Browser, url: str, *, expected: Sequence[str] = (), **contex
         # Intercept file dialogs from the start: just before a dialog would be too late.
         page.on("filechooser", lambda chooser: None)
         yield page
+        page.unroute_all(behavior="ignoreErrors")  # a request in flight would fail the next test
         wrong = [text for text in said if not any(part in text for part in expected)]
         assert not wrong, wrong
 
