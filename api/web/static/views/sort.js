@@ -10,13 +10,13 @@ import { labelledWords, trainingCard } from "../components/sort/training_card.js
 import { groupWalk, walk } from "../components/sort/walks.js";
 import { chipField } from "../components/try/chips.js";
 import { modelSelect } from "../components/try/model_select.js";
-import { announce, confirmed, debounce, h, newId, oncePerFrame, replace } from "../lib/dom.js";
+import { announce, confirmed, h, newId, oncePerFrame, replace } from "../lib/dom.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
 import { problemBox, showProblem } from "../lib/problem.js";
-import { askInParts, askTogether } from "../lib/sorting/ask.js";
 import { drawn } from "../lib/sorting/check.js";
 import { recall } from "../lib/sorting/corrections.js";
 import { classOf, classOfKey, isGuess, wordsFor } from "../lib/sorting/groups.js";
+import { SortRequests } from "../lib/sorting/requests.js";
 import { MAX_IMAGES, sorting } from "../lib/sorting/sorting.js";
 import { count, percent } from "../lib/words.js";
 
@@ -29,7 +29,6 @@ await new Promise((done) => {
 const MAX_GROUPS = 500;
 const MAX_SUGGESTED = 1000;
 const MIN_ASKED = 4; // images of a group without an answer; fewer are not worth a question
-const ANY_NAME = "photo"; // the service wants a class name, even for the features alone
 const FORGETFUL =
 	"This browser's storage is full. If you reload this page, skipped photos and the labels of a check are lost.";
 const STEPS = [
@@ -52,11 +51,6 @@ const STEPS = [
 export function sortView({ parameter, signal }) {
 	/** @type {Set<SortedImage>} */
 	const picked = new Set();
-	/** @type {AbortController | null} */
-	let asking = null; // of the running requests
-	/** @type {AbortController | null} */
-	let choosing = null; // of the request for the images or groups to label next
-
 	const trouble = h("div", {});
 	const recallTrouble = h("div", {}); // of earlier labels: answers to other requests leave it
 	const failed = (error) => showProblem(trouble, error);
@@ -66,7 +60,12 @@ export function sortView({ parameter, signal }) {
 		const model = models.current();
 		return model?.job_id && !model.preview ? model : null;
 	};
-	const chips = chipField(sorting.names, () => renamed());
+	const requests = new SortRequests(
+		sorting,
+		{ sends: () => replace(trouble), changed: () => draw(), failed, classified },
+		signal,
+	);
+	const chips = chipField(sorting.names, requests.renamed);
 	const zone = dropZone({
 		title: onPhone ? "Add photos" : "Drop a folder here",
 		hint: "Images are classified, not stored. Only those that you train with, or save as corrections, are kept.",
@@ -93,10 +92,7 @@ export function sortView({ parameter, signal }) {
 	const slider = h("div", { class: "field limit" }, h("label", { for: limitId }, "Unsure below ", limitText), limit);
 
 	const summary = summaryCard(sorting, {
-		isRunning: () => asking !== null,
-		isChoosing: () => choosing !== null,
-		stop: () => asking?.abort(),
-		resume: ask,
+		requests,
 		askMe,
 		groupThem,
 		check,
@@ -149,7 +145,7 @@ export function sortView({ parameter, signal }) {
 	/** Let the labels count. `before` is the number of class names before they changed. @param {number} before */
 	function relabelled(before) {
 		if (sorting.names.length !== before) chips.set([...sorting.names]);
-		teach();
+		requests.classifySoon();
 	}
 	/** @param {SortedImage[]} images @param {Label} name */
 	function move(images, name) {
@@ -203,36 +199,17 @@ export function sortView({ parameter, signal }) {
 		else return false;
 		return true;
 	}
-	/** Ask the service for images to label next, and let the person label them: `show` gets its answer and the images.
+	/** Ask which images or groups to label next, and let the person label them: `show` gets the answer and its images.
 	 *
 	 *  @param {{ suggest?: number, groups?: number }} extra
 	 *  @param {(answer: Schemas["CollectionClassification"], known: SortedImage[]) => Promise<void> | void} show */
-	async function question(extra, show) {
-		choosing?.abort();
-		const mine = new AbortController();
-		choosing = mine;
-		const known = sorting.images.filter(({ features }) => features);
+	function question(extra, show) {
 		const before = sorting.labelled.length;
-		replace(trouble);
-		draw();
-		try {
-			const answer = await askTogether(
-				known,
-				{ ...options(), ...teaching(known), ...extra },
-				AbortSignal.any([mine.signal, signal]),
-			);
-			choosing = null;
-			draw();
+		return requests.choose(extra, async (answer, known) => {
 			await show(answer, known);
 			announce(`${count(Math.max(0, sorting.labelled.length - before), "image")} labelled. ${summary.left()}`);
 			summary.focus();
-		} catch (error) {
-			failed(error);
-		} finally {
-			if (choosing === mine) choosing = null;
-			draw();
-			teach();
-		}
+		});
 	}
 	/** @param {SortedImage} image */
 	const isOpen = ({ label, skipped }) => !label && !skipped;
@@ -294,7 +271,7 @@ export function sortView({ parameter, signal }) {
 	}
 	function release() {
 		sorting.release();
-		teach();
+		requests.classifySoon();
 	}
 
 	/** @param {Promise<DroppedFile[]>} items */
@@ -317,7 +294,7 @@ export function sortView({ parameter, signal }) {
 					),
 				);
 			if (added) remember();
-			ask();
+			requests.classify();
 			summary.element.scrollIntoView({ block: onPhone ? "start" : "nearest" }); // on a phone it is below the fields
 		} catch (error) {
 			failed(error);
@@ -333,8 +310,8 @@ export function sortView({ parameter, signal }) {
 			))
 		)
 			return;
-		asking?.abort();
-		choosing?.abort();
+		requests.stopClassifying();
+		requests.stopChoosing();
 		sorting.clear();
 		zone.querySelector("button")?.focus();
 	}
@@ -366,61 +343,18 @@ export function sortView({ parameter, signal }) {
 			const typed = sorting.names.filter(({ name }) => !sorting.trained.includes(name) && !trained.includes(name));
 			chips.set([...trained.map((name) => ({ name, prompts: [] })), ...typed]);
 			sorting.useModel(id, trained);
-			choosing?.abort();
+			requests.stopChoosing();
 			remember();
 		}
 		chips.kinds(new Set(trained));
 		draw();
-		ask();
+		requests.classify();
 	}
 
-	const options = () => ({
-		model: sorting.model,
-		...(sorting.names.length && {
-			class_names: sorting.names.map((entry) => (entry.prompts.length ? entry : entry.name)),
-		}),
-	});
-	/** @param {SortedImage[]} images */
-	const teaching = (images) => ({ labels: sorting.labelsOf(images), ...(sorting.rejects && { reject: true }) });
-	/** Classify what has no answer yet, then all images together, until all labels count. */
-	async function ask() {
-		asking?.abort();
-		const mine = new AbortController();
-		asking = mine;
-		const both = AbortSignal.any([mine.signal, signal]);
-		try {
-			if (!sorting.images.length || !sorting.model) return;
-			if (sorting.open.length) replace(trouble);
-			draw();
-			const hasNames = sorting.names.length > 0;
-			await askInParts(
-				sorting.open,
-				{ class_names: [ANY_NAME], ...options() },
-				(images, answer) => both.aborted || sorting.take(images, answer, hasNames),
-				both,
-			);
-			for (;;) {
-				const known = sorting.images.filter(({ features }) => features);
-				const whole = { ...options(), ...teaching(known) };
-				const asked = JSON.stringify([whole, known.length]);
-				if (!sorting.names.length || !known.length || sorting.together === asked) break;
-				replace(trouble);
-				sorting.take(known, await askTogether(known, whole, both), true);
-				sorting.together = asked;
-			}
-			announce(summary.words());
-		} catch (error) {
-			failed(error);
-		} finally {
-			if (asking === mine) asking = null;
-			draw();
-		}
-		if (sorting.grouping && !both.aborted && sorting.images.length && !sorting.open.length) groupThem();
+	function classified() {
+		announce(summary.words());
+		if (sorting.grouping && !sorting.open.length) groupThem();
 	}
-	/** Ask again once labels have changed; a running request sees them at its end. */
-	const teach = debounce(500, () => asking || choosing || ask());
-	const renamed = debounce(400, ask);
-	for (const later of [teach, renamed]) signal.addEventListener("abort", later.cancel);
 
 	function draw() {
 		const total = sorting.images.length;

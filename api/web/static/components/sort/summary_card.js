@@ -13,25 +13,21 @@ export const ROUND = 10; // images to ask about
 export const CHECKED = 20; // images of a check
 const MIN_GROUP = 12; // images; the service makes no groups of fewer
 
+/** @import { SortRequests } from "../../lib/sorting/requests.js" */
 /** @import { Sorting } from "../../lib/sorting/sorting.js" */
 
-/** Create the card. `isRunning` tells whether requests are under way, and `isChoosing` whether one is for the images to ask
- *  about; `failed` gets errors.
+/** Create the card. `failed` gets errors.
  *
  *  @param {Sorting} sorting
- *  @param {Record<"isRunning" | "isChoosing", () => boolean>
- *          & Record<"stop" | "resume" | "askMe" | "groupThem" | "check" | "release" | "removeAll", () => void>
- *          & { failed: (error: any) => void, signal: AbortSignal }} acts */
-export function summaryCard(
-	sorting,
-	{ isRunning, isChoosing, stop, resume, askMe, groupThem, check, release, removeAll, failed, signal },
-) {
+ *  @param {{ requests: SortRequests, failed: (error: any) => void, signal: AbortSignal }
+ *          & Record<"askMe" | "groupThem" | "check" | "release" | "removeAll", () => void>} acts */
+export function summaryCard(sorting, { requests, askMe, groupThem, check, release, removeAll, failed, signal }) {
 	const tally = h("p", { class: "tally" });
 	const wrong = h("p", {});
 	const reason = h("p", { class: "soft" });
 	const bar = h("progress", { "aria-label": "Sorted images" });
-	const halt = button("Stop", stop);
-	const goOn = button("Go on", resume, "main");
+	const halt = button("Stop", () => requests.stopClassifying());
+	const goOn = button("Go on", () => requests.classify(), "main");
 	const next = button("", askMe, "main");
 	const group = button("Group them", groupThem);
 	const test = button("", check);
@@ -78,7 +74,7 @@ export function summaryCard(
 	function refresh() {
 		const { images, open, answer, threshold, names } = sorting;
 		const done = images.length - open.length;
-		const running = isRunning();
+		const running = requests.isClassifying;
 		const sorted = !open.length && names.length > 0;
 		const others = elseOf(images).length;
 		element.hidden = !images.length;
@@ -108,7 +104,7 @@ export function summaryCard(
 		goOn.hidden = running || !open.length;
 		const useful = Math.min(ROUND, images.filter((image) => isGuess(image) && !image.skipped).length);
 		next.hidden = !sorted || !useful;
-		next.textContent = isChoosing() ? "Choosing images …" : `Ask me about ${useful}`;
+		next.textContent = requests.isChoosing ? "Choosing images …" : `Ask me about ${useful}`;
 		test.hidden = !sorted || results.length > 0 || !pile().length;
 		test.textContent = `Check with ${Math.min(CHECKED, pile().length)}`;
 		teach.hidden = !results.length;
