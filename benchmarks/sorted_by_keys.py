@@ -4,8 +4,9 @@
     python -m benchmarks.sorted_by_keys --data clothing cifar10 trashnet --out keys.json
 
 A script drops a pile onto *Train*, and presses *Group them*. It names the most frequent class of the nine
-thumbnails of each group: by its digit, or for a new class by `/`, the name and Enter. After 10, 20 and 30
-groups it reads the classes of all photos from the page. Then it presses *Make a model*, and reads them again.
+thumbnails of each group: by its digit, or for a new class by `/`, the name and Enter. With `--untick` it first
+removes the thumbnails of other classes. After 10, 20 and 30 groups it reads the classes of all photos from the
+page. Then it presses *Make a model*, and reads them again.
 A data set is a folder with `test/<class>/`. No class is known before.
 """
 
@@ -86,12 +87,17 @@ def accuracy(page: Page, truth: dict[str, str]) -> float:
     return sum(truth[name] == said for name, said in found) / len(truth)
 
 
-def answer(hand: Hand, truth: dict[str, str], known: list[str]) -> None:
+def answer(hand: Hand, truth: dict[str, str], known: list[str], untick: bool) -> None:
     """Name the most frequent class of the thumbnails, and wait for the next group."""
     asked = hand.page.get_by_role("dialog", name="What are these?")
     group = asked.locator(".headline p").inner_text()
     shown = asked.locator(".pick").evaluate_all("(picks) => picks.map((pick) => pick.title)")
     name = Counter(truth[title] for title in shown).most_common(1)[0][0]
+    if untick:
+        for title in shown:
+            if truth[title] != name:
+                asked.get_by_title(title).click()
+                hand.clicks += 1
     if name in known[: len(DIGITS)]:
         hand.press(DIGITS[known.index(name)])
     else:
@@ -104,7 +110,7 @@ def answer(hand: Hand, truth: dict[str, str], known: list[str]) -> None:
     expect(asked.filter(has_text=group)).to_have_count(0)
 
 
-def measure(browser: Browser, url: str, folder: Path, seed: int) -> dict[str, Any]:
+def measure(browser: Browser, url: str, folder: Path, seed: int, untick: bool) -> dict[str, Any]:
     """Sort one pile. Return the accuracies and the counts."""
     generator = random.Random(f"{folder.name} {seed}")
     drawn = draw(generator, class_folders(folder / "test"), folder, PHOTOS)
@@ -115,7 +121,7 @@ def measure(browser: Browser, url: str, folder: Path, seed: int) -> dict[str, An
         truth = {photo.name: name for photo, (name, _) in zip(photos, drawn, strict=True)}
         hand, requests, started = Hand(page), Requests(page), time.monotonic()
         known, answered = list[str](), 0
-        row: dict[str, Any] = {"set": folder.name, "seed": seed, "photos": len(truth)}
+        row: dict[str, Any] = {"set": folder.name, "seed": seed, "untick": untick, "photos": len(truth)}
         page.goto("/")
         drop(page, page.locator(".zone"), *photos)
         hand.clicks += 1
@@ -124,7 +130,7 @@ def measure(browser: Browser, url: str, folder: Path, seed: int) -> dict[str, An
             hand.click("Group them")
             expect(asked).to_be_visible()
             while answered < number and asked.is_visible():
-                answer(hand, truth, known)
+                answer(hand, truth, known, untick)
                 answered += 1
             if asked.is_visible():
                 hand.press("Escape")
@@ -146,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--untick", action="store_true", help="remove the wrong thumbnails of each group")
     parser.add_argument("--url", default="http://127.0.0.1:8765")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -155,22 +162,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         expect.set_options(timeout=600_000)
         for seed in options.seeds:
             for folder in options.data:
-                if not any((row["set"], row["seed"]) == (folder.name, seed) for row in rows):
-                    rows.append(measure(browser, options.url, folder, seed))
+                key = (folder.name, seed, options.untick)
+                if not any((row["set"], row["seed"], row["untick"]) == key for row in rows):
+                    rows.append(measure(browser, options.url, folder, seed, options.untick))
                     options.out.write_text(json.dumps(rows, indent=1))
         browser.close()
     table = Table(
         "Sorted by keys",
         [
-            *("set", "photos", "classes found", *(f"after {n} groups" for n in MEASURED), "model"),
+            *(
+                "set",
+                "seed",
+                "unticked",
+                "photos",
+                "classes found",
+                *(f"after {n} groups" for n in MEASURED),
+                "model",
+            ),
             *("groups", "keys", "clicks", "minutes"),
         ],
     )
     for row in rows:
         shares = [figure(row[f"after {n}"]) for n in MEASURED]
         counts = [str(row[name]) for name in ("groups", "keys", "clicks")]
-        first = (row["set"], str(row["photos"]), str(row["classes"]))
-        table.rows.append([*first, *shares, figure(row["model"]), *counts, f"{row['minutes']:.1f}"])
+        first = (row["set"], str(row["seed"]), "yes" if row["untick"] else "no")
+        found = (str(row["photos"]), str(row["classes"]))
+        table.rows.append([*first, *found, *shares, figure(row["model"]), *counts, f"{row['minutes']:.1f}"])
     Console(width=200).print(table.markdown(), markup=False, soft_wrap=True)
 
 
