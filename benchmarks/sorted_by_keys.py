@@ -4,9 +4,9 @@
     python -m benchmarks.sorted_by_keys --data clothing cifar10 trashnet --out keys.json
 
 A script drops a pile onto *Train*, and presses *Group them*. It names the most frequent class of the nine
-thumbnails of each group: by its digit, or for a new class by `/`, the name and Enter. With `--untick` it first
-removes the thumbnails of other classes. After 10, 20 and 30 groups it reads the classes of all photos from the
-page. Then it presses *Make a model*, and reads them again.
+thumbnails of each group: by its digit, or for a new class by `/`, the name and Enter. With `--untick` it
+first removes the thumbnails of other classes. After 10, 20 and 30 groups it reads the classes of all photos
+from the page. Then it presses *Make a model*, and reads them again.
 A data set is a folder with `test/<class>/`. No class is known before.
 """
 

@@ -6,11 +6,11 @@ import { codeFor, curl, javascript, literal, python } from "../components/code.j
 import { dropZone, onPhone } from "../components/dropzone.js";
 import { checkWithService, stopCheck } from "../components/findings.js";
 import { sampleButton } from "../components/sample.js";
+import { settingsPanel } from "../components/settings_panel.js";
 import { announce, button, confirmed, debounce, h, newId, oncePerFrame, replace } from "../lib/dom.js";
 import { pasted } from "../lib/files/dropped_files.js";
 import { problemBox, showProblem } from "../lib/problem.js";
 import { requestJson } from "../lib/service/http.js";
-import { settingsPanel } from "../lib/training/config_form.js";
 import { draft } from "../lib/training/training_draft.js";
 import { count, size } from "../lib/words.js";
 

@@ -1,11 +1,11 @@
 // Optional training settings. Each has a default.
 
-import { h, newId, replace } from "../dom.js";
-import { requestJson } from "../service/http.js";
-import { size, timeToTrain } from "../words.js";
+import { h, newId, replace } from "../lib/dom.js";
+import { requestJson } from "../lib/service/http.js";
+import { size, timeToTrain } from "../lib/words.js";
 
-/** @import { draft } from "./training_draft.js" */
-/** @import { Shots } from "./training_form.js" */
+/** @import { draft } from "../lib/training/training_draft.js" */
+/** @import { Shots } from "../lib/training/training_form.js" */
 
 /** Create the panel. The base model is a choice once more than one is installed.
  *
