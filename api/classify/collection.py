@@ -92,7 +92,7 @@ class Shots:
         features = torch.cat([self.features[asked], self.none])
         # If the model has no training images, the labelled images alone set the limit.
         trained = int(asked[: self.trained].sum()) or None
-        return pile.Support(features.numpy(), labels.numpy(), trained)
+        return pile.Support.of(features.numpy(), labels.numpy(), trained)
 
 
 def shots_of(model: HeldModel, classifier: RequestClassifier, collection: Collection, rows: Tensor) -> Shots:

@@ -73,7 +73,7 @@ class HeldModel:
         """The same images in the format of `pile`."""
         if self.preview is not None:
             preview = self.preview.preview
-            return Support(preview.features.numpy(), preview.labels.numpy())
+            return Support.of(preview.features.numpy(), preview.labels.numpy())
         return self.served.support
 
 

@@ -68,7 +68,7 @@ class Job:
 
     @cached_property
     def support(self) -> Support:
-        return Support(self.run.shots[ALPHA].numpy(), self.run.shot_labels.numpy())
+        return Support.of(self.run.shots[ALPHA].numpy(), self.run.shot_labels.numpy())
 
     @property
     def shots(self) -> tuple[torch.Tensor, torch.Tensor]:

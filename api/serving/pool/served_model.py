@@ -46,7 +46,7 @@ class ServedModel:
         if self.shots is None:
             return None
         features, labels = self.shots
-        return Support(features.numpy(), labels.numpy())
+        return Support.of(features.numpy(), labels.numpy())
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:

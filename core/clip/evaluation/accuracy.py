@@ -66,7 +66,8 @@ def accuracy_interval(correct: NDArray[np.bool_], *, images_per_fold_model: int 
 
     Args:
         correct: [n], predictions of all fold models together.
-        images_per_fold_model: m; None if the test images are separate from the training images.
+        images_per_fold_model: m, a burst counted as one; None if the test images are separate from the
+            training images.
     """
     n, k = len(correct), int(correct.sum())
     share = 1.0 if images_per_fold_model is None else images_per_fold_model / (images_per_fold_model + n)

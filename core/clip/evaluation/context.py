@@ -12,7 +12,7 @@ from torch import Tensor
 from core.clip.config import AdaptConfig
 from core.clip.data.header import ImageLimits
 from core.clip.inference.class_offsets import NEW_CLASS
-from core.clip.inference.pile import Support
+from core.clip.inference.pile import photos_of
 from core.clip.models.backbone import Backbone
 from core.clip.prompts import class_prompts
 
@@ -56,8 +56,8 @@ class TrainingSet:
 
     @cached_property
     def photos(self) -> NDArray[np.int64]:
-        """[N], number of each image's photo. Images of a burst share it (`pile.Support.photos`)."""
-        return Support(self.stock_features.float().numpy(), np.asarray(self.labels)).photos
+        """[N], number of each image's photo. Images of a burst share it (`pile.photos_of`)."""
+        return photos_of(self.stock_features.float().numpy(), np.asarray(self.labels))
 
 
 @dataclass(frozen=True)

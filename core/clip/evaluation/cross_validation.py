@@ -85,5 +85,5 @@ def cross_validate(
             fold_reporter,
             stock_features=trained.stock_features[fold],
         )
-        predictions.append(replace(predicted, images_per_fold_model=len(kept)))
+        predictions.append(replace(predicted, images_per_fold_model=len(set(trained.photos[kept]))))
     return HeldOutPredictions.concatenate(predictions)

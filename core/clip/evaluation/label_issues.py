@@ -32,7 +32,7 @@ class LabelIssue:
 
 
 def cross_fit_scores(
-    features: Tensor, labels: Sequence[int], classifier_weights: Tensor, seed: int
+    features: Tensor, labels: Sequence[int], photos: NDArray[np.int64], classifier_weights: Tensor, seed: int
 ) -> list[Floats]:
     """Score each training image with prototype classifiers that were built without it.
 
@@ -41,13 +41,14 @@ def cross_fit_scores(
     Args:
         features: [N, D], of the stock model.
         labels: [N], trained classes.
+        photos: [N], number of each image's photo. Images of a burst are left out together.
         classifier_weights: [K, D], of the stock model.
     """
     all_labels, classes = torch.tensor(labels), range(len(classifier_weights))
     generator = np.random.default_rng(seed)
     repeats = []
     for _ in range(REPEATS):
-        fold = _folds(np.asarray(labels), generator)
+        fold = _folds(np.asarray(labels), photos, generator)
         scores = np.zeros((len(labels), len(classes)))
         for number in np.unique(fold):
             held_out, kept = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
@@ -94,13 +95,15 @@ def find_label_issues(
     return sorted(issues, key=lambda s: s.label_probability - s.probability)
 
 
-def _folds(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """Assign each image to a fold from 0 to 4, [N], stratified by class."""
-    fold = np.zeros(len(labels), dtype=np.int64)
+def _folds(
+    labels: NDArray[np.int64], photos: NDArray[np.int64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Assign each photo to a fold from 0 to 4, stratified by class. Return the folds of the images, [N]."""
+    fold = np.zeros(photos.max() + 1, dtype=np.int64)
     for label in np.unique(labels):
-        indices = generator.permutation(np.flatnonzero(labels == label))
-        fold[indices] = (np.arange(len(indices)) + generator.integers(FOLDS)) % FOLDS
-    return fold
+        own = generator.permutation(np.unique(photos[labels == label]))
+        fold[own] = (np.arange(len(own)) + generator.integers(FOLDS)) % FOLDS
+    return fold[photos]
 
 
 def agreed_label_issues(
@@ -116,7 +119,7 @@ def agreed_label_issues(
     scale, trained = context.backbone.logit_scale, context.trained
     labels, positions = np.asarray(trained.labels), np.asarray(trained.positions)
     previews = cross_fit_scores(
-        trained.stock_features, trained.labels, classifier_weights, context.config.seed
+        trained.stock_features, trained.labels, trained.photos, classifier_weights, context.config.seed
     )
     one, other = (softmax(scale * scores) for scores in previews)
     if cross_validated is not None:

@@ -62,7 +62,7 @@ class HeldOutPredictions:
     known: NDArray[np.bool_] | None = None
     """[N, len(LOST_SHARES)], whether `reject` lets an image pass at each limit; None if it has no limit."""
     images_per_fold_model: int | None = None
-    """Training images per fold model; None if the N images are separate from the training images."""
+    """Training images per fold model, a burst counted as one; None if the N images are no training images."""
     fold_models: int = 0
     """Number of fold models that made the predictions; 0 without cross-validation."""
 
@@ -170,7 +170,7 @@ def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits 
     """Return the limits: each training image against the others of its class. None if no class has two."""
     if shots is None:
         return None
-    support = pile.Support(shots.at(alpha).numpy(), shots.labels.numpy())
+    support = pile.Support.of(shots.at(alpha).numpy(), shots.labels.numpy())
     left_out = support.near_left_out
     if not len(left_out):
         return None

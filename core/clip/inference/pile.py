@@ -34,9 +34,10 @@ STEPS = 30
 """Maximum number of steps of a walk. Fewer than 3 walks of 100,000 would be longer."""
 LOST = 0.05
 """Fraction of the classes' own images that may be judged as something else."""
-BURST, EQUAL = 0.25, 1e-4
+BURST, EQUAL = 0.18, 1e-4
 """Two shots of a class count as one photo if their distance (1 - cosine) is below this part of the class's
-median distance, or below `EQUAL`."""
+width, or below `EQUAL`. The width is the median distance of a shot to the one farthest from it. Unlike the
+median of all distances, it stays the same if most shots are of one burst."""
 UNLIKE = 0.05
 """Fraction of the shots that are below this limit when they are compared with the other classes."""
 PRIOR = 1.0
@@ -66,6 +67,17 @@ class Support:
     shots: int | None = None
     """Number of first rows that set the limit. None: all. Labelled images do not set it, because they are a
     biased choice: the central images of a group are too similar to it."""
+
+    @classmethod
+    def of(cls, features: Floats, labels: Ints, shots: int | None = None) -> "Support":
+        """Create the support set with the first row of each photo.
+
+        Otherwise the score of a left-out shot would come from its twins, and the limit would reject almost
+        all other photos of the class. The mean of the rows would not do: it is nearer to its class than any
+        photo.
+        """
+        first = np.unique(photos_of(features, labels), return_index=True)[1]
+        return cls(features[first], labels[first], None if shots is None else int((first < shots).sum()))
 
     def add(self, features: Floats, labels: Ints) -> "Support":
         """Return the support set with more labelled images. Nothing is trained."""
@@ -99,50 +111,44 @@ class Support:
         return unit(self.sums)
 
     @cached_property
-    def same(self) -> sparse.csr_matrix:
-        """[S, S], 1 for rows of a class that count as one photo, for example three of a burst.
-
-        They are left out together. Otherwise the score of a left-out shot would come from its twins, and the
-        limit would reject almost all other photos of the class.
-        """
-        found = [np.zeros((2, 0), np.int64)]
-        for label in self.classes:
-            rows = np.flatnonzero(self.labels == label)
-            x = self.features[rows]
-            some = x[:: 1 + len(x) // BLOCK]
-            pairs = np.triu_indices(len(some), 1)
-            limit = BURST * np.median(1 - (some @ some.T)[pairs]) if len(pairs[0]) else 0
-            for number, cosine in enumerate(cosines(x)):
-                first, second = np.nonzero(1 - cosine < max(limit, EQUAL))
-                found.append(np.stack([rows[first + number * BLOCK], rows[second]]))
-        row, column = np.concatenate(found, axis=1)
-        ones = np.ones(len(row), np.float32)
-        return sparse.csr_matrix((ones, (row, column)), (len(self.labels),) * 2)
-
-    @cached_property
-    def photos(self) -> Ints:
-        """[S], number of each row's photo. Rows that count as one photo share it, also over other rows."""
-        numbers: Ints = csgraph.connected_components(self.same, directed=False)[1].astype(np.int64)
-        return numbers
-
-    @cached_property
-    def others(self) -> Floats:
-        """[S], number of other photos of the row's class."""
-        found: Floats = self.members @ self.members.sum(axis=0) - np.asarray(self.same.sum(axis=1)).ravel()
-        return found
-
-    @cached_property
     def left_out(self) -> Ints:
-        """Rows of the shots that set the limit. Their class has at least one other photo."""
-        return np.flatnonzero(self.others[: self.shots] > 0)
+        """Rows of the shots that set the limit. Their class has at least one other image."""
+        others = self.members @ self.members.sum(axis=0) - 1
+        return np.flatnonzero(others[: self.shots] > 0)
 
     @cached_property
     def near_left_out(self) -> Floats:
-        """Cosine of each `left_out` shot with the mean of the other photos of its class."""
+        """Cosine of each `left_out` shot with the mean of the other images of its class."""
         rows = self.left_out
-        others = self.members[rows] @ self.sums - self.same[rows] @ self.features
+        others = self.members[rows] @ self.sums - self.features[rows]
         near: Floats = (self.features[rows] * unit(others)).sum(axis=1)
         return near
+
+
+def photos_of(features: Floats, labels: Ints) -> Ints:
+    """Return [S], the number of each row's photo. Nearly equal rows of a class share it, for example a burst.
+
+    Args:
+        features: [S, D], normalised.
+        labels: [S], classes. Rows with negative ones are photos of their own.
+    """
+    first = np.arange(len(labels))  # row with which each row's photo begins
+    for label in np.unique(labels[labels >= 0]):
+        rows = np.flatnonzero(labels == label)
+        x = features[rows]
+        width = np.median(1 - np.concatenate([cosine.min(axis=1) for cosine in cosines(x)]))
+        own, limit = np.arange(len(rows)), max(BURST * width, EQUAL)
+        for number, cosine in enumerate(cosines(x)):
+            row, column = np.nonzero(1 - cosine < limit)
+            edges = (
+                np.append(row + number * BLOCK, own),
+                np.append(column, np.searchsorted(rows, first[rows])),
+            )
+            graph = sparse.csr_matrix((np.ones(len(edges[0]), bool), edges), (len(rows),) * 2)
+            photo = csgraph.connected_components(graph, directed=False)[1]
+            first[rows] = rows[np.unique(photo, return_index=True)[1][photo]]
+    numbers: Ints = np.unique(first, return_inverse=True)[1].astype(np.int64)
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
 
     An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
     over the shots), and its cosine with the nearest class mean. Both are standardised by the scores of the
-    shots, each left out of its class with the rows of the `same` photo. The lower score counts. A mark NONE
+    shots, each left out of its class. The lower score counts. A mark NONE
     affects only images that it reaches more often than any class does. With one shot per class no shot can
     be left out, so no image is something else.
     """
@@ -192,8 +198,8 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
     if not len(rows):
         return Judgement(best, np.zeros(len(images), np.float32), -np.inf, marked)
     own = support.members[rows].argmax(axis=1)
-    # Visits of a shot by walks of its own class, without those that it or the same photo started.
-    others = (visits[rows, own] * count[own] - returns(step, rows, support.same[rows])) / support.others[rows]
+    # Visits of a shot by walks of its own class, without those that it started.
+    others = (visits[rows, own] * count[own] - returns(step, rows)) / (count[own] - 1)
     walked, near = _log(others), support.near_left_out
     score = np.minimum(
         standardised(_log(reach.max(axis=1)), walked),
@@ -344,13 +350,14 @@ def walk(step: sparse.csr_matrix, start: Floats) -> Floats:
     return visits
 
 
-def returns(step: sparse.csr_matrix, rows: Ints, starts: sparse.csr_matrix) -> Floats:
-    """Return [R], how often walks visit each of these rows that start in its `starts` [R, S]."""
+def returns(step: sparse.csr_matrix, rows: Ints) -> Floats:
+    """Return [R], how often walks that start in each of these rows visit it again."""
     found = np.empty(len(rows), np.float32)
     for first in range(0, len(rows), 64):
         some = rows[first : first + 64]
-        visits = walk(step, starts[first : first + 64].toarray().T)
-        found[first : first + 64] = visits[some, np.arange(len(some))]
+        start = np.zeros((step.shape[0], len(some)), np.float32)
+        start[some, np.arange(len(some))] = 1
+        found[first : first + 64] = walk(step, start)[some, np.arange(len(some))]
     return found
 
 

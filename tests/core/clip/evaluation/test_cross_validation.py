@@ -118,6 +118,7 @@ def test_photos_of_a_burst_are_in_one_fold_and_count_once(
     assert sum(map(len, predicted)) == 24
     assert evaluation.held_out.positions.tolist() == [*map(min, predicted_photos(predicted))]
     assert evaluation.metrics["measured_on"]["images"] == 8
+    assert evaluation.held_out.images_per_fold_model == 4
 
 
 def predicted_photos(folds: list[list[int]]) -> list[list[int]]:

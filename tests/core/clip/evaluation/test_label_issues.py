@@ -23,7 +23,7 @@ def test_planted_label_issues_are_found() -> None:
     planted = [3, 17, 30, 45]
     for i in planted:
         labels[i] = (labels[i] + 1) % CLASSES
-    answers = cross_fit_scores(seen, labels, torch.eye(CLASSES, 16), seed=0)
+    answers = cross_fit_scores(seen, labels, np.arange(len(labels)), torch.eye(CLASSES, 16), seed=0)
     one, other = (softmax(40 * repeat) for repeat in answers)
     found = find_label_issues(
         (one, other),
@@ -39,9 +39,21 @@ def test_planted_label_issues_are_found() -> None:
     assert margins == sorted(margins, reverse=True)
 
 
+def test_images_of_a_burst_do_not_vote_for_each_other() -> None:
+    """Eight images of one photo have the same wrong label."""
+    seen, labels = features(12)
+    frames = F.normalize(seen[:1] + 0.001 * torch.randn(8, 16), dim=-1)
+    seen, labels = torch.cat([seen, frames]), [*labels, *[1] * 8]
+    photos = np.array([*range(48), *[48] * 8])
+    answers = cross_fit_scores(seen, labels, photos, torch.eye(CLASSES, 16), seed=0)
+    one, other = (softmax(40 * repeat) for repeat in answers)
+    found = find_label_issues((one, other), np.array(labels), np.arange(len(labels)))
+    assert {issue.position for issue in found} >= set(range(48, 56))
+
+
 def test_clean_labels_are_left_alone() -> None:
     seen, labels = features(12)
-    answers = cross_fit_scores(seen, labels, torch.eye(CLASSES, 16), seed=0)
+    answers = cross_fit_scores(seen, labels, np.arange(len(labels)), torch.eye(CLASSES, 16), seed=0)
     one, other = (softmax(40 * repeat) for repeat in answers)
     assert find_label_issues((one, other), np.array(labels), np.arange(len(labels))) == []
 
@@ -51,7 +63,7 @@ def test_an_image_does_not_vote_for_itself() -> None:
     seen, labels = features(6)
     seen, labels = torch.cat([seen, -seen[:1]]), [*labels, CLASSES]
     head = F.normalize(torch.ones(CLASSES + 1, 16), dim=-1)
-    for answers in cross_fit_scores(seen, labels, head, seed=0):
+    for answers in cross_fit_scores(seen, labels, np.arange(len(labels)), head, seed=0):
         assert answers.shape == (25, CLASSES + 1)
         assert answers[-1].argmax() != CLASSES
 

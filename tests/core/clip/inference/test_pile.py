@@ -5,7 +5,6 @@ import pytest
 
 from core.clip.inference import pile
 from core.clip.inference.pile import (
-    BURST,
     LOST,
     NEIGHBOURS,
     NONE,
@@ -59,14 +58,8 @@ def slowly(support: Support, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
         mean = x[own].sum(axis=0)
         return np.log(visits[row, own].mean() + 1e-9), x[row] @ mean / np.linalg.norm(mean)
 
-    def photo(row: int) -> set[int]:
-        """Rows of the same photo as a row, itself included."""
-        own = np.flatnonzero(support.labels == support.labels[row])
-        typical = np.median([1 - x[i] @ x[j] for i in own for j in own if i < j])
-        return {row, *(i for i in own if 1 - x[i] @ x[row] < BURST * typical)}
-
     first = len(support.labels) if support.shots is None else support.shots
-    left_out = np.array([both(i, support.labels[i], photo(i)) for i in range(first)])
+    left_out = np.array([both(i, support.labels[i], {i}) for i in range(first)])
     deviations = lambda values: (values - left_out.mean(axis=0)) / left_out.std(axis=0)  # noqa: E731
     best, scores = [], []
     for row in range(len(support.labels), len(x)):
@@ -76,17 +69,15 @@ def slowly(support: Support, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.array(best), np.array(scores), float(np.quantile(deviations(left_out).min(axis=1), LOST))
 
 
-def bursts() -> Support:
-    """Return the shots with two further photos of each, which are nearly equal to it."""
-    noise = np.random.default_rng(8).normal(size=(2, *SUPPORT.features.shape)) * 0.1 / np.sqrt(SIDE)
-    rows = np.concatenate([SUPPORT.features, *(SUPPORT.features + noise)]).astype(np.float32)
-    return Support(pile.unit(rows), np.tile(SHOT_LABELS, 3))
+def frames(of: np.ndarray, seed: int = 8) -> np.ndarray:
+    """Return a nearly equal image for each of these."""
+    noise = np.random.default_rng(seed).normal(size=of.shape) * 0.1 / np.sqrt(SIDE)
+    return pile.unit(of + noise).astype(np.float32)
 
 
 SUPPORTS = {
     "shots": SUPPORT,
     "labelled": SUPPORT.add(around(np.array([5, 5, 0]), seed=9), np.array([6, 6, 0])),
-    "bursts": bursts(),
 }
 
 
@@ -110,17 +101,52 @@ def test_strangers_are_something_else_and_the_classes_stay() -> None:
     assert (without.label == TRUTH[known]).mean() > 0.8
 
 
-def test_photos_of_a_burst_set_no_limit_for_each_other() -> None:
-    """Left out alone, a photo would have its twins in the class: of the known photos none would stay."""
-    support, known = bursts(), TRUTH < CLASSES
-    assert (np.asarray(support.same.sum(axis=1)).ravel() == 3).all()
-    assert (SUPPORT.same.sum(axis=1) == 1).all()
-    for answer in (something_else(support, IMAGES), alone(support, IMAGES)):
-        assert answer.known[known].mean() > 0.8
-        assert answer.known[~known].mean() < 0.2
-    twins = Support(np.repeat(CENTRES[:4], 3, axis=0), np.repeat(np.arange(4), 3))  # one photo per class
+def test_a_burst_counts_as_one_photo() -> None:
+    """Left out alone, an image would have its twins in the class: of the known photos none would stay."""
+    rows = SUPPORT.features
+    support = Support.of(np.concatenate([rows, frames(rows), frames(rows, 9)]), np.tile(SHOT_LABELS, 3))
+    assert support.labels.tolist() == SHOT_LABELS.tolist()
+    for judge in (something_else, alone):
+        answer, of_one = judge(support, IMAGES), judge(SUPPORT, IMAGES)
+        assert (answer.known == of_one.known).mean() > 0.97
+    twins = Support.of(np.repeat(CENTRES[:4], 3, axis=0), np.repeat(np.arange(4), 3))  # one photo per class
     assert not len(twins.left_out)
     assert alone(twins, IMAGES).known.all()
+
+
+def test_many_frames_of_one_photo_weigh_no_more_than_it() -> None:
+    first = np.flatnonzero(np.arange(len(SHOT_LABELS)) % SHOTS == 0)
+    more = [frames(SUPPORT.features[first], seed) for seed in range(20, 32)]
+    support = Support.of(
+        np.concatenate([SUPPORT.features, *more]), np.concatenate([SHOT_LABELS, *[SHOT_LABELS[first]] * 12])
+    )
+    assert support.labels.tolist() == SHOT_LABELS.tolist()
+    assert alone(support, IMAGES).limit == pytest.approx(alone(SUPPORT, IMAGES).limit, abs=0.02)
+
+
+@pytest.mark.parametrize("block", [4, 1024])
+@pytest.mark.parametrize(("singles", "burst"), [(1, 4), (4, 12), (12, 4), (1, 30)])
+def test_bursts_are_found_although_they_are_most_of_their_class(
+    singles: int, burst: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pile, "BLOCK", block)
+    rows = around(np.zeros(singles + 1, np.int64), seed=4)
+    mixed = np.random.default_rng(5).permutation(singles + burst)
+    x = np.concatenate([rows[:singles], *(frames(rows[singles:], seed) for seed in range(burst))])[mixed]
+    photos = pile.photos_of(x, np.zeros(len(x), np.int64))
+    assert len(np.unique(photos)) == singles + 1
+    assert len(np.unique(photos[mixed >= singles])) == 1
+    assert pile.photos_of(x, np.full(len(x), NONE)).tolist() == list(range(len(x)))
+
+
+def test_labelled_images_of_a_burst_join_its_shot() -> None:
+    support = Support.of(
+        np.concatenate([SUPPORT.features, frames(SUPPORT.features[:1]), IMAGES[5:6]]),
+        np.append(SHOT_LABELS, [0, 7]),
+        len(SHOT_LABELS),
+    )
+    assert support.labels.tolist() == [*SHOT_LABELS, 7]
+    assert support.shots == len(SHOT_LABELS)
 
 
 def test_an_image_alone() -> None:
