@@ -87,7 +87,9 @@ export async function walk(images, names, label, { pass = () => {}, truths = nul
 		answer: (place, name) => label(images[place], name),
 		pass: (place) => pass(images[place]),
 	});
-	const right = keyButton("Right", "Enter", () => steps.take(classOf(images[steps.place()])), "main");
+	/** @type {Label} */
+	let asked = null; // the answer of the service may change meanwhile
+	const right = keyButton("Right", "Enter", () => steps.take(asked), "main");
 	steps.dialog.append(
 		h("div", { class: "headline" }, question, position),
 		h("div", { class: "walk-picture" }, picture),
@@ -108,7 +110,8 @@ export async function walk(images, names, label, { pass = () => {}, truths = nul
 	function draw(place) {
 		const image = images[place];
 		const said = truths ? truths.get(image) : image.label;
-		const name = wordsFor(truths ? said : classOf(image));
+		asked = classOf(image);
+		const name = wordsFor(truths ? said : asked);
 		const known = truths ? [] : (image.predictions ?? []);
 		URL.revokeObjectURL(url);
 		picture.hidden = false;
