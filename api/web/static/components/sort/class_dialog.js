@@ -21,13 +21,13 @@ export async function askClass(title, names) {
 		const text = input.value.trim();
 		const part = text.toLowerCase();
 		/** @param {string} name */
-		const rank = (name) => Number(name.toLowerCase().startsWith(part));
+		const rank = (name) => Number(name.toLowerCase().startsWith(part)) + Number(name.toLowerCase() === part);
 		const found = names.filter((name) => name.toLowerCase().includes(part)).sort((a, b) => rank(b) - rank(a));
 		const isNew = text && !names.some((name) => name.toLowerCase() === part);
 		replace(
 			list,
+			isNew && button(`New class “${text}”`, () => dialog.close(text)), // Enter takes the first
 			found.slice(0, SHOWN).map((name) => button(name, () => dialog.close(name))),
-			isNew && button(`New class “${text}”`, () => dialog.close(text)),
 		);
 	}
 	/** @param {Event} event */
