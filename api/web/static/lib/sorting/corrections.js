@@ -60,17 +60,18 @@ export async function save(sorting, signal) {
 			await call(`${path(model)}/feedback/${encodeURIComponent(image.saved.id)}`, { method: "DELETE", signal });
 		image.saved = null;
 	}
-	const open = unsaved.filter(isKept);
+	/** @type {[SortedImage, Label][]} */
+	const open = unsaved.filter(isKept).map((image) => [image, image.label]); // it may change during the upload
 	while (open.length) {
 		const part = open.splice(0, PART);
 		const form = new FormData();
-		for (const { file, name } of part) form.append("images", file, name);
-		for (const { label } of part) form.append("labels", String(label));
+		for (const [{ file, name }] of part) form.append("images", file, name);
+		for (const [, label] of part) form.append("labels", String(label));
 		const { data } = await upload(`${path(model)}/feedback`, form, { signal });
-		for (const image of part) {
+		for (const [image, label] of part) {
 			await hashed(image);
 			const stored = data.find(({ sha256 }) => sha256 === image.hash); // none without a hash: then a label can only be replaced
-			image.saved = { model, id: stored?.id ?? null, class_name: image.label };
+			image.saved = { model, id: stored?.id ?? null, class_name: label };
 		}
 	}
 	sorting.changed();
