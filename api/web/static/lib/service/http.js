@@ -1,5 +1,9 @@
 // HTTP client of the page. The page uses the public routes and the user's API key.
 
+import { count } from "../words.js";
+
+/** Error of a file that can't be read. */
+export const GONE = "Can no longer be read: it was moved, changed or deleted.";
 const STORED = "clipcite-key";
 
 const TOKEN = /^[\w-]{43}$/; // of a service without keys, on one's own machine
@@ -55,12 +59,32 @@ class Unreachable extends Error {
 	}
 }
 
+/** The browser can't read files of a form, and so sends nothing. `places` are their positions among its files. */
+export class Unreadable extends Error {
+	/** @param {File[]} files @param {number[]} places */
+	constructor(files, places) {
+		super(`${count(places.length, "file")} can't be sent.`);
+		this.places = places;
+		/** @type {Schemas["ProblemItem"][]} */
+		this.errors = places.map((i) => ({ pointer: null, file: files[i].name, code: null, detail: GONE }));
+	}
+}
+
+/** Return why a request got no response. @param {BodyInit} [body] */
+async function failure(body) {
+	const files = body instanceof FormData ? [...body.values()].filter((value) => value instanceof File) : [];
+	const reads = await Promise.allSettled(files.map((file) => file.slice(0, 1).arrayBuffer()));
+	const places = [...files.keys()].filter((i) => reads[i].status === "rejected");
+	return places.length ? new Unreadable(files, places) : new Unreachable();
+}
+
 /** Return the header with the key, if there is one. @returns {Record<string, string>} */
 export function authorization() {
 	return key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
 }
 
-/** Send a request and return the response. Throws Problem, Unreachable or an AbortError. A `quiet` request asks for no key.
+/** Send a request and return the response. Throws Problem, Unreachable, Unreadable or an
+ *  AbortError. A `quiet` request asks for no key.
  *
  *  @param {string} path @param {CallOptions<Method>} [options] */
 export async function call(path, { method = "GET", body, headers = {}, signal, quiet } = {}) {
@@ -68,7 +92,7 @@ export async function call(path, { method = "GET", body, headers = {}, signal, q
 	try {
 		response = await fetch(path, { method, body, signal, headers: { ...authorization(), ...headers } });
 	} catch (error) {
-		throw error.name === "AbortError" ? error : new Unreachable();
+		throw error.name === "AbortError" ? error : await failure(body);
 	}
 	if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null), quiet);
 	const owner = response.headers.get("X-Clipcite-Owner");
@@ -107,7 +131,7 @@ export function upload(path, form, { onprogress = () => {}, headers = {}, signal
 			if (request.status < 300 && body) resolve(body);
 			else reject(new Problem(request.status, body));
 		};
-		request.onerror = () => reject(new Unreachable());
+		request.onerror = async () => reject(await failure(form));
 		request.onabort = () => reject(new DOMException("Aborted.", "AbortError"));
 		signal?.addEventListener("abort", () => request.abort(), { once: true });
 		request.send(form);

@@ -1,7 +1,7 @@
 // Answers for many images: in parts, then once more as a collection.
 
 import { askRejecting, classify } from "../classify.js";
-import { requestJson } from "../service/http.js";
+import { GONE, requestJson, Unreadable } from "../service/http.js";
 
 /** @import { PartialAnswer } from "./sorting.js" */
 
@@ -9,7 +9,8 @@ const PART = 32; // images per request
 const IN_FLIGHT = 2;
 const TOP_K = 3;
 
-/** Classify the images in parts. `take` gets the images of a part and their answer. Throws the first error.
+/** Classify the images in parts. `take` gets the images of a part and their answer. An image
+ *  that can no longer be read gets an error. Throws the first error of a request.
  *
  *  @param {SortedImage[]} images @param {Options} options
  *  @param {(part: SortedImage[], answer: PartialAnswer) => unknown} take @param {AbortSignal} signal */
@@ -22,7 +23,14 @@ export async function askInParts(images, options, take, signal) {
 			const part = waiting.splice(0, PART);
 			// Not the images themselves: these would keep the smaller copies that are sent.
 			const sent = part.map(({ file, name }) => ({ file, name }));
-			take(part, await answerTo(sent, { ...options, top_k: TOP_K, features: true }, either));
+			try {
+				take(part, await answerTo(sent, { ...options, top_k: TOP_K, features: true }, either));
+			} catch (error) {
+				if (!(error instanceof Unreadable)) throw error;
+				const gone = error.places.map((i) => part[i]);
+				take(gone, { results: gone.map(() => ({ predictions: null, error: { code: "", detail: GONE } })) });
+				waiting.push(...part.filter((image) => !gone.includes(image)));
+			}
 		}
 	}
 	try {
