@@ -62,7 +62,7 @@ export function sortView({ parameter, signal }) {
 	};
 	const requests = new SortRequests(
 		sorting,
-		{ sends: () => replace(trouble), changed: () => draw(), failed, classified },
+		{ load, sends: () => replace(trouble), changed: () => draw(), failed, classified },
 		signal,
 	);
 	const chips = chipField(sorting.names, requests.renamed);
@@ -334,6 +334,15 @@ export function sortView({ parameter, signal }) {
 		}
 	}
 
+	let isLoading = false;
+	/** Load the models and choose one, which classifies the images. */
+	async function load() {
+		if (isLoading) return;
+		isLoading = true;
+		replace(trouble);
+		await models.load(parameter ?? sorting.model ?? undefined).catch(failed);
+		isLoading = false;
+	}
 	/** @param {string} id */
 	function choose(id) {
 		const model = models.current();
@@ -389,7 +398,7 @@ export function sortView({ parameter, signal }) {
 	const drawSoon = oncePerFrame(() => signal.aborted || draw());
 	sorting.addEventListener("change", drawSoon, { signal });
 
-	models.load(parameter ?? sorting.model ?? undefined).catch(failed);
+	load();
 	draw();
 	const element = h(
 		"section",

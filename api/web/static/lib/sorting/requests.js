@@ -16,11 +16,11 @@ export class SortRequests {
 	/** Of the request for what to label next. @type {AbortController | null} */
 	#choosing = null;
 
-	/** `sends` is called before a request is sent, `changed` when requests begin and end, `failed` with an error, and
-	 *  `classified` once all labels count. The signal ends all requests.
+	/** `load` chooses a model, `sends` is called before a request is sent, `changed` when requests begin and end, `failed`
+	 *  with an error, and `classified` once all labels count. The signal ends all requests.
 	 *
 	 *  @param {Sorting} sorting
-	 *  @param {Record<"sends" | "changed" | "classified", () => void> & { failed: (error: any) => void }} acts
+	 *  @param {Record<"load" | "sends" | "changed" | "classified", () => void> & { failed: (error: any) => void }} acts
 	 *  @param {AbortSignal} signal */
 	constructor(sorting, acts, signal) {
 		this.#sorting = sorting;
@@ -58,7 +58,8 @@ export class SortRequests {
 		this.#classifying = mine;
 		const both = AbortSignal.any([mine.signal, this.#signal]);
 		try {
-			if (!sorting.images.length || !sorting.model) return;
+			if (!sorting.images.length) return;
+			if (!sorting.model) return this.#acts.load();
 			if (sorting.open.length) this.#acts.sends();
 			this.#acts.changed();
 			const hasNames = sorting.names.length > 0;
