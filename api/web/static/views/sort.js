@@ -190,7 +190,7 @@ export function sortView({ parameter, signal }) {
 		const isCommand = event.ctrlKey || event.metaKey;
 		const name = classOfKey(names(), event.key);
 		if (isCommand && event.key === "z") undo();
-		else if (isCommand || event.altKey) return false;
+		else if (isCommand || event.altKey || event.repeat) return false;
 		else if (name) move(images, name);
 		else if (event.key === "/") askFor(images);
 		else if (event.key === "Enter") approve(images);

@@ -26,6 +26,18 @@ def test_the_class_of_the_question_is_confirmed(browser: Browser, quick_url: str
         assert page.evaluate("labels") == ["red"]
 
 
+def test_a_long_press_answers_for_one_image(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        page.evaluate(WALK)
+        for key in ("x", "Enter"):
+            page.keyboard.down(key)
+            page.keyboard.down(key)  # repeats
+            page.keyboard.up(key)
+        expect(page.get_by_role("dialog")).to_contain_text("3 of 3")
+        assert page.evaluate("labels.length") == 2
+
+
 ASK = """([title, names]) => {
   window.answer = import("/page/components/sort/class_dialog.js").then(({ askClass }) => askClass(title, names));
 }"""

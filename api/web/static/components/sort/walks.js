@@ -45,8 +45,11 @@ function walkDialog({ length, question, naming, names, passKey, draw, answer, pa
 	function keyDown(event) {
 		if (event.ctrlKey || event.metaKey || event.altKey) return;
 		const name = classOfKey(names(), event.key);
-		if (name) take(name);
-		else if (event.key.toLowerCase() === passKey.toLowerCase()) leaveOut();
+		const passes = event.key.toLowerCase() === passKey.toLowerCase();
+		const isAnswer = name || passes || event.key === "Enter";
+		if (event.repeat && isAnswer) event.preventDefault(); // a long press answers for one image only
+		else if (name) take(name);
+		else if (passes) leaveOut();
 		else if (event.key === "ArrowLeft") go(-1);
 		else if (event.key === "/") ask();
 		else return;
