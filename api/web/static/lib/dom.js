@@ -126,12 +126,13 @@ export function oncePerFrame(act) {
 	};
 }
 
-/** Show a dialog. Resolves to its return value once it is closed.
+/** Show a dialog. Resolves to its return value once it is closed, which the signal of its view does, too.
  *
- *  @param {HTMLDialogElement} dialog @returns {Promise<string>} */
-export function modal(dialog) {
+ *  @param {HTMLDialogElement} dialog @param {AbortSignal} [signal] @returns {Promise<string>} */
+export function modal(dialog, signal) {
 	document.body.append(dialog);
 	dialog.showModal();
+	signal?.addEventListener("abort", () => dialog.close());
 	return new Promise((resolve) => {
 		dialog.addEventListener("close", () => {
 			dialog.remove();
@@ -142,8 +143,8 @@ export function modal(dialog) {
 
 /** Ask for confirmation in a dialog. Resolves to true if the user confirms.
  *
- *  @param {string} question @param {string} yes */
-export async function confirmed(question, yes) {
+ *  @param {string} question @param {string} yes @param {AbortSignal} [signal] */
+export async function confirmed(question, yes, signal) {
 	const dialog = h(
 		"dialog",
 		{ class: "card", "aria-label": question },
@@ -155,5 +156,5 @@ export async function confirmed(question, yes) {
 			button(yes, () => dialog.close("yes"), "danger"),
 		),
 	);
-	return (await modal(dialog)) === "yes";
+	return (await modal(dialog, signal)) === "yes";
 }

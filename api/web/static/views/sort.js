@@ -170,7 +170,7 @@ export function sortView({ parameter, signal }) {
 	}
 	/** @param {SortedImage[]} images */
 	async function askFor(images) {
-		const name = await askClass(`Move ${count(images.length, "image")} to`, names());
+		const name = await askClass(`Move ${count(images.length, "image")} to`, names(), signal);
 		if (name) move(images, name);
 	}
 	function undo() {
@@ -183,7 +183,7 @@ export function sortView({ parameter, signal }) {
 	}
 	/** @param {SortedImage[]} images @param {(image: SortedImage) => void} [skip] */
 	function look(images, skip) {
-		return walk(images, names, (image, name) => move([image], name), { pass: skip });
+		return walk(images, names, (image, name) => move([image], name), { pass: skip, signal });
 	}
 	/** Use a key that was pressed on an image. @param {KeyboardEvent} event @param {SortedImage[]} images */
 	function press(event, images) {
@@ -244,6 +244,7 @@ export function sortView({ parameter, signal }) {
 				(pairs) => label(pairs, "labelled"),
 				(images) => sorting.skip(images),
 				() => labelledWords(sorting),
+				signal,
 			);
 		});
 	}
@@ -260,6 +261,7 @@ export function sortView({ parameter, signal }) {
 		await walk(drawn(pile, CHECKED), names, answer, {
 			pass: (image) => truths.has(image) || unknown.add(image),
 			truths,
+			signal,
 		});
 		if (!truths.size) return;
 		sorting.skip([...unknown]);
@@ -307,6 +309,7 @@ export function sortView({ parameter, signal }) {
 			!(await confirmed(
 				`Remove all images from this page? ${count(unsaved, "correction")} ${unsaved === 1 ? "isn't" : "aren't"} saved.`,
 				"Remove all",
+				signal,
 			))
 		)
 			return;

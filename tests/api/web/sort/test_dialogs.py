@@ -11,7 +11,8 @@ WALK = """async () => {
     predictions: [{ class_name: "red", probability: 0.9 }],
   }));
   window.labels = [];
-  walk(images, () => ["red", "blue"], (image, name) => window.labels.push(name));
+  window.view = new AbortController();
+  walk(images, () => ["red", "blue"], (image, name) => window.labels.push(name), { signal: view.signal });
   images[0].predictions = [{ class_name: "blue", probability: 0.9 }];
 }"""
 
@@ -38,8 +39,19 @@ def test_a_long_press_answers_for_one_image(browser: Browser, quick_url: str) ->
         assert page.evaluate("labels.length") == 2
 
 
-ASK = """([title, names]) => {
-  window.answer = import("/page/components/sort/class_dialog.js").then(({ askClass }) => askClass(title, names));
+def test_the_dialogs_close_when_the_view_is_left(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        page.evaluate(WALK)
+        page.keyboard.press("/")
+        expect(page.get_by_role("dialog")).to_have_count(2)
+        page.evaluate("view.abort()")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+ASK = """async ([title, names]) => {
+  const { askClass } = await import("/page/components/sort/class_dialog.js");
+  window.answer = askClass(title, names, new AbortController().signal);
 }"""
 
 

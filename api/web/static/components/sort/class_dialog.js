@@ -6,8 +6,8 @@ const SHOWN = 30;
 
 /** Ask for the class of some images. Resolves to its name, or to null if the dialog is left.
  *
- *  @param {string} title @param {string[]} names */
-export async function askClass(title, names) {
+ *  @param {string} title @param {string[]} names @param {AbortSignal} signal */
+export async function askClass(title, names, signal) {
 	const id = newId("class");
 	const list = h("div", { class: "choices" });
 	const input = h("input", {
@@ -47,7 +47,7 @@ export async function askClass(title, names) {
 		),
 	);
 	draw();
-	const answer = modal(dialog);
+	const answer = modal(dialog, signal);
 	input.focus();
 	return (await answer) || null;
 }

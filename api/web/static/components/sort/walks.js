@@ -17,8 +17,8 @@ const keyButton = (text, key, act, kind) => button([text, kbd(key)], act, kind);
  *
  *  @param {{ length: number, question: HTMLElement, naming: string, names: () => string[], passKey: string,
  *            draw: (place: number) => void, answer: (place: number, name: Label) => void,
- *            pass: (place: number) => void }} options */
-function walkDialog({ length, question, naming, names, passKey, draw, answer, pass }) {
+ *            pass: (place: number) => void, signal: AbortSignal }} options */
+function walkDialog({ length, question, naming, names, passKey, draw, answer, pass, signal }) {
 	let place = 0;
 	/** @param {number} by */
 	function go(by) {
@@ -38,7 +38,7 @@ function walkDialog({ length, question, naming, names, passKey, draw, answer, pa
 		go(1);
 	}
 	async function ask() {
-		const name = await askClass(naming, names());
+		const name = await askClass(naming, names(), signal);
 		if (name) take(name);
 	}
 	/** @param {KeyboardEvent} event */
@@ -47,7 +47,8 @@ function walkDialog({ length, question, naming, names, passKey, draw, answer, pa
 		const name = classOfKey(names(), event.key);
 		const passes = event.key.toLowerCase() === passKey.toLowerCase();
 		const isAnswer = name || passes || event.key === "Enter";
-		if (event.repeat && isAnswer) event.preventDefault(); // a long press answers for one image only
+		if (event.repeat && isAnswer)
+			event.preventDefault(); // a long press answers for one image only
 		else if (name) take(name);
 		else if (passes) leaveOut();
 		else if (event.key === "ArrowLeft") go(-1);
@@ -72,8 +73,8 @@ function walkDialog({ length, question, naming, names, passKey, draw, answer, pa
  *  Resolves once the dialog is closed.
  *
  *  @param {SortedImage[]} images @param {() => string[]} names @param {(image: SortedImage, name: Label) => void} label
- *  @param {{ pass?: (image: SortedImage) => void, truths?: Map<SortedImage, Label> | null }} [options] */
-export async function walk(images, names, label, { pass = () => {}, truths = null } = {}) {
+ *  @param {{ pass?: (image: SortedImage) => void, truths?: Map<SortedImage, Label> | null, signal: AbortSignal }} options */
+export async function walk(images, names, label, { pass = () => {}, truths = null, signal }) {
 	let url = "";
 	const position = h("p", { class: "soft" });
 	const question = h("h2", { id: "walk-question" });
@@ -89,6 +90,7 @@ export async function walk(images, names, label, { pass = () => {}, truths = nul
 		draw,
 		answer: (place, name) => label(images[place], name),
 		pass: (place) => pass(images[place]),
+		signal,
 	});
 	/** @type {Label} */
 	let asked = null; // the answer of the service may change meanwhile
@@ -131,7 +133,7 @@ export async function walk(images, names, label, { pass = () => {}, truths = nul
 		announce(`${position.textContent}. ${question.textContent}${sure}`);
 		(right.hidden ? others.querySelector("button") : right)?.focus();
 	}
-	const closed = modal(steps.dialog);
+	const closed = modal(steps.dialog, signal);
 	steps.start();
 	await closed;
 	URL.revokeObjectURL(url);
@@ -142,8 +144,9 @@ export async function walk(images, names, label, { pass = () => {}, truths = nul
  *  Resolves once the dialog is closed.
  *
  *  @param {SortedImage[][]} groups @param {() => string[]} names @param {(pairs: [SortedImage, Label][]) => void} label
- *  @param {(images: SortedImage[]) => void} skip @param {() => string} tally */
-export async function groupWalk(groups, names, label, skip, tally) {
+ *  @param {(images: SortedImage[]) => void} skip @param {() => string} tally
+ *  @param {AbortSignal} signal */
+export async function groupWalk(groups, names, label, skip, tally, signal) {
 	const left = new Set(); // images without a tick
 	const question = h("h2", { id: "group-question", tabindex: "-1" }, "What are these?");
 	const position = h("p", { class: "soft" });
@@ -160,6 +163,7 @@ export async function groupWalk(groups, names, label, skip, tally) {
 		draw,
 		answer,
 		pass: (place) => skip(groups[place]),
+		signal,
 	});
 	const naming = keyButton("New name …", "/", steps.ask, "main");
 	steps.dialog.append(
@@ -209,7 +213,7 @@ export async function groupWalk(groups, names, label, skip, tally) {
 		const others = shown(place).filter((image) => image.label && !taught.includes(image));
 		label([...taught.map((image) => pair(image, name)), ...others.map((image) => pair(image, null))]);
 	}
-	const closed = modal(steps.dialog);
+	const closed = modal(steps.dialog, signal);
 	steps.start();
 	await closed;
 }
