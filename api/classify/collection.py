@@ -56,7 +56,7 @@ class Collection:
     groups: int = 0
     """Number of groups to return."""
     labels: Mapping[int, str | None] = field(default_factory=dict)
-    """Class names of images by position. None means "none of these"."""
+    """Cleaned class names of images by position. None means "none of these"."""
 
     def __len__(self) -> int:
         return len(self.rows)

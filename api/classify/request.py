@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +18,8 @@ from api.http.forms import check_fields, display_name, read_form
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid, parsed_json
 from clipcite.wire.base import MAX_CLASSIFY_IMAGES
 from clipcite.wire.classify import ClassifyJson, CollectionJson, Options, ScoreOptions
-from core.clip.errors import InvalidConfig
-from core.clip.prompts import check_templates
+from core.clip.errors import InvalidClassNames, InvalidConfig
+from core.clip.prompts import check_templates, clean_class_name
 from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is more helpful
@@ -198,5 +198,17 @@ def _from_collection(body: bytes) -> Asked:
             [{"pointer": f"/labels/{position}", "detail": "No such position."} for position in wrong],
         )
     options = Options.model_construct(**{name: getattr(asked, name) for name in ScoreOptions.model_fields})
-    features = Collection(np.stack(rows), asked.suggest, asked.groups, asked.labels)
+    features = Collection(np.stack(rows), asked.suggest, asked.groups, _cleaned(asked.labels))
     return Asked(features, [None] * len(rows), checked(options))
+
+
+def _cleaned(labels: Mapping[int, str | None]) -> dict[int, str | None]:
+    """Return the labels with cleaned class names. Raise InvalidRequest at the first invalid one."""
+    clean: dict[str | None, str | None] = {None: None}
+    for position, label in labels.items():
+        if label is not None and label not in clean:
+            try:
+                clean[label] = clean_class_name(label)
+            except InvalidClassNames as error:
+                raise InvalidRequest(error.detail, code=error.code, at=f"/labels/{position}") from error
+    return {position: clean[label] for position, label in labels.items()}

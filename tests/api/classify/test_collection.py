@@ -3,6 +3,7 @@
 import base64
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from torch import Tensor
 from api.classify import collection
 from api.serving.service import look_up
 from clipcite.wire.classify import MAX_COLLECTION_IMAGES
+from core.clip import prompts
 from core.clip.inference.request_rule import RequestRule, request_rule
 from core.clip.inference.self_training import self_trained
 from core.clip.models.backbone import Backbone
@@ -288,6 +290,18 @@ def test_groups_need_no_model_and_no_names(shared: Service, model: str) -> None:
 )
 def test_labels_that_do_not_fit(shared: Service, model: str, labels: Any, code: str, words: str) -> None:
     assert_problem(ask(shared, PILE, model=model, labels=labels), 422, code, words)
+
+
+def test_labels_are_cleaned_like_class_names(
+    shared: Service, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is too long is refused before it is normalised: a row of accents takes quadratic time."""
+    names = ["oak ", "Cafe\u0301"]
+    ok(ask(shared, FEATURES, model=model, class_names=names, labels={0: "oak ", 1: "caf\u00e9", 2: " OAK"}))
+    monkeypatch.setattr(prompts, "unicodedata", SimpleNamespace(normalize=pytest.fail))
+    refused = ask(shared, FEATURES, model=model, labels={3: None, 7: "a" + "\u0316\u0301" * 2000})
+    says = "^The class name 'a.{39}…' has 4001 characters"
+    assert_problem(refused, 422, "invalid_class_names", says, errors=[{"pointer": "/labels/7"}])
 
 
 def test_features_that_do_not_fit(shared: Service, model: str) -> None:
