@@ -144,7 +144,8 @@ def self_training_or_reason(
     """Return the rule after self-training, or the reason why each image is classified alone.
 
     Args:
-        features: normalised features [N, D] of the images that may belong to the classes.
+        features: normalised features [N, D] of the images that may belong to the classes, without labelled
+            ones: these are shots already.
         rule: rule without self-training.
     """
     names, classes, served = classifier.names, shots.classes, model.served
@@ -159,7 +160,8 @@ def self_training_or_reason(
     if rule.among_trained is None:
         return "The scores use no training images: new_class_balance is 0, or a class has none."
     counts = rule.scores(features).argmax(dim=1).bincount(minlength=len(names))
-    if counts.min() < max(1, MIN_CLASS_SHARE * len(features) / len(names)):
+    counts += (shots.labels[shots.trained :, None] == torch.tensor(classes)).sum(dim=0)
+    if counts.min() < max(1, MIN_CLASS_SHARE * int(counts.sum()) / len(names)):
         fewest = int(counts.min())
         few = f"Only {fewest} image{'s look' if fewest > 1 else ' looks'}" if fewest else "No image looks"
         return (
@@ -205,13 +207,18 @@ def classify_collection(
             best = rule.scores(features).argmax(dim=1)
             new = torch.tensor([c == NEW_CLASS for c in shots.classes])[best]
             known = torch.from_numpy(judgement.known) | new
-        trained = self_training_or_reason(features[known], classifier, held, shots, rule, balance)
+        free = known.clone()
+        free[torch.tensor(list(collection.labels), dtype=torch.long)] = False
+        trained = self_training_or_reason(features[free], classifier, held, shots, rule, balance)
         if isinstance(trained, str):
             method = {"method": "image_by_image", "reason": trained}
         else:
             method, rule = {"method": "self_training", "reason": SELF_TRAINED}, trained
         rejecting = judgement if options.reject else None
         scores, results = score(held, classifier, rule, features, options, None, rejecting, shots.classes)
+        if options.reject:
+            for at, name in collection.labels.items():
+                results[at].rejected = name is None
         unknown = (~known).nonzero()[:, 0].tolist()
         suggested = which_next(scores.probabilities, features, collection.suggest, collection.labels, unknown)
         seconds = {"decode": 0.0, "encode": time.perf_counter() - started}
