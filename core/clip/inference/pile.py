@@ -213,11 +213,12 @@ def alone(support: Support, images: Floats, classes: Ints | None = None, lost: f
     """Judge each image [N, D] alone, by its cosine with the nearest class mean.
 
     Args:
-        classes: classes of the request. None: all. The limit always comes from all classes.
+        classes: classes of the request, which also set the limit. None: all.
     """
-    rows = slice(None) if classes is None else np.isin(support.classes, classes)
+    rows = np.isin(support.classes, support.classes if classes is None else classes)
     near = images @ support.means[rows].T
-    left_out = support.near_left_out
+    asked = np.isin(support.labels[support.left_out], support.classes[rows])
+    left_out = support.near_left_out[asked]
     limit = float(np.quantile(left_out, lost)) if len(left_out) else -np.inf
     return Judgement(
         support.classes[rows][near.argmax(axis=1)], near.max(axis=1), limit, np.zeros(len(images), bool)

@@ -161,7 +161,10 @@ def test_an_image_alone() -> None:
         left_out.append(row @ others.sum(axis=0) / np.linalg.norm(others.sum(axis=0)))
     assert answer.limit == pytest.approx(np.quantile(left_out, LOST), abs=1e-5)
     of_two = alone(SUPPORT, IMAGES, classes=np.array([1, 3]))
-    assert of_two.limit == answer.limit
+    asked = [near for near, label in zip(left_out, SHOT_LABELS, strict=True) if label in {1, 3}]
+    assert of_two.limit == pytest.approx(np.quantile(asked, LOST), abs=1e-5)
+    with_one_shot = Support(np.concatenate([SUPPORT.features, CENTRES[:1]]), np.append(SHOT_LABELS, 9))
+    assert alone(with_one_shot, IMAGES, classes=np.array([9])).limit == -np.inf
     assert not of_two.known[TRUTH == 0].any()
     assert set(of_two.best) == {1, 3}
 
