@@ -37,7 +37,8 @@ LOST = 0.05
 BURST, EQUAL = 0.18, 1e-4
 """Two shots of a class count as one photo if their distance (1 - cosine) is below this part of the class's
 width, or below `EQUAL`. The width is the median distance of a shot to the one farthest from it. Unlike the
-median of all distances, it stays the same if most shots are of one burst."""
+median of all distances, it stays the same if most shots are of one burst. A class with a wrong label is too
+wide, so a width counts as at most the median over the classes."""
 UNLIKE = 0.05
 """Fraction of the shots that are below this limit when they are compared with the other classes."""
 PRIOR = 1.0
@@ -133,11 +134,13 @@ def photos_of(features: Floats, labels: Ints) -> Ints:
         labels: [S], classes. Rows with negative ones are photos of their own.
     """
     first = np.arange(len(labels))  # row with which each row's photo begins
-    for label in np.unique(labels[labels >= 0]):
-        rows = np.flatnonzero(labels == label)
-        x = features[rows]
-        width = np.median(1 - np.concatenate([cosine.min(axis=1) for cosine in cosines(x)]))
-        own, limit = np.arange(len(rows)), max(BURST * width, EQUAL)
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
+    several = [rows for rows in classes if len(rows) > 1]
+    farthest = [np.concatenate([c.min(axis=1) for c in cosines(features[rows])]) for rows in several]
+    widths = [float(np.median(1 - cosine)) for cosine in farthest]
+    for rows, width in zip(several, widths, strict=True):
+        x, own = features[rows], np.arange(len(rows))
+        limit = max(BURST * min(width, sorted(widths)[(len(widths) - 1) // 2]), EQUAL)
         for number, cosine in enumerate(cosines(x)):
             row, column = np.nonzero(1 - cosine < limit)
             edges = (

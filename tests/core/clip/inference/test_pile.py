@@ -139,6 +139,13 @@ def test_bursts_are_found_although_they_are_most_of_their_class(
     assert pile.photos_of(x, np.full(len(x), NONE)).tolist() == list(range(len(x)))
 
 
+def test_a_wrong_label_makes_no_burst_of_its_class() -> None:
+    """The images of each class are alike, and one has the label of another class."""
+    x, labels = around(SHOT_LABELS, seed=6, spread=0.3), SHOT_LABELS.copy()
+    labels[0] = 1
+    assert pile.photos_of(x, labels).tolist() == list(range(len(labels)))
+
+
 def test_labelled_images_of_a_burst_join_its_shot() -> None:
     support = Support.of(
         np.concatenate([SUPPORT.features, frames(SUPPORT.features[:1]), IMAGES[5:6]]),
