@@ -153,9 +153,9 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 	/** @param {SortedImage} image @param {boolean} keep */
 	function range(image, keep) {
 		const options = order();
-		const ends = [anchor ?? image, image].map((end) => options.findIndex((option) => images.get(option) === end));
+		const ends = [anchor, image].map((end) => options.findIndex((option) => images.get(option) === end));
 		const [from, to] = ends.sort((a, b) => a - b);
-		select(imagesOf(options.slice(Math.max(0, from), to + 1)), { keep });
+		select(imagesOf(options.slice(from < 0 ? to : from, to + 1)), { keep }); // the anchor may be hidden
 	}
 	function mark() {
 		for (const [image, { element: option }] of tiles) option.setAttribute("aria-selected", String(picked.has(image)));
@@ -223,7 +223,8 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 		picked.clear();
 		act();
 		refresh();
-		if (next?.isConnected) for (const image of imagesOf([next])) setActive(image);
+		anchor = (next?.isConnected && images.get(next)) || null;
+		if (anchor) setActive(anchor);
 		mark();
 		if (wasInside) focusActive();
 	}
