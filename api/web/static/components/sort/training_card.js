@@ -106,15 +106,16 @@ export function trainingCard(sorting, { model, use, signal }) {
 	}
 	function begin() {
 		return guarded(async () => {
-			const before = model() ?? { id: sorting.model };
+			const own = model(); // another may be chosen during the upload
+			const before = own ?? { id: sorting.model };
 			/** @type {Training["labels"]} */
-			const labels = sorting.lessons.map((image) => [image, image.label]); // others may follow during the upload
-			if (model()) await save(sorting, signal);
+			const labels = sorting.lessons.map((image) => [image, image.label]); // others may follow
+			if (own) await save(sorting, signal);
 			/** @param {number} sent */
 			const sending = (sent) => {
 				saved.textContent = `Sending ${percent(sent)}`;
 			};
-			const job = await (model() ? trainAgain(sorting, signal) : trainFirst(sorting, sending, signal));
+			const job = await (own ? trainAgain(sorting, own.id, labels, signal) : trainFirst(sorting, sending, signal));
 			const classes = new Map(sorting.images.map((image) => [image, image.predictions?.[0].class_name]));
 			sorting.training = {
 				id: job.id,
@@ -184,9 +185,12 @@ export function trainingCard(sorting, { model, use, signal }) {
 		if (training.adopted || sorting.model !== training.before.id) return;
 		const { model_id: id } = await requestJson(path, { signal });
 		if (training.adopted || !id) return;
-		training.adopted = id;
-		learned(training.labels, id);
-		await use(id);
+		training.adopted = id; // once
+		learned(sorting, training, id);
+		await use(id).catch((error) => {
+			training.adopted = null;
+			throw error;
+		});
 		if (isCurrent()) refresh();
 	}
 

@@ -10,7 +10,7 @@ import { found, hashed } from "./remembered.js";
 const PART = 32; // images per request
 /** @param {string} model @returns {`/models/${string}`} */
 const path = (model) => `/models/${encodeURIComponent(model)}`;
-const keyOf = newKey();
+let keyOf = newKey();
 
 /** Find the images that were corrected earlier, or that have trained the model, and set their labels. The images of a
  *  version contain the corrections of the versions before. Returns their number.
@@ -77,18 +77,12 @@ export async function save(sorting, signal) {
 	sorting.changed();
 }
 
-/** Train again from the model's images and its corrections. Returns the job.
+/** Train again from the model's images and its corrections, such as these labels [[image, label]]. Returns the job.
  *
- *  @param {Sorting} sorting @param {AbortSignal} signal */
-export function trainAgain(sorting, signal) {
-	const headers = {
-		"Idempotency-Key": keyOf([
-			sorting.model,
-			sorting.training?.id,
-			sorting.lessons.map(({ label, saved }) => [saved?.id, label]),
-		]),
-	};
-	return upload(`${path(String(sorting.model))}/extend`, new FormData(), { headers, signal });
+ *  @param {Sorting} sorting @param {string} model @param {[SortedImage, Label][]} labels @param {AbortSignal} signal */
+export function trainAgain(sorting, model, labels, signal) {
+	const content = [model, sorting.training?.id, labels.map(([{ saved }, label]) => [saved?.id, label])];
+	return start(`${path(model)}/extend`, new FormData(), content, { signal });
 }
 
 /** Train a model with the labelled images. Returns the job.
@@ -100,18 +94,33 @@ export function trainFirst(sorting, onprogress, signal) {
 		form.append("images", file, name);
 		form.append("labels", String(label));
 	}
-	const headers = {
-		"Idempotency-Key": keyOf([
-			sorting.training?.id,
-			sorting.lessons.map(({ path, file, label }) => [path, file.size, file.lastModified, label]),
-		]),
-	};
-	return upload("/adapt", form, { headers, onprogress, signal });
+	const content = [
+		sorting.training?.id,
+		sorting.lessons.map(({ path, file, label }) => [path, file.size, file.lastModified, label]),
+	];
+	return start("/adapt", form, content, { onprogress, signal });
 }
 
-/** Note that the model was trained with these labels [[image, label]].
+/** Start a training. For the same content it returns the same job, unless that was deleted.
  *
- *  @param {[SortedImage, Label][]} labels @param {string} model */
-export function learned(labels, model) {
+ *  @param {"/adapt" | `/models/${string}/extend`} path @param {FormData} form @param {unknown} content
+ *  @param {Parameters<typeof upload>[2]} options */
+async function start(path, form, content, options) {
+	const send = () => upload(path, form, { ...options, headers: { "Idempotency-Key": keyOf(content) } });
+	try {
+		return await send();
+	} catch (error) {
+		if (error.code !== "idempotent_job_deleted") throw error;
+		keyOf = newKey();
+		return send();
+	}
+}
+
+/** Note that the model was trained with the labels of this training, and with those that the version before had learned.
+ *
+ *  @param {Sorting} sorting @param {NonNullable<Sorting["training"]>} training @param {string} model */
+export function learned({ images }, { before, labels }, model) {
+	for (const image of images)
+		if (image.saved?.learned && image.saved.model === before.id) image.saved = { ...image.saved, model };
 	for (const [image, label] of labels) image.saved = { model, id: null, class_name: label, learned: true };
 }
