@@ -101,7 +101,7 @@ export function summaryCard(sorting, { requests, askMe, groupThem, check, releas
 		bar.max = images.length || 1;
 		bar.value = done;
 		halt.hidden = !running || !open.length;
-		goOn.hidden = running || !open.length;
+		goOn.hidden = running || !(open.length || requests.hasFailed);
 		const useful = Math.min(ROUND, images.filter((image) => isGuess(image) && !image.skipped).length);
 		next.hidden = !sorted || !useful;
 		next.textContent = requests.isChoosing ? "Choosing images …" : `Ask me about ${useful}`;

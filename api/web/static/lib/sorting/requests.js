@@ -13,6 +13,8 @@ export class SortRequests {
 	#signal;
 	/** Of the request for the classes. @type {AbortController | null} */
 	#classifying = null;
+	/** Whether the last request for the classes failed. */
+	hasFailed = false;
 	/** Of the request for what to label next. @type {AbortController | null} */
 	#choosing = null;
 
@@ -56,6 +58,7 @@ export class SortRequests {
 		this.#classifying?.abort();
 		const mine = new AbortController();
 		this.#classifying = mine;
+		this.hasFailed = false;
 		const both = AbortSignal.any([mine.signal, this.#signal]);
 		try {
 			if (!sorting.images.length) return;
@@ -79,6 +82,7 @@ export class SortRequests {
 				sorting.together = asked;
 			}
 		} catch (error) {
+			if (error.name !== "AbortError") this.hasFailed = true;
 			return this.#acts.failed(error);
 		} finally {
 			if (this.#classifying === mine) this.#classifying = null;
