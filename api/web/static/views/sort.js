@@ -30,7 +30,7 @@ const MAX_GROUPS = 500;
 const MAX_SUGGESTED = 1000;
 const MIN_ASKED = 4; // images of a group without an answer; fewer are not worth a question
 const FORGETFUL =
-	"This browser's storage is full. If you reload this page, skipped photos and the labels of a check are lost.";
+	"This browser can't remember your answers. If you reload this page, skipped photos and the labels of a check are lost.";
 const STEPS = [
 	onPhone
 		? ["Add", "Choose photos. They are sorted by class, the unsure ones first."]
@@ -303,7 +303,7 @@ export function sortView({ parameter, signal }) {
 		}
 	}
 	async function removeAll() {
-		const unsaved = sorting.unsaved.length;
+		const unsaved = sorting.losable.length;
 		if (
 			unsaved &&
 			!(await confirmed(

@@ -35,14 +35,15 @@ export async function found(images, entries, signal) {
 	return known;
 }
 
-/** Remember the images, or forget those that are no longer skipped or checked. Returns whether this browser had
- *  the space for it.
+/** Remember the images, or forget those that are no longer skipped or checked. Returns whether this browser has
+ *  space for it, and can hash files.
  *
  *  @param {SortedImage[]} images @param {string[]} names */
 export async function note(images, names) {
 	const changed = images.filter(({ skipped, held, noted }) => skipped || held || noted);
 	if (!changed.length) return true;
 	await Promise.all(changed.map(hashed));
+	if (changed.every(({ hash }) => !hash)) return false;
 	const all = stored();
 	for (const image of changed) {
 		const { hash, file, label, skipped, held } = image;

@@ -38,7 +38,7 @@ export class Sorting extends EventTarget {
 	/** @type {{ before: [SortedImage, Label, number][], added: Label[] }[]} */
 	#undo = [];
 
-	/** Whether this browser has no space to remember images. */
+	/** Whether this browser could not remember an image. */
 	isForgetful = false;
 
 	#classNames() {
@@ -47,9 +47,8 @@ export class Sorting extends EventTarget {
 
 	/** @param {SortedImage[]} images */
 	async #note(images) {
-		const isForgetful = !(await note(images, this.#classNames()));
-		if (isForgetful === this.isForgetful) return;
-		this.isForgetful = isForgetful;
+		if (await note(images, this.#classNames())) return;
+		this.isForgetful = true;
 		this.changed();
 	}
 
@@ -84,7 +83,14 @@ export class Sorting extends EventTarget {
 
 	clear() {
 		for (const { url } of this.images) if (url) URL.revokeObjectURL(url);
-		Object.assign(this, { images: [], together: "", grouping: false, answer: null, training: null });
+		Object.assign(this, {
+			images: [],
+			together: "",
+			grouping: false,
+			answer: null,
+			training: null,
+			isForgetful: false,
+		});
 		this.#undo = [];
 		this.changed();
 	}
@@ -102,7 +108,7 @@ export class Sorting extends EventTarget {
 	 *
 	 *  @param {PageImage[]} images */
 	async takePile(images) {
-		const lost = this.unsaved.length;
+		const lost = this.losable.length;
 		if (
 			lost &&
 			!(await confirmed(
@@ -175,6 +181,7 @@ export class Sorting extends EventTarget {
 	release() {
 		const { held } = this;
 		for (const image of held) image.held = 0;
+		for (const { before } of this.#undo) for (const entry of before) entry[2] = 0;
 		this.#note(held);
 		this.changed();
 	}
@@ -219,6 +226,11 @@ export class Sorting extends EventTarget {
 		);
 	}
 
+	/** Images whose label is lost with the page. */
+	get losable() {
+		return [...new Set([...this.unsaved, ...this.taught.filter(({ label }) => label === NONE)])];
+	}
+
 	/** @param {SortedImage} image */
 	savedLabel({ saved }) {
 		return saved && saved.model === this.model ? saved.class_name : null;
@@ -260,5 +272,5 @@ export class Sorting extends EventTarget {
 export const sorting = new Sorting();
 
 addEventListener("beforeunload", (event) => {
-	if (sorting.unsaved.length) event.preventDefault(); // the browser asks first
+	if (sorting.losable.length) event.preventDefault(); // the browser asks first
 });
