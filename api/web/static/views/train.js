@@ -90,8 +90,9 @@ export function trainView({ signal }) {
 	async function group() {
 		try {
 			const { sorting } = await import("../lib/sorting/sorting.js");
-			if (!(await sorting.takePile(shots.images))) return;
-			shots.clear();
+			const taken = await sorting.takePile(shots.images);
+			if (!taken.length) return;
+			shots.clear(taken);
 			location.hash = "#/sort/stock";
 		} catch (error) {
 			showProblem(dropTrouble, error);

@@ -104,9 +104,10 @@ export class Sorting extends EventTarget {
 		this.grouping = images.length > 0;
 	}
 
-	/** Begin with the images of another view, once the person agrees to lose labels. Returns whether it has begun.
+	/** Begin with the images of another view, once the person agrees to lose labels, and to leave images beyond the limit
+	 *  there. Returns the images that were taken.
 	 *
-	 *  @param {PageImage[]} images */
+	 *  @template {PageImage} Image @param {Image[]} images @returns {Promise<Image[]>} */
 	async takePile(images) {
 		const lost = this.losable.length;
 		if (
@@ -116,9 +117,19 @@ export class Sorting extends EventTarget {
 				"Remove them",
 			))
 		)
-			return false;
-		this.begin(images.map(({ path = [], file, name }) => ({ path, file, name })));
-		return true;
+			return [];
+		const left = images.length - MAX_IMAGES;
+		if (
+			left > 0 &&
+			!(await confirmed(
+				`The page sorts up to ${count(MAX_IMAGES, "image")} at once. The other ${left} stay here. For more, use the command clipcite sort.`,
+				`Take ${count(MAX_IMAGES, "image")}`,
+			))
+		)
+			return [];
+		const taken = images.slice(0, MAX_IMAGES);
+		this.begin(taken.map(({ path = [], file, name }) => ({ path, file, name })));
+		return taken;
 	}
 
 	/** Use another model. The answers of the last one stay until its own are there.
