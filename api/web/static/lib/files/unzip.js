@@ -47,6 +47,7 @@ function entryAt(archive, directory, offset) {
 		method: directory.getUint16(offset + 10, true),
 		packed: directory.getUint32(offset + 20, true),
 		unpacked: directory.getUint32(offset + 24, true),
+		time: timeOf(directory.getUint16(offset + 14, true), directory.getUint16(offset + 12, true)),
 		at: directory.getUint32(offset + 42, true),
 		next: offset + 46 + lengths[0] + lengths[1] + lengths[2],
 	};
@@ -69,7 +70,19 @@ async function fileOf(archive, entry) {
 	} catch {
 		body = new Blob([]); // damaged: listed as an unreadable image
 	}
-	return new File([body], entry.name.split("/").at(-1));
+	return new File([body], entry.name.split("/").at(-1), { lastModified: entry.time });
+}
+
+/** Return the milliseconds of a DOS date and time. @param {number} date @param {number} time */
+function timeOf(date, time) {
+	return new Date(
+		1980 + (date >> 9),
+		((date >> 5) & 15) - 1,
+		date & 31,
+		time >> 11,
+		(time >> 5) & 63,
+		2 * (time & 31),
+	).getTime();
 }
 
 async function view(archive, from, to) {
