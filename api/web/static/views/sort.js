@@ -324,13 +324,10 @@ export function sortView({ parameter, signal }) {
 		if (!job || !sorting.images.length) return;
 		replace(recallTrouble);
 		try {
+			const before = sorting.names.length;
 			const found = await recall(sorting, job, signal);
 			if (!found) return;
 			announce(`${count(found, "earlier label")} found.`);
-			const before = sorting.names.length;
-			sorting.names.push(
-				...sorting.labelledClasses.filter((name) => !names().includes(name)).map((name) => ({ name, prompts: [] })),
-			);
 			relabelled(before);
 		} catch (error) {
 			showProblem(recallTrouble, error);
@@ -352,7 +349,8 @@ export function sortView({ parameter, signal }) {
 		const trained = model?.trained_classes ?? [];
 		if (sorting.model !== id) {
 			// Replace the classes of the previous model, and keep typed class names.
-			const typed = sorting.names.filter(({ name }) => !sorting.trained.includes(name) && !trained.includes(name));
+			const given = new Set([...sorting.trained, ...trained].map((name) => name.toLowerCase()));
+			const typed = sorting.names.filter(({ name }) => !given.has(name.toLowerCase()));
 			chips.set([...trained.map((name) => ({ name, prompts: [] })), ...typed]);
 			sorting.useModel(id, trained);
 			requests.stopChoosing();

@@ -40,8 +40,8 @@ export async function recall(sorting, job, signal) {
 	if (sorting.model !== model || signal.aborted) return 0;
 	for (const [image, { id, class_name, learned }] of images) {
 		if (image.label) continue;
-		image.saved = { model, id, class_name, learned };
-		image.label = class_name;
+		image.label = sorting.spelled(class_name);
+		image.saved = { model, id, class_name: image.label, learned };
 	}
 	if (images.size) sorting.changed();
 	return images.size;

@@ -35,7 +35,7 @@ export class Sorting extends EventTarget {
 	 *           labels: [SortedImage, Label][], classes: Map<SortedImage, string | undefined>, unsure: number,
 	 *           checked: Map<SortedImage, boolean>, adopted: string | null, words: string, ended: boolean } | null} */
 	training = null;
-	/** @type {{ before: [SortedImage, Label, number][], added: Label[] }[]} */
+	/** @type {{ before: [SortedImage, Label, number][], added: string[] }[]} */
 	#undo = [];
 
 	/** Whether this browser could not remember an image. */
@@ -136,7 +136,11 @@ export class Sorting extends EventTarget {
 	 *
 	 *  @param {string} id @param {string[]} trained */
 	useModel(id, trained) {
-		for (const image of this.images) image.features = null;
+		const spelled = new Map(trained.map((name) => [name.toLowerCase(), name]));
+		for (const image of this.images) {
+			image.features = null;
+			if (typeof image.label === "string") image.label = spelled.get(image.label.toLowerCase()) ?? image.label;
+		}
 		Object.assign(this, { model: id, trained, together: "", answer: null });
 		this.changed();
 	}
@@ -247,21 +251,30 @@ export class Sorting extends EventTarget {
 		return saved && saved.model === this.model ? saved.class_name : null;
 	}
 
-	/** Set labels [[image, name]]; null takes one back. Classes that are new here join the names, and are returned. Those
-	 *  of a check come with the size of the pile (`held`), and are null for images that the person doesn't know.
+	/** Return the class as it is spelled here: upper and lower case are equal. A class that is new here joins the names.
+	 *
+	 *  @param {string} name */
+	spelled(name) {
+		const known = this.names.find((other) => other.name.toLowerCase() === name.toLowerCase());
+		if (!known) this.names.push({ name, prompts: [] });
+		return known?.name ?? name;
+	}
+
+	/** Set labels [[image, name]]; null takes one back. Those of a check come with the size of the pile (`held`), and are
+	 *  null for images that the person doesn't know.
 	 *
 	 *  @param {[SortedImage, Label][]} pairs */
 	label(pairs, held = 0) {
-		const known = new Set(this.names.map(({ name }) => name));
-		const added = [...new Set(pairs.map(([, name]) => name))]
-			.filter((name) => typeof name === "string")
-			.filter((name) => !known.has(name));
-		this.#undo.push({ before: pairs.map(([image]) => [image, image.label, image.held]), added });
-		for (const [image, name] of pairs) Object.assign(image, { label: name, held: held || (name ? image.held : 0) });
+		const first = this.names.length;
+		/** @type {[SortedImage, Label, number][]} */
+		const before = pairs.map(([image]) => [image, image.label, image.held]);
+		for (const [image, name] of pairs) {
+			image.label = typeof name === "string" ? this.spelled(name) : name;
+			image.held = held || (name ? image.held : 0);
+		}
+		this.#undo.push({ before, added: this.names.slice(first).map(({ name }) => name) });
 		this.#note(pairs.map(([image]) => image));
-		this.names.push(...added.map((name) => ({ name, prompts: [] })));
 		this.changed();
-		return added;
 	}
 
 	get canUndo() {
