@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -209,11 +209,14 @@ def sort(
 
 def _agreed(how: How, count: int, into: Path) -> bool:
     """Ask a person whether to go on. Nobody answers for a script."""
-    with suppress(typer.Abort):
+    try:
         return typer.confirm(
             printable(f"{how.capitalize()} {count_noun(count, 'image')} into {into}?"), err=True
         )
-    return False
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        return False
 
 
 def _undo(path: Path, *, yes: bool) -> None:
@@ -311,5 +314,5 @@ def _explained(advice: str) -> Iterator[None]:
     except OSError as error:
         reason = f"{error.filename or 'The disk'}: {error.strerror or error}."
         give_up(f"{printable(reason)} {advice}", Exit.FAILED)
-    except KeyboardInterrupt:
-        give_up(f"Stopped. {advice}", Exit.DETACHED)
+    except (KeyboardInterrupt, typer.Abort):  # at a question, also the end of the input
+        give_up(f"\nStopped. {advice}", Exit.DETACHED)

@@ -23,6 +23,10 @@ SKIP = ""
 """Answer of a person who labels the next image instead."""
 
 
+class Stopped(Exception):
+    """A person wants to label no more images."""
+
+
 def rounds(
     client: Client,
     log: Log,
@@ -74,6 +78,9 @@ def ask_labels(log: Log, images: Sequence[Image], *, is_check: bool = False) -> 
 
     Returns:
         The images with a label, which the log has, and whether the person stopped.
+
+    Raises:
+        typer.Abort: Ctrl-C, or the end of the input.
     """
     classes: list[str] = []
     labelled: list[Image] = []
@@ -91,8 +98,7 @@ def ask_labels(log: Log, images: Sequence[Image], *, is_check: bool = False) -> 
             if label != SKIP:
                 log.write({"image": image.key, "checked" if is_check else "label": label})
                 labelled.append(image)
-    except typer.Abort:  # also Ctrl-C and the end of the input
-        stderr().print()
+    except Stopped:
         return labelled, True
     return labelled, False
 
@@ -101,7 +107,7 @@ def _typed_class(classes: Sequence[str], likely: str | None) -> str | None:
     """Return the class that a person types, by name or number, SKIP, or None for none of these.
 
     Raises:
-        typer.Abort: no more images.
+        Stopped: no more images.
     """
     while True:
         typed: str = typer.prompt("Class", default=likely, err=True).strip()
@@ -114,7 +120,7 @@ def _typed_class(classes: Sequence[str], likely: str | None) -> str | None:
         if typed == "x":
             return None
         if typed == "q":
-            raise typer.Abort
+            raise Stopped
         if found := next((name for name in classes if name.casefold() == typed.casefold()), None):
             return found
         if typer.confirm(f"{typed!r} is a new class?", err=True):

@@ -96,3 +96,25 @@ def test_sort_without_a_model_asks_for_one(service: Service, taught: Job, folder
         session.expect(pexpect.EOF)
         session.close()
         assert session.exitstatus == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "question"),
+    [
+        (["--label", "2", "--yes"], "Class"),
+        (["--check", "2", "--yes"], "Class: "),
+        ([], r"Copy \d+ images into"),
+    ],
+    ids=["label", "check", "copy"],
+)
+def test_ctrl_c_at_a_question_ends_the_sort(
+    service: Service, folder: Path, options: list[str], question: str
+) -> None:
+    session = terminal(service, "sort", str(folder), "-c", "red,blue", *options)
+    session.expect(question)
+    session.sendintr()
+    session.expect("Stopped. The same command continues.")
+    session.expect(pexpect.EOF)
+    session.close()
+    assert session.exitstatus == 130
+    assert [path.suffix for path in folder.with_name(f"{folder.name}-sorted").iterdir()] == [".jsonl"]

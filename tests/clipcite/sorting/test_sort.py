@@ -224,6 +224,19 @@ def test_labels_teach_the_pre_trained_model(service: Service, tmp_path: Path) ->
     assert len(Log(log_of(into)).labels) == 6
 
 
+@pytest.mark.parametrize("option", ["--label", "--check"])
+def test_the_end_of_the_input_sorts_nothing(service: Service, photos: Path, option: str) -> None:
+    """Only `q` ends the questions. The log keeps the answers before."""
+    before = state(photos)
+    command = ["sort", str(photos), "-c", "red,blue", option, "3", "--move", "--yes"]
+    done = CliRunner().invoke(app, command, input="red\n", env={"CLIPCITE_URL": service.url})
+    assert done.exit_code == 130, done.output
+    assert done.stderr.endswith("\nStopped. The same command continues.\n")
+    assert state(photos) == before
+    log = Log(log_of(photos.with_name("photos-sorted")))
+    assert [*{**log.labels, **log.checked}.values()] == ["red"]
+
+
 def test_memory_does_not_grow_with_the_images(call: Any, taught: Job, tmp_path: Path) -> None:
     for number in range(80):
         Image.new("RGB", (700, 700), (number, 40, 80)).save(tmp_path / f"{number}.bmp")
