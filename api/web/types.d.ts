@@ -21,8 +21,8 @@ declare global {
 	var SwaggerUIBundle: (options: object) => void;
 	// Events of the document.
 	interface DocumentEventMap {
-		/** The code of the error. */
-		"key-needed": CustomEvent<string>;
+		/** The code of the error, and the key that was sent. */
+		"key-needed": CustomEvent<{ code: string; sent: string }>;
 		owner: CustomEvent<string>;
 		"base-models": Event;
 	}
@@ -57,6 +57,8 @@ declare global {
 		/** Its check and its thumbnail from the service, once they have begun. */
 		inspected?: Promise<void>;
 		thumbnail?: Promise<string | undefined>;
+		/** Its thumbnail was revoked. */
+		forgotten?: boolean;
 		width?: number;
 		height?: number;
 		problem?: { level: "bad" | "note"; detail: string; duplicate?: boolean; service?: boolean } | null;

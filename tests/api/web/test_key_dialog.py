@@ -37,6 +37,18 @@ def test_the_page_asks_for_a_key(browser: Browser, make_service: MakeService) ->
         field.fill(KEY)
         field.press("Enter")
         expect(page.get_by_role("heading", name="secret")).to_be_visible()
+        # An earlier key is refused late.
+        page.evaluate(
+            """async (current) => {
+              const { key, requestJson } = await import("/page/lib/service/http.js");
+              key.set("an earlier key");
+              const late = requestJson("/jobs");
+              key.set(current);
+              await late.catch(() => {});
+            }""",
+            KEY,
+        )
+        expect(field).to_be_hidden()
         page.get_by_text("Details").click()  # which came over the stream
         expect(page.get_by_text("Job submitted.")).to_be_visible()
         page.get_by_text("Use in code").click()

@@ -67,8 +67,9 @@ export function keyDialog(retry) {
 	document.addEventListener("owner", ({ detail }) => {
 		opener.textContent = detail === "default" ? "Key" : `Key of ${detail}`;
 	});
-	document.addEventListener("key-needed", ({ detail: code }) => {
-		refused ||= Boolean(key.get());
+	document.addEventListener("key-needed", ({ detail: { code, sent } }) => {
+		if (sent !== key.get()) return; // another key is used by now
+		refused ||= Boolean(sent);
 		key.forget();
 		open(code);
 	});

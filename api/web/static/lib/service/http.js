@@ -41,15 +41,16 @@ export function takeToken() {
 
 /** An error response, with the service's problem+json fields. */
 export class Problem extends Error {
-	/** @param {number} status @param {Schemas["Problem"] | null} body @param {boolean} [quiet] */
-	constructor(status, body, quiet = false) {
+	/** @param {number} status @param {Schemas["Problem"] | null} body @param {string} sent key @param {boolean} [quiet] */
+	constructor(status, body, sent, quiet = false) {
 		super(body?.detail ?? `The service responded with status ${status}. Try again; its log has the reason.`);
 		this.status = status;
 		this.code = body?.code ?? "";
 		/** @type {Schemas["ProblemItem"][]} */
 		this.errors = body?.errors ?? [];
 		this.requestId = body?.request_id ?? "";
-		if (status === 401 && !quiet) document.dispatchEvent(new CustomEvent("key-needed", { detail: this.code }));
+		if (status === 401 && !quiet)
+			document.dispatchEvent(new CustomEvent("key-needed", { detail: { code: this.code, sent } }));
 	}
 }
 
@@ -88,13 +89,14 @@ export function authorization() {
  *
  *  @param {string} path @param {CallOptions<Method>} [options] */
 export async function call(path, { method = "GET", body, headers = {}, signal, quiet } = {}) {
+	const sent = key.get();
 	let response;
 	try {
 		response = await fetch(path, { method, body, signal, headers: { ...authorization(), ...headers } });
 	} catch (error) {
 		throw error.name === "AbortError" ? error : await failure(body);
 	}
-	if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null), quiet);
+	if (!response.ok) throw new Problem(response.status, await response.json().catch(() => null), sent, quiet);
 	const owner = response.headers.get("X-Clipcite-Owner");
 	if (owner) document.dispatchEvent(new CustomEvent("owner", { detail: owner }));
 	return response;
@@ -116,6 +118,8 @@ export async function requestJson(path, options) {
  *  @returns {Promise<Answer<Path, "POST">>} */
 export function upload(path, form, { onprogress = () => {}, headers = {}, signal } = {}) {
 	return new Promise((resolve, reject) => {
+		signal?.throwIfAborted();
+		const sent = key.get();
 		const request = new XMLHttpRequest();
 		request.open("POST", path);
 		for (const [name, value] of Object.entries({ ...authorization(), ...headers }))
@@ -129,7 +133,7 @@ export function upload(path, form, { onprogress = () => {}, headers = {}, signal
 				// Not JSON, such as an error page of a proxy: only the status is used.
 			}
 			if (request.status < 300 && body) resolve(body);
-			else reject(new Problem(request.status, body));
+			else reject(new Problem(request.status, body, sent));
 		};
 		request.onerror = async () => reject(await failure(form));
 		request.onabort = () => reject(new DOMException("Aborted.", "AbortError"));
