@@ -67,6 +67,20 @@ export function jobView({ parameter: id, signal }) {
 		}
 	}
 
+	let asked = 0;
+	let newest = 0; // request whose answer is shown
+	/** Draw the answer, unless that of a later request is shown or the job has ended. @param {Promise<Job>} answer */
+	async function take(answer) {
+		asked += 1;
+		const turn = asked;
+		const job = await answer;
+		const finished = FINAL.includes(job.status);
+		if (turn < newest && !finished) return job;
+		newest = finished ? Infinity : turn;
+		draw(job);
+		return job;
+	}
+
 	/** @param {Job} job */
 	function draw(job) {
 		title.textContent = job.name ?? list(job.classes.filter((entry) => entry.images).map((entry) => entry.name));
@@ -112,7 +126,7 @@ export function jobView({ parameter: id, signal }) {
 			: confirmed("Cancel this job? Its training progress is lost.", "Cancel the job");
 		if (!(await isSure)) return;
 		try {
-			draw(await requestJson(`${path}/cancel`, { method: "POST", signal }));
+			await take(requestJson(`${path}/cancel`, { method: "POST", signal }));
 		} catch (error) {
 			showProblem(trouble, error);
 		}
@@ -132,7 +146,7 @@ export function jobView({ parameter: id, signal }) {
 	}
 
 	async function run() {
-		const refresh = async () => draw(await requestJson(path, { signal }));
+		const refresh = () => take(requestJson(path, { signal }));
 		await refresh();
 		await follow(id, {
 			signal,
@@ -145,9 +159,7 @@ export function jobView({ parameter: id, signal }) {
 			},
 		});
 		if (signal.aborted) return;
-		const job = await requestJson(path, { signal });
-		announce(verdictLine(job));
-		draw(job);
+		announce(verdictLine(await refresh()));
 	}
 	run().catch((error) => {
 		if (error.name === "AbortError") return;

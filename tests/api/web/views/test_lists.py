@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import APIResponse, Browser, Route, expect
 
 from clipcite import Client
 from tests.api.service import shots
@@ -23,6 +23,33 @@ def test_show_more_after_everything_shown_was_deleted(browser: Browser, running:
         expect(page.locator(".list > li")).to_have_count(23)
         expect(page.get_by_role("link", name=re.compile("^job 0$"))).to_be_visible()
         expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_cancelled_job_stays_cancelled(browser: Browser, running: Running) -> None:
+    made, url = running
+    job = made.accepted(**shots())["id"]
+    asked: list[Route] = []
+    late: list[APIResponse] = []
+
+    def hold_second(route: Route) -> None:
+        asked.append(route)
+        if len(asked) == 2:
+            late.append(route.fetch())
+        else:
+            route.continue_()
+
+    with Client(url) as client, window(browser, url) as page:
+        page.route(f"**/jobs/{job}", hold_second)
+        page.goto(f"/#/jobs/{job}")
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
+        while not late:
+            page.wait_for_timeout(50)
+        client.jobs.cancel(job)
+        expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
+        with page.expect_event("requestfinished"):
+            asked[1].fulfill(response=late[0])
+        page.wait_for_timeout(100)
+        expect(page).to_have_title("Cancelled · clipcite", timeout=1)
 
 
 def test_a_cancelled_job_is_trained_again_without_an_upload(browser: Browser, running: Running) -> None:
