@@ -1,5 +1,6 @@
 """The page's zip upload and its alias buttons."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -92,6 +93,18 @@ def test_a_model_that_is_gone_leaves_the_others_to_try(browser: Browser, quick_u
         expect(page.get_by_role("button", name="red, trained")).to_be_visible()
 
 
+def test_back_returns_to_the_chosen_model(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        model = page.get_by_label("Model", exact=True)
+        for view in ("try", "sort"):
+            page.goto(f"/#/{view}/stock")
+            model.select_option("colours, version 1")
+            page.get_by_role("link", name="Jobs", exact=True).click()
+            expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+            page.go_back()
+            expect(model).to_have_value(re.compile("^mdl_"))
+
+
 def test_a_model_is_evaluated_with_dropped_images(browser: Browser, quick_url: str, tmp_path: Path) -> None:
     folder = write_class_folders(tmp_path / "photos", {"red": 3, "green": 3, "blue": 2})
     with Client(quick_url) as client, window(browser, quick_url) as page:
@@ -108,3 +121,10 @@ def test_a_model_is_evaluated_with_dropped_images(browser: Browser, quick_url: s
         expect(page.get_by_label("Mistakes").get_by_role("img")).to_have_count(len(expected.mistakes))
         assert expected.mistakes
         assert len(list(client.jobs.list())) == jobs
+        # Another drop replaces one without an answer.
+        page.route("**/evaluate", lambda route: None, times=1)
+        with page.expect_request("**/evaluate"):
+            drop(page, zone, folder)
+        with page.expect_event("requestfailed", lambda request: "/evaluate" in request.url):
+            drop(page, zone, folder / "red", folder / "green")
+        expect(page.locator(".evaluated")).to_contain_text("of 6 right (")

@@ -14,21 +14,27 @@ const MAX = 60;
 /** Create a fold with a drop zone. `name` is unique among the models on the page. */
 export function evaluateFold(model, name, signal) {
 	const answer = h("div", { class: "evaluated" });
-	let shots = new Shots();
+	let last = new AbortController();
 	async function add(files) {
-		shots.clear();
-		shots = new Shots();
+		last.abort(); // another drop replaces it
+		const own = new AbortController();
+		last = own;
+		const until = AbortSignal.any([own.signal, signal]);
+		const shots = new Shots();
+		until.addEventListener("abort", () => shots.clear());
 		try {
-			await shots.add(await files);
+			const dropped = await files;
+			if (!until.aborted) await shots.add(dropped);
+			until.throwIfAborted();
 			if (!shots.images.length || shots.classes.some((entry) => !entry.name))
 				throw new Error("Drop folders that are named after the classes of their images.");
 			const { form, files: sent } = shots.form({ config: {} });
 			form.delete("config");
 			replace(answer, h("p", { class: "soft" }, `Evaluating with ${count(shots.images.length, "image")} …`));
-			const result = await upload(`/models/${encodeURIComponent(model.id)}/evaluate`, form, { signal });
+			const result = await upload(`/models/${encodeURIComponent(model.id)}/evaluate`, form, { signal: until });
 			replace(answer, summary(result), mistakes(result.mistakes, sent));
 		} catch (error) {
-			if (!signal.aborted) showProblem(answer, error);
+			if (!until.aborted) showProblem(answer, error);
 		}
 	}
 	const hint =

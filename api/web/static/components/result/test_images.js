@@ -3,13 +3,13 @@
 import { classify } from "../../lib/classify.js";
 import { button, h, replace } from "../../lib/dom.js";
 import { showProblem } from "../../lib/problem.js";
+import { patiently } from "../../lib/service/patiently.js";
 import { imageBlob, listImages, spread } from "../../lib/training/job_images.js";
 import { count, percent, roughPercent } from "../../lib/words.js";
 
 const MAX_IMAGES = 6;
 const MAX_NEW = 4; // images of the class that was never trained
 const SIDE = 512; // pixels
-const RETRY_MS = 2_000;
 
 /** Add stored images to the list, each with a place for its answer. Returns them as images to classify.
  *
@@ -126,16 +126,3 @@ export function newClass(job, signal) {
 
 /** @param {Prediction} prediction @param {string} truth */
 const judgedName = ({ class_name: name }, truth) => h("span", { class: name === truth ? "right" : "wrong" }, name);
-
-/** Retry while the service is too busy with other requests. @template T @param {() => Promise<T>} act @param {AbortSignal} signal */
-async function patiently(act, signal) {
-	for (;;) {
-		try {
-			return await act();
-		} catch (error) {
-			if (error.status !== 503) throw error;
-			await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-			signal.throwIfAborted();
-		}
-	}
-}

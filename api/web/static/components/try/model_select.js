@@ -2,6 +2,7 @@
 
 import { announce, h, newId, replace } from "../../lib/dom.js";
 import { requestJson } from "../../lib/service/http.js";
+import { patiently } from "../../lib/service/patiently.js";
 import { list } from "../../lib/words.js";
 
 export const STOCK = "stock";
@@ -32,9 +33,10 @@ export function modelSelect({ choose, failed, signal }) {
 	/** @param {string} wanted */
 	const get = (wanted) => models.find((model) => model.id === wanted);
 
-	/** @param {string} wanted */
+	/** Choose the model, and write it into the address of the view. @param {string} wanted */
 	function set(wanted) {
 		id = wanted;
+		history.replaceState(null, "", location.hash.replace(/^(#\/(?:try|sort)\b).*/, `$1/${encodeURIComponent(id)}`));
 		draw();
 		choose(id);
 	}
@@ -100,7 +102,8 @@ export function modelSelect({ choose, failed, signal }) {
 	}
 	/** Replace the preview by the model as soon as it is there. @param {string} jobId */
 	async function waitForModel(jobId) {
-		const wait = () => requestJson(`/jobs/${encodeURIComponent(jobId)}?wait=30&until=model`, { signal });
+		const path = /** @type {const} */ (`/jobs/${encodeURIComponent(jobId)}`);
+		const wait = () => patiently(() => requestJson(`${path}?wait=30&until=model`, { signal }), signal);
 		let job = await wait();
 		while (!job.model_id && ACTIVE.includes(job.status)) job = await wait();
 		if (!job.model_id) return;
