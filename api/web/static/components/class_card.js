@@ -1,22 +1,21 @@
 // Card of one class: name, images with their findings, prompts.
 
-import { button, h, newId, removeButton, replace, unseen } from "../lib/dom.js";
-import { pictured } from "../lib/training/image_check.js";
+import { button, h, newId, unseen } from "../lib/dom.js";
 import { count } from "../lib/words.js";
 import { hasCamera, openCamera, recorder } from "./camera.js";
 import { acceptDrops, imagePickers } from "./dropzone.js";
-import { whenSeen } from "./when_seen.js";
+import { thumbnails } from "./thumbnails.js";
 
 /** @import { Shot, ShotClass, Shots } from "../lib/training/training_form.js" */
 
 const SHOWN = 24;
 const MIN_SHOTS = 4; // below, the card suggests more images
 
-/** Create the card. `add` gets a promise of files; `signal` ends with the view.
+/** Create the card. `add` gets a promise of files; `removeClass` removes the class; `signal` ends with the view.
  *
  *  @param {ShotClass} entry @param {Shots} shots
- *  @param {{ add: (files: Promise<DroppedFile[]>) => unknown, signal: AbortSignal }} options */
-export function classCard(entry, shots, { add, signal }) {
+ *  @param {{ add: (files: Promise<DroppedFile[]>) => unknown, removeClass: () => void, signal: AbortSignal }} options */
+export function classCard(entry, shots, { add, removeClass, signal }) {
 	let all = false;
 	const id = newId("class");
 	const name = h("input", {
@@ -31,7 +30,10 @@ export function classCard(entry, shots, { add, signal }) {
 		},
 	});
 	const summary = h("p", { class: "soft" });
-	const grid = h("ul", { class: "thumbs" });
+	const grid = thumbnails((image) => {
+		shots.remove(image);
+		if (!entry.images.length) sources.querySelector("button")?.focus();
+	});
 	const panel = h("div", {});
 	const removed = new AbortController();
 	const record = () =>
@@ -53,6 +55,7 @@ export function classCard(entry, shots, { add, signal }) {
 			shots.changed();
 		},
 	});
+	const sources = h("div", { class: "row sources" }, imagePickers("Add images", add, hasCamera ? record : null));
 	const element = h(
 		"article",
 		{ class: "card class", "aria-labelledby": id },
@@ -61,12 +64,12 @@ export function classCard(entry, shots, { add, signal }) {
 			{ class: "row" },
 			h("label", { for: id, class: "unseen" }, "Class name"),
 			name,
-			button(["Remove", unseen(" this class")], () => shots.removeClass(entry), "quiet small"),
+			button(["Remove", unseen(" this class")], removeClass, "quiet small"),
 		),
 		summary,
-		grid,
+		grid.element,
 		more,
-		h("div", { class: "row sources" }, imagePickers("Add images", add, hasCamera ? record : null)),
+		sources,
 		panel,
 		h(
 			"details",
@@ -82,8 +85,6 @@ export function classCard(entry, shots, { add, signal }) {
 	);
 	acceptDrops(element, add);
 
-	/** @type {Map<Shot, ReturnType<typeof thumbnail>>} */
-	const cells = new Map();
 	function refresh() {
 		if (name.value !== entry.name) name.value = entry.name;
 		if (document.activeElement !== words) words.value = entry.prompts.join("\n");
@@ -96,13 +97,7 @@ export function classCard(entry, shots, { add, signal }) {
 			(a, b) => rank(b) - rank(a) || Number(a.split === "test") - Number(b.split === "test"),
 		);
 		const shown = all ? order : order.slice(0, SHOWN);
-		const thumbnails = shown.map((image) => {
-			const cell = cells.get(image) ?? thumbnail(image, shots);
-			cells.set(image, cell);
-			cell.refresh();
-			return cell.element;
-		});
-		replace(grid, thumbnails);
+		grid.show(shown);
 		more.hidden = shown.length === order.length;
 		more.textContent = `Show all ${order.length}`;
 	}
@@ -116,37 +111,4 @@ export function classCard(entry, shots, { add, signal }) {
 /** @param {Shot} image */
 function rank(image) {
 	return image.problem ? { bad: 2, note: 1 }[image.problem.level] : 0;
-}
-
-/** @param {Shot} image @param {Shots} shots */
-function thumbnail(image, shots) {
-	const isTest = image.split === "test";
-	const thumb = h("img", { alt: isTest ? `${image.name}, test image` : image.name, width: "84", height: "84" });
-	const blank = h("span", { class: "blank" }, image.name);
-	const badge = h("span", { class: "badge" });
-	const remove = removeButton(image.name, () => shots.remove(image));
-	const element = h(
-		"li",
-		{},
-		blank,
-		thumb,
-		isTest && h("span", { class: "tag split", "aria-hidden": "true" }, "test"),
-		remove,
-		badge,
-	);
-	let shown = "";
-	function refresh() {
-		if (image.url && thumb.getAttribute("src") !== image.url) thumb.src = image.url;
-		thumb.hidden = !image.url;
-		blank.hidden = Boolean(image.url);
-		const { level = "", detail = "" } = image.problem ?? {};
-		const state = `${level} ${detail}`;
-		if (state === shown) return;
-		shown = state;
-		element.className = level;
-		badge.textContent = detail;
-		badge.hidden = !detail;
-	}
-	whenSeen(element, () => pictured(image).then(refresh));
-	return { element, refresh };
 }

@@ -47,10 +47,17 @@ export function button(label, act = null, kind = "quiet") {
 	return h("button", { type: "button", class: kind, onclick: act }, label);
 }
 
-/** Create the button in the corner of an image. @param {string} name @param {() => void} remove */
+/** Create the button in the corner of an image. The next one in the list gets the focus. @param {string} name @param {() => void} remove */
 export function removeButton(name, remove) {
 	const words = { "aria-label": `Remove ${name}`, title: "Remove" };
-	return h("button", { type: "button", class: "x", ...words, onclick: remove }, "×");
+	const own = h("button", { type: "button", class: "x", ...words, onclick: act }, "×");
+	function act() {
+		const all = [...(own.closest("ul")?.querySelectorAll("button") ?? [])].filter((other) => other.className === "x");
+		const at = all.indexOf(own);
+		(all[at + 1] ?? all[at - 1])?.focus();
+		remove();
+	}
+	return own;
 }
 
 /** Create text for screen readers. @param {string} text */

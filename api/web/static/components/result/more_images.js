@@ -1,32 +1,39 @@
 // More training or test images for a model, which is then trained again.
 
-import { button, h, removeButton, replace } from "../../lib/dom.js";
+import { announce, arrange, button, h, replace } from "../../lib/dom.js";
 import { newKey } from "../../lib/ids.js";
 import { problemBox, showProblem } from "../../lib/problem.js";
 import { upload } from "../../lib/service/http.js";
-import { pictured } from "../../lib/training/image_check.js";
 import { Shots } from "../../lib/training/training_form.js";
 import { count } from "../../lib/words.js";
 import { dropZone, picker } from "../dropzone.js";
-import { whenSeen } from "../when_seen.js";
+import { thumbnails } from "../thumbnails.js";
 
-/** @import { Shot, ShotClass } from "../../lib/training/training_form.js" */
+/** @import { ShotClass } from "../../lib/training/training_form.js" */
 
 const TEXTS = {
 	test: ["Add test images", "Test images evaluate the model and don't train it. The stored images are used again."],
 	train: ["Add images", "They are trained together with the stored images."],
 };
 
-/** Create the form. @param {Job} job @param {string[]} classes @param {"test" | "train"} split */
-export function moreImages(job, classes, split) {
+/** Create the form. @param {Job} job @param {string[]} names @param {"test" | "train"} split @param {AbortSignal} signal */
+export function moreImages(job, names, split, signal) {
 	const shots = new Shots();
-	for (const name of classes) shots.addClass(name);
+	for (const name of names) shots.addClass(name);
+	/** @type {Map<ShotClass, ReturnType<typeof newRow>>} */
+	const classes = new Map();
 	const [title, hint] = TEXTS[split];
 	const trouble = h("div", {});
 	const rows = h("ul", { class: "more-images" });
 	const start = button("Train again", begin, "main");
 	const status = h("p", { class: "soft", role: "status" });
 	const key = newKey();
+	const zone = dropZone({
+		title: "Drop class folders or a zip here",
+		small: true,
+		folders: true,
+		add: (items) => take(items, null),
+	});
 
 	/** @param {Promise<DroppedFile[]>} items @param {ShotClass | null} target */
 	async function take(items, target) {
@@ -44,28 +51,14 @@ export function moreImages(job, classes, split) {
 	}
 	function draw() {
 		for (const image of shots.images) image.split = split;
-		replace(
+		arrange(
 			rows,
-			shots.classes.map((entry) =>
-				h(
-					"li",
-					{},
-					h(
-						"span",
-						{},
-						h("strong", {}, entry.name || "Images without a class folder"),
-						" ",
-						h("span", { class: "soft" }, count(entry.images.length, "image")),
-					),
-					h(
-						"span",
-						{ class: "row" },
-						entry.images.map((image) => thumb(image)),
-						entry.name &&
-							picker(`Add to ${entry.name}`, { multiple: true, accept: "image/*" }, (items) => take(items, entry)),
-					),
-				),
-			),
+			shots.classes.map((entry) => {
+				const row = classes.get(entry) ?? newRow(entry);
+				classes.set(entry, row);
+				row.refresh();
+				return row.element;
+			}),
 		);
 		const nameless = shots.classes.some((entry) => !entry.name && entry.images.length);
 		start.disabled = !shots.images.length || shots.bad.length > 0 || nameless;
@@ -75,23 +68,25 @@ export function moreImages(job, classes, split) {
 				? "Put the images into class folders, or add them to a class."
 				: "";
 	}
-	/** @param {Shot} image */
-	function thumb(image) {
-		const blank = h("span", { class: "blank" }, image.name);
-		const picture = () => h("img", { src: image.url, alt: image.name });
-		const shown = image.url ? picture() : blank;
-		/** Ask the service for the thumbnail of a format that this browser can't show. */
-		async function ask() {
-			await pictured(image);
-			if (image.url) blank.replaceWith(picture());
-		}
-		if (!image.url) whenSeen(blank, ask);
-		return h(
+	/** @param {ShotClass} entry */
+	function newRow(entry) {
+		const { name } = entry;
+		const tally = h("span", { class: "soft" });
+		const add = h(
 			"span",
-			{ class: `thumb ${image.problem?.level ?? ""}`, title: image.problem?.detail },
-			shown,
-			removeButton(image.name, () => shots.remove(image)),
+			{ class: "row" },
+			name && picker(`Add to ${name}`, { multiple: true, accept: "image/*" }, (items) => take(items, entry)),
 		);
+		const grid = thumbnails((image) => {
+			shots.remove(image);
+			if (!entry.images.length) (add.querySelector("button") ?? zone.querySelector("button"))?.focus();
+		});
+		const title = h("strong", {}, name || "Images without a class folder");
+		function refresh() {
+			tally.textContent = count(entry.images.length, "image");
+			grid.show(entry.images);
+		}
+		return { element: h("li", {}, h("span", {}, title, " ", tally), add, grid.element), refresh };
 	}
 	async function begin() {
 		start.disabled = true;
@@ -103,25 +98,22 @@ export function moreImages(job, classes, split) {
 				headers,
 				onprogress,
 			});
-			location.hash = `#/jobs/${encodeURIComponent(created.id)}`;
+			if (signal.aborted) announce("Training job submitted.");
+			else location.hash = `#/jobs/${encodeURIComponent(created.id)}`;
 		} catch (error) {
 			showProblem(trouble, error);
 			draw();
 		}
 	}
 	shots.addEventListener("change", draw);
+	signal.addEventListener("abort", () => shots.clear());
 	draw();
 	return h(
 		"div",
 		{ class: "more" },
 		h("h3", {}, title),
 		h("p", { class: "soft" }, hint),
-		dropZone({
-			title: "Drop class folders or a zip here",
-			small: true,
-			folders: true,
-			add: (items) => take(items, null),
-		}),
+		zone,
 		rows,
 		trouble,
 		h("div", { class: "go" }, start, status),
