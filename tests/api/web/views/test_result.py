@@ -197,6 +197,11 @@ def test_a_wrong_label_is_corrected_on_the_page(
         rows.nth(2).get_by_role("button", name="Undo").click()
         rows.nth(2).get_by_role("button", name="It's right").click()
         expect(page.get_by_text("1 label changed, 1 image removed, 1 label confirmed.")).to_be_visible()
+        page.get_by_role("link", name="Jobs", exact=True).click()
+        expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+        page.go_back()
+        expect(page.get_by_text("1 label changed, 1 image removed, 1 label confirmed.")).to_be_visible()
+        expect(rows.first).to_contain_text("Label changed to green.")
         page.get_by_role("button", name="Retrain", exact=True).click()
         expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         job = page.url.rpartition("/")[2]
@@ -268,6 +273,8 @@ def test_test_images_are_added_and_the_model_is_trained_again(
         start = page.get_by_role("button", name="Train again")
         expect(start).to_be_disabled()
         drop(page, page.locator(".more .zone"), folders)
+        expect(page.locator(".more-images img")).to_have_count(3)
+        page.get_by_role("button", name="Add test images").click()  # the form is open already
         expect(page.locator(".more-images img")).to_have_count(3)
         start.click()
         expect(page.get_by_text("Waiting in the queue")).to_be_visible()

@@ -9,6 +9,9 @@ import { storedImage } from "../stored_image.js";
 
 /** @typedef {Map<number, { kind: "moved" | "removed" | "confirmed", to: string }>} Corrections by position */
 
+/** Decisions by job, which survive while other views are shown. @type {Map<string, Corrections>} */
+const kept = new Map();
+
 /** Create the list of label issues and wrong predictions; null if there are none.
  *
  *  @param {{ job: Job, report: JobReport, classes: string[], signal: AbortSignal }} options */
@@ -19,7 +22,8 @@ export function labelIssues({ job, report, classes, signal }) {
 	if (!issues.length && !mistakes.length) return null;
 
 	/** @type {Corrections} */
-	const corrections = new Map();
+	const corrections = kept.get(job.id) ?? new Map();
+	kept.set(job.id, corrections);
 	const trouble = h("div", {});
 	const summary = h("p", { role: "status" });
 	const start = button("Retrain", begin, "main");
@@ -50,6 +54,7 @@ export function labelIssues({ job, report, classes, signal }) {
 			const changes = { moved, removed: positions("removed"), confirmed: positions("confirmed") };
 			// The same corrections get the same key, so that a retry after a lost response creates no second job.
 			const id = await retrain(job.id, changes, { key: key(changes), signal });
+			kept.delete(job.id);
 			location.hash = `#/jobs/${encodeURIComponent(id)}`;
 		} catch (error) {
 			showProblem(trouble, error);
@@ -62,6 +67,7 @@ export function labelIssues({ job, report, classes, signal }) {
 			{ class: "issues" },
 			images.map((image) => issue(job, image, classes, corrections, changed, signal)),
 		);
+	changed();
 	return h(
 		"details",
 		{ class: "card labels", open: issues.length > 0 },
@@ -106,24 +112,33 @@ function issue(job, image, classes, corrections, changed, signal) {
 		choice("Remove", () => decide("removed", "")),
 		choice("It's right", () => decide("confirmed", "")),
 	];
+	/** Show the decision, if there is one. Returns its words. */
+	function draw() {
+		const decision = corrections.get(position);
+		if (!decision) {
+			replace(choices, initial);
+			return "";
+		}
+		const { kind, to } = decision;
+		const words = { moved: `Label changed to ${to}.`, removed: "Image left out.", confirmed: "Label confirmed." }[kind];
+		replace(choices, h("span", { class: "decided" }, words), choice("Undo", restore));
+		return words;
+	}
 	/** @param {"moved" | "removed" | "confirmed"} kind @param {string} to */
 	function decide(kind, to) {
 		corrections.set(position, { kind, to });
-		const undo = choice("Undo", restore);
-		const words = { moved: `Label changed to ${to}.`, removed: "Image left out.", confirmed: "Label confirmed." }[kind];
-		replace(choices, h("span", { class: "decided" }, words), undo);
-		undo.focus(); // the pressed button is gone
-		announce(words);
+		announce(draw());
+		choices.querySelector("button")?.focus(); // the pressed button is gone
 		changed();
 	}
 	function restore() {
 		corrections.delete(position);
 		select.value = "";
-		replace(choices, initial);
+		draw();
 		choices.querySelector("button")?.focus();
 		changed();
 	}
-	replace(choices, initial);
+	draw();
 	return h(
 		"li",
 		{},

@@ -48,16 +48,15 @@ export function resultPanel(job, { eta, signal }) {
 	const link = (text, href, main) => h("a", { class: main ? "button main" : "button quiet", href }, text);
 	const tryIt = (text, main = false) => link(text, `#/try/${encodeURIComponent(job.model_id)}`, main);
 	/** @param {string} text @param {"test" | "train"} split */
-	const add = (text, split, main = false) =>
-		button(
-			text,
-			() => {
-				const form = moreImages(job, trained, split);
-				replace(extra, form);
-				form.scrollIntoView({ block: "nearest" });
-			},
-			main ? "main" : "quiet",
-		);
+	const add = (text, split, main = false) => {
+		/** @type {HTMLElement | null} */
+		let form = null;
+		function show() {
+			form ??= extra.appendChild(moreImages(job, trained, split, signal));
+			form.scrollIntoView({ block: "nearest" });
+		}
+		return button(text, show, main ? "main" : "quiet");
+	};
 	const checkLabels = async () => {
 		await reported; // with the labels
 		labels.firstElementChild?.setAttribute("open", "");
@@ -117,7 +116,7 @@ export function resultPanel(job, { eta, signal }) {
 			"div",
 			{ class: "row" },
 			actions,
-			evaluated && reportLink(`/jobs/${encodeURIComponent(job.id)}/report`),
+			evaluated && reportLink(`/jobs/${encodeURIComponent(job.id)}/report`, failed),
 			share,
 			save,
 		),
@@ -167,8 +166,10 @@ function tell(element, words) {
 	element.hidden = !words;
 }
 
-/** Create a link to the report. A link can't send the key, so with a key the page opens the report as a blob. */
-function reportLink(path) {
+/** Create a link to the report. A link can't send the key, so with a key the page opens the report as a blob.
+ *
+ *  @param {string} path @param {(error: any) => void} failed */
+function reportLink(path, failed) {
 	const onclick = key.get() ? openReport : null;
 	return h("a", { class: "button quiet", href: path, target: "_blank", rel: "noopener", onclick }, "Full report");
 	/** @param {Event} event */
@@ -176,7 +177,12 @@ function reportLink(path) {
 		event.preventDefault();
 		const tab = open("", "_blank"); // before the request, since browsers block later ones
 		if (!tab) return;
-		const report = await (await call(path, { headers: { Accept: "text/html" } })).blob();
-		tab.location.href = URL.createObjectURL(report);
+		try {
+			const report = await (await call(path, { headers: { Accept: "text/html" } })).blob();
+			tab.location.href = URL.createObjectURL(report);
+		} catch (error) {
+			tab.close();
+			failed(error);
+		}
 	}
 }
