@@ -1,6 +1,7 @@
 // Banner about the pre-trained model: the starter, a download, its end.
 
 import { announce, button, h, replace } from "../../lib/dom.js";
+import { newKey } from "../../lib/ids.js";
 import { call, requestJson } from "../../lib/service/http.js";
 import { retrain } from "../../lib/training/retrain.js";
 import { list, size, timeToTrain } from "../../lib/words.js";
@@ -17,6 +18,8 @@ export function clipBanner(banner) {
 	let shown = "";
 	let start = null; // of the download: its bytes and the time when this page first saw it
 	let usesStarter = false;
+	let acting = false;
+	const keyOf = newKey();
 	const words = h("span", {});
 	const buttons = h("span", { class: "banner-buttons" });
 	replace(banner, words, buttons);
@@ -25,10 +28,14 @@ export function clipBanner(banner) {
 	const others = () => link("Other models", () => modelsDialog({ get, use }));
 
 	async function act(action) {
+		if (acting) return; // a double click
+		acting = true;
 		try {
 			await action();
 		} catch (error) {
 			return show(`failed ${error.message}`, error.message, [link("Back", () => refresh())]);
+		} finally {
+			acting = false;
 		}
 		await refresh();
 	}
@@ -43,6 +50,12 @@ export function clipBanner(banner) {
 			headers: { "Content-Type": "application/json" },
 			body: JSON.stringify({ name }),
 		});
+	}
+	async function trainAgain(model, { name }) {
+		const key = keyOf([model.job_id, name]);
+		const id = await retrain(model.job_id, { config: { backbone: name } }, { key });
+		localStorage.removeItem(WANTED);
+		location.hash = `#/jobs/${encodeURIComponent(id)}`;
 	}
 	const stop = ({ name }) => call(`/backbones/${name}/pull`, { method: "DELETE" });
 
@@ -138,12 +151,6 @@ export function clipBanner(banner) {
 async function newestOfStarter() {
 	const { data } = await requestJson("/models?limit=50", { quiet: true });
 	return data.find((model) => model.backbone === "starter" && model.job_id);
-}
-
-async function trainAgain(model, { name }) {
-	const id = await retrain(model.job_id, { config: { backbone: name } });
-	localStorage.removeItem(WANTED);
-	location.hash = `#/jobs/${encodeURIComponent(id)}`;
 }
 
 function minutes(seconds) {
