@@ -16,7 +16,6 @@ export function stopCheck() {
 /** Check all images, mark each with its finding, and show a summary in `box`. */
 export async function checkWithService(shots, config, box, leaving) {
 	const fingerprint = shots.fingerprint(config);
-	if (shots.checked === fingerprint) return;
 	if (running.fingerprint === fingerprint && !running.controller.signal.aborted) return;
 	stopCheck();
 	const own = { controller: new AbortController(), fingerprint };
@@ -24,11 +23,12 @@ export async function checkWithService(shots, config, box, leaving) {
 	const signal = AbortSignal.any([own.controller.signal, leaving]);
 	replace(box);
 	try {
+		if (shots.checked?.fingerprint === fingerprint) return replace(box, summary(shots.checked.preflight));
 		if (shots.missing || shots.bytes > MAX_BYTES) return;
 		const { form, files } = shots.form({ config });
 		replace(box, h("p", { class: "soft" }, "Checking images …"));
 		const preflight = await upload("/adapt?dry_run=true", form, { signal });
-		shots.checked = fingerprint;
+		shots.checked = { fingerprint, preflight };
 		shots.mark(preflight.findings, files, (finding) => (finding.class_name === null ? "bad" : "note"));
 		replace(box, summary(preflight));
 	} catch (error) {

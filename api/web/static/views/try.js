@@ -16,7 +16,7 @@ import { imagesOf } from "../lib/files/dropped_files.js";
 import { newKey } from "../lib/ids.js";
 import { problemBox, showProblem } from "../lib/problem.js";
 import { upload } from "../lib/service/http.js";
-import { inspect } from "../lib/training/image_check.js";
+import { forget, inspect } from "../lib/training/image_check.js";
 import { imageBlob, listImages, spread } from "../lib/training/job_images.js";
 import { count } from "../lib/words.js";
 
@@ -47,6 +47,7 @@ export function tryView({ parameter, signal }) {
 	const chips = chipField(kept.names, () => soon());
 	const results = h("ul", { class: "answers" });
 	const trouble = h("div", {});
+	const dropTrouble = h("div", {}); // of added images: answers to requests leave it
 	const timing = h("p", { class: "soft" });
 	const hint = h("p", { class: "soft" });
 	const rule = h(
@@ -93,27 +94,31 @@ export function tryView({ parameter, signal }) {
 
 	/** @param {Promise<DroppedFile[]>} items */
 	async function take(items) {
-		replace(trouble);
+		replace(dropTrouble);
 		try {
-			const chosen = imagesOf(await items).slice(0, MAX_IMAGES - kept.images.length);
-			const added = chosen.map(({ file, name }) => ({ file, name, problem: null }));
-			kept.images.push(...added);
+			const found = imagesOf(await items);
+			const own = kept.images.filter((image) => !image.heldOut);
+			const added = found.slice(0, MAX_IMAGES - own.length).map(({ file, name }) => ({ file, name, problem: null }));
+			if (added.length) keep([...own, ...added]);
 			await Promise.all(added.map(inspect));
 			draw();
 			soon();
 			announce(`${count(added.length, "image")} added.`);
-			if (!added.length)
+			const left = found.length - added.length;
+			if (left) replace(dropTrouble, problemBox(`Left out: ${count(left, "image")}. The maximum is ${MAX_IMAGES}.`));
+			else if (!added.length)
 				replace(
-					trouble,
-					problemBox(
-						kept.images.length >= MAX_IMAGES
-							? `The maximum is ${MAX_IMAGES} images. Remove some first.`
-							: "No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC.",
-					),
+					dropTrouble,
+					problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."),
 				);
 		} catch (error) {
-			showProblem(trouble, error);
+			showProblem(dropTrouble, error);
 		}
+	}
+	/** Keep these images, and forget the others. @param {TriedImage[]} images */
+	function keep(images) {
+		for (const image of kept.images) if (!images.includes(image)) forget(image);
+		kept.images = images;
 	}
 	/** Show test images of the model's job, unless the user has added images. @param {ChoosableModel} model */
 	async function showHeldOut({ job_id: jobId, trained_classes: trained }) {
@@ -128,21 +133,20 @@ export function tryView({ parameter, signal }) {
 			spread(tests, HELD_OUT_IMAGES).map(async ({ position, class_name: truth, file_name: name }) => {
 				const blob = await imageBlob(jobId, position, SIDE, signal);
 				const file = new File([blob], name ?? "", { type: "image/jpeg" });
-				return { file, name: file.name, truth, heldOut: jobId, url: URL.createObjectURL(file), problem: null };
+				return { file, name: file.name, truth, heldOut: jobId, problem: null };
 			}),
 		);
 		if (!loaded.length || !isOpen()) return;
-		kept.images = loaded;
+		keep(loaded.map((image) => ({ ...image, url: URL.createObjectURL(image.file) })));
 		draw();
 		soon();
 	}
 
 	/** @param {TriedImage} image */
 	function remove(image) {
-		kept.images = kept.images.filter((other) => other !== image);
-		cards.delete(image);
-		if (image.url) URL.revokeObjectURL(image.url);
+		keep(kept.images.filter((other) => other !== image));
 		draw();
+		if (!kept.images.length) zone.querySelector("button")?.focus();
 		soon();
 	}
 
@@ -204,7 +208,7 @@ export function tryView({ parameter, signal }) {
 				"Idempotency-Key": key([models.id(), images.map((image) => [image.name, image.hash, image.truth])]),
 			};
 			const job = await upload(`/models/${encodeURIComponent(models.id())}/extend`, form, { headers, signal });
-			kept.images = kept.images.filter((image) => !images.includes(image));
+			keep(kept.images.filter((image) => !images.includes(image)));
 			location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
 		} catch (error) {
 			failed(error);
@@ -268,7 +272,12 @@ export function tryView({ parameter, signal }) {
 		pending = new AbortController();
 		const both = AbortSignal.any([pending.signal, signal]);
 		const images = kept.images.filter((image) => image.problem?.level !== "bad");
-		if (!images.length || !kept.names.length) return;
+		if (!images.length || !kept.names.length) {
+			results.removeAttribute("aria-busy");
+			timing.textContent = "";
+			for (const card of cards.values()) card.clear();
+			return updateTally();
+		}
 		const model = current();
 		const started = performance.now();
 		results.setAttribute("aria-busy", "true");
@@ -326,6 +335,7 @@ export function tryView({ parameter, signal }) {
 				camera,
 				h("div", { class: "row toolbar" }, tally, hold, teach),
 				hint,
+				dropTrouble,
 				trouble,
 				results,
 				slider.element,

@@ -12,7 +12,7 @@ from core.clip.models.backbone import Backbone
 from tests.api.service import shots
 from tests.api.serving.adapted import publish_model
 from tests.api.web.finished import CLASSES, Running, finish_job
-from tests.api.web.window import accessibility_problems, drop, shot, window
+from tests.api.web.window import accessibility_problems, drop, shot, window, write_class_folders
 
 
 def answers(page: Page) -> list[str]:
@@ -58,6 +58,16 @@ def test_six_held_out_images_fit_and_are_judged(
         expect(page.get_by_role("button", name="Add these to training")).to_be_hidden()
 
 
+def test_own_images_replace_the_test_images(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "own", {"red": 18})
+    with window(browser, quick_url) as page:
+        page.goto("/#/try/colours")
+        expect(page.locator(".answer")).to_have_count(6)
+        drop(page, page.locator(".panel .zone"), folder)
+        expect(page.locator(".answer > .best > strong")).to_have_count(16)
+        expect(page.get_by_role("alert")).to_have_text("Left out: 2 images. The maximum is 16.")
+
+
 def test_judged_images_go_into_the_training(
     browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
 ) -> None:
@@ -69,9 +79,6 @@ def test_judged_images_go_into_the_training(
     with window(browser, url) as page:
         page.goto(f"/#/try/{model}")
         expect(page.locator(".answer > .best > strong")).to_have_count(6)
-        for _ in range(6):
-            page.locator(".answer .x").first.click()
-        expect(page.locator(".answer")).to_have_count(0)
         drop(page, page.locator(".panel .zone"), *files)
         expect(page.locator(".answer > .best > strong")).to_have_count(2)
         said = answers(page)

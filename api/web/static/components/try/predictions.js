@@ -84,6 +84,13 @@ export function predictionCard(image, { remove, judged, names }) {
 		response = whole;
 		draw();
 	}
+	/** Remove the predictions. */
+	function clear() {
+		now = null;
+		details.hidden = true;
+		for (const part of [best, track, marks]) replace(part);
+		refresh();
+	}
 	/** Show the predictions of the pre-trained model while `on`. @param {boolean} on */
 	function showBefore(on) {
 		past = on;
@@ -182,7 +189,7 @@ export function predictionCard(image, { remove, judged, names }) {
 		const right = (result) => result.predictions?.[0].class_name === image.truth;
 		return { now: right(now), before: before ? right(before) : null };
 	}
-	return { element, refresh, show, showBefore, outcome };
+	return { element, refresh, show, clear, showBefore, outcome };
 }
 
 const confusion = ({ trained, added }) => `Often confused with ${trained}. Add images of ${added}.`;

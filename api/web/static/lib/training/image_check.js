@@ -23,12 +23,19 @@ export function inspect(image) {
 	return image.inspected;
 }
 
+/** Revoke the thumbnail of an image that isn't used any more. It gets no other one. @param {PageImage} image */
+export function forget(image) {
+	image.forgotten = true;
+	if (image.url) URL.revokeObjectURL(image.url);
+}
+
 /** Inspect the image. If only the service can show its format, ask it for the thumbnail, once. @param {PageImage} image */
 export async function pictured(image) {
 	await inspect(image);
-	if (image.url || !UNSUPPORTED_BY_BROWSERS.test(image.file.name)) return;
+	if (image.url || image.forgotten || !UNSUPPORTED_BY_BROWSERS.test(image.file.name)) return;
 	image.thumbnail ??= thumbnailOf(image.file);
 	image.url = await image.thumbnail;
+	if (image.forgotten) forget(image);
 }
 
 function next() {
@@ -51,6 +58,7 @@ function next() {
 
 /** @param {PageImage} image */
 async function check(image) {
+	if (image.forgotten) return;
 	image.hash = await hashOf(image.file);
 	let bitmap;
 	try {
@@ -67,6 +75,7 @@ async function check(image) {
 		image.problem = { level: "note", detail: `Only ${bitmap.width} × ${bitmap.height} pixels. Use a larger image.` };
 	}
 	image.url = URL.createObjectURL(await downscale(bitmap, THUMBNAIL_SIDE, "image/webp", 0.8));
+	if (image.forgotten) forget(image);
 	bitmap.close();
 }
 

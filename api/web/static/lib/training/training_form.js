@@ -1,8 +1,9 @@
 // Images of the Train view by class, and the form for POST /adapt.
 
+import { oncePerFrame } from "../dom.js";
 import { assignClasses } from "../files/dropped_files.js";
 import { count } from "../words.js";
-import { inspect, markDuplicates } from "./image_check.js";
+import { forget, inspect, markDuplicates } from "./image_check.js";
 
 const NAMELESS = "";
 const MIN_PILE = 12; // images; Sort makes no groups of fewer
@@ -16,8 +17,9 @@ const MAX_NAME_LENGTH = 150; // the service shortens file names above 200 charac
 export class Shots extends EventTarget {
 	/** @type {ShotClass[]} */
 	classes = [];
-	/** Fingerprint of the form that the service has checked. */
-	checked = "";
+	/** Last check by the service, and the fingerprint of its form.
+	 *  @type {{ fingerprint: string, preflight: Schemas["Preflight"] } | null} */
+	checked = null;
 
 	get images() {
 		return this.classes.flatMap((entry) => entry.images);
@@ -78,16 +80,18 @@ export class Shots extends EventTarget {
 	 *  @param {DroppedFile[]} items @param {ShotClass | null} [target] */
 	async add(items, target = null) {
 		const added = assignClasses(items);
+		const changed = oncePerFrame(() => this.changed());
 		const checks = added.map(({ path, file, name, className, split }) => {
 			const entry = target ?? this.classNamed(className ?? NAMELESS);
 			lastImageId += 1;
 			/** @type {Shot} */
 			const image = { id: lastImageId, path, file, name, split, problem: null };
 			entry.images.push(image);
-			return inspect(image).then(() => this.changed());
+			return inspect(image).then(changed);
 		});
 		this.changed();
 		await Promise.all(checks);
+		this.changed();
 		return added.length;
 	}
 
@@ -180,9 +184,4 @@ function unique(className, imageName, files) {
 	let name = long;
 	for (let i = 2; files.has(name); i += 1) name = `${i} ${long}`;
 	return name;
-}
-
-/** @param {PageImage} image */
-function forget(image) {
-	if (image.url) URL.revokeObjectURL(image.url);
 }
