@@ -82,6 +82,12 @@ export function settingsPanel(settings, shots, signal) {
 			h("div", { class: "field" }, h("label", { for: ids.epochs }, "Epochs"), epochs),
 		),
 	);
+	/** Show the settings, which were changed elsewhere. */
+	function fill() {
+		name.value = settings.name;
+		epochs.value = String(settings.epochs ?? "");
+		reload();
+	}
 	function refresh() {
 		const images = shots.images.filter((image) => image.split === "train").length;
 		const row = backbones.find(({ name }) => name === backbone.value);
@@ -94,5 +100,5 @@ export function settingsPanel(settings, shots, signal) {
 			? "The model is evaluated on your test images."
 			: "The model trains on all images and is evaluated by cross-validation.";
 	}
-	return { element, refresh };
+	return { element, refresh, fill };
 }

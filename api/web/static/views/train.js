@@ -99,6 +99,18 @@ export function trainView({ signal }) {
 		}
 	}
 
+	const submitted = h("p", { class: "running", role: "status", hidden: true });
+	/** Say where the images went, if the view was left and opened again during the upload. @param {Job} job */
+	function showSubmitted(job) {
+		panel.fill();
+		submitted.hidden = false;
+		replace(
+			submitted,
+			"Training job submitted: ",
+			h("a", { href: `#/jobs/${encodeURIComponent(job.id)}` }, job.name ?? "unnamed job"),
+		);
+	}
+
 	const sample = sampleButton(signal);
 	const steps = h(
 		"ol",
@@ -127,8 +139,18 @@ export function trainView({ signal }) {
 	const clear = button("Remove all", clearAll);
 
 	async function clearAll() {
-		if (await confirmed("Remove all images from this page? Your files stay where they are.", "Remove all"))
+		if (await confirmed("Remove all images from this page? Your files stay where they are.", "Remove all")) {
 			shots.clear();
+			zone.querySelector("button")?.focus();
+		}
+	}
+
+	/** Remove the class, and focus the next one. @param {ShotClass} entry */
+	function removeClass(entry) {
+		const at = shots.classes.indexOf(entry);
+		shots.removeClass(entry);
+		const next = cards.get(shots.classes[at] ?? shots.classes[at - 1]);
+		(next?.element ?? zone).querySelector("button")?.focus();
 	}
 
 	const check = debounce(1200, () => draft.sent === null && checkWithService(shots, draft.config(), verdict, signal));
@@ -149,7 +171,8 @@ export function trainView({ signal }) {
 			}
 		}
 		for (const entry of shots.classes) {
-			const card = cards.get(entry) ?? classCard(entry, shots, { add: (items) => take(items, entry), signal });
+			const add = (items) => take(items, entry);
+			const card = cards.get(entry) ?? classCard(entry, shots, { add, removeClass: () => removeClass(entry), signal });
 			if (!cards.has(entry)) box.append(card.element);
 			cards.set(entry, card);
 			card.refresh();
@@ -186,6 +209,9 @@ export function trainView({ signal }) {
 	shots.addEventListener("change", oncePerFrame(draw), { signal });
 	shots.addEventListener("change", checkImages, { signal });
 	draft.addEventListener("progress", drawSending, { signal });
+	draft.addEventListener("submitted", (event) => showSubmitted(/** @type {CustomEvent<Job>} */ (event).detail), {
+		signal,
+	});
 
 	async function begin() {
 		check.cancel();
@@ -241,6 +267,7 @@ export function trainView({ signal }) {
 			"Add a few images per class. Training takes minutes, and the model still accepts any class name.",
 		),
 		runningJob(signal),
+		submitted,
 		zone,
 		dropTrouble,
 		pile,

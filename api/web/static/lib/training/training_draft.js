@@ -33,6 +33,7 @@ class TrainingDraft extends EventTarget {
 			const job = await upload("/adapt", form, { headers, onprogress: (fraction) => this.#progress(fraction) });
 			shots.clear(files.values()); // others were added during the upload
 			Object.assign(settings, { name: "", backbone: null, epochs: null });
+			this.dispatchEvent(new CustomEvent("submitted", { detail: job }));
 			return job;
 		} catch (error) {
 			if (error.code === "idempotent_job_deleted") this.#keyOf = newKey();
