@@ -27,6 +27,7 @@ export function inspect(image) {
 export function forget(image) {
 	image.forgotten = true;
 	if (image.url) URL.revokeObjectURL(image.url);
+	image.url = undefined;
 }
 
 /** Inspect the image. If only the service can show its format, ask it for the thumbnail, once. @param {PageImage} image */
