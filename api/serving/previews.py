@@ -75,6 +75,8 @@ class PartialPrototypes:
         self.parts: list[Tensor] = []
         """Features [n, D] of the images encoded so far."""
         self.usable = False
+        self.queued = False
+        """Whether a turn is coming or in progress."""
         self.error: Exception | None = None
         """Reason why the preview can never be used."""
 
@@ -136,6 +138,8 @@ class Previews:
             if prototypes is None:
                 prototypes = self._kept[job.id] = PartialPrototypes()
                 self._submit(job, prototypes)
+            elif not prototypes.queued and prototypes.encoded < len(prototypes.shots):  # its last turn failed
+                self._submit(job, prototypes)
             self._kept.move_to_end(job.id)
             while sum(kept.bytes for kept in self._kept.values()) > BUDGET_BYTES and len(self._kept) > 1:
                 self._kept.popitem(last=False)
@@ -177,6 +181,7 @@ class Previews:
 
     def _submit(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
         if not self._closed:
+            prototypes.queued = True
             self._threads.submit(self._build, job, prototypes)
 
     def _build(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
@@ -190,6 +195,7 @@ class Previews:
             log = logger.info if isinstance(error, ClipCiteError) else logger.exception
             log("The preview of %s stays at %d images: %s", job.id, prototypes.encoded, error)
             with self._changed:
+                prototypes.queued = False
                 if not prototypes.usable:
                     prototypes.error = error
                     if self._kept.get(job.id) is prototypes:  # so that the next request tries again
@@ -197,6 +203,7 @@ class Previews:
                 self._changed.notify_all()
             return
         with self._changed:
+            prototypes.queued = False
             prototypes.usable = prototypes.has_every_class
             self._changed.notify_all()
             if prototypes.encoded < len(prototypes.shots):

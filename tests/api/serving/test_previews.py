@@ -232,6 +232,24 @@ def test_a_partial_preview_answers(world: PreviewWorld, monkeypatch: pytest.Monk
     assert (probabilities(first) - probabilities(last)).abs().max() > 1e-3
 
 
+def test_a_preview_goes_on_after_an_error(world: PreviewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The storage fails once a partial preview can be used. The next request tries again."""
+    job, errors = world.job(), [None, None, OSError("a read error")]
+    features = previews.Previews._features
+
+    def failing(self: previews.Previews, *given: Any) -> torch.Tensor:
+        if errors and (error := errors.pop(0)):
+            raise error
+        return features(self, *given)
+
+    monkeypatch.setattr(previews.Previews, "_features", failing)
+    monkeypatch.setattr(previews, "TURN_SECONDS", 0)
+    monkeypatch.setattr(previews, "BATCH_SIZE", 1)
+    world.ask(job)
+    wait_for(lambda: not errors)
+    wait_for(lambda: not world.ask(job).warnings, seconds=10)
+
+
 def test_slow_previews_leave_threads_for_others(world: PreviewWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.serving.decoding.start()
     slow = {world.job() for _ in range(previews.THREADS + 1)}
