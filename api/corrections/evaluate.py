@@ -20,7 +20,6 @@ from core.clip.errors import BadImage
 from core.clip.evaluation.accuracy import accuracy_interval
 from core.clip.prompts import same_class
 from core.store.db.tables import Model
-from core.store.registry.references import STOCK
 
 Results = list[ImageScores | BadImage]
 PART = 32
@@ -98,12 +97,12 @@ def _classified(
 ) -> tuple[Results, Results]:
     """Return the results of the model and of the pre-trained one. Retry while the service is overloaded."""
     until = time.monotonic() + TURN_SECONDS
-    subjects = (model, f"{STOCK}:{model.backbone}")
+    plain = options.model_copy(update={"alpha": 0.0})  # the pre-trained model at the model's image size
     while True:
         try:
             images = Images([image.read() for image in part], serving)
             adapted, stock = (
-                classify(serving, images, options, subject, take=lambda more: None) for subject in subjects
+                classify(serving, images, asked, model, take=lambda more: None) for asked in (options, plain)
             )
             return adapted.results, stock.results
         except ServerBusy:

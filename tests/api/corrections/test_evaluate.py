@@ -1,13 +1,15 @@
 """Evaluation of a model on test images: no training, and nothing is stored."""
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from api.corrections import evaluate as evaluation
-from core.clip.models.backbone import Backbone
+from api.serving.types import WeightsKey
+from core.clip.models.backbone import Backbone, load_backbone
 from core.store.accounts.owners import DEFAULT_OWNER
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, form
@@ -91,6 +93,24 @@ def test_the_pre_trained_model_gets_the_same_names_and_prompts(
     stock = [result["predictions"][0]["class_name"] for result in results]
     assert body["stock_accuracy"] == stock.count("red fox") / 20
     assert body["warnings"] == []
+
+
+def test_the_pre_trained_model_has_the_models_image_size(
+    shared: Service, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = load_backbone(backbone.name, cache=tmp_path, image_size=48)
+    model = publish_model(shared.database, shared.blobs, large)
+    pool, sizes = shared.app.state.serving.engine.pool, []
+    acquire = pool.acquire
+
+    def watched(key: WeightsKey, *given: Any, **options: Any) -> Any:
+        sizes.append(key.image_size)
+        return acquire(key, *given, **options)
+
+    monkeypatch.setattr(pool, "acquire", watched)
+    answer = evaluate(shared, model, images=[("a.jpg", IMAGES[0])], labels=["badger"])
+    assert answer.status_code == 200, answer.text
+    assert sizes == [48, 48]
 
 
 def test_an_archive_with_a_single_class_and_all_of_its_folders_are_test_images(
