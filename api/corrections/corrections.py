@@ -4,11 +4,13 @@ So they count for the quota, are in backups, and are deleted with the job. Only 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from api import quotas
+from core.clip.prompts import same_class
 from core.settings import Settings
 from core.store.accounts import audit, owners
 from core.store.db.ids import new_id
@@ -54,8 +56,9 @@ def add(
 ) -> list[JobImage]:
     """Add corrections. Their blobs are stored in `folder`, which was announced before (`deletions`).
 
-    If an image is already a correction, it gets the new class, and the new blob is deleted. The owner is
-    locked, so concurrent requests can't exceed a limit or add an image twice.
+    A class gets the spelling that the model or an earlier correction has for it. If an image is already a
+    correction, it gets the new class, and the new blob is deleted. The owner is locked, so concurrent
+    requests can't exceed a limit, add an image twice, or spell a new class in two ways.
 
     Args:
         most: maximum number of corrections of the model.
@@ -71,11 +74,14 @@ def add(
     owners.lock(session, owner)
     model, job = trained_from(session, reference, owner=owner)
     known = {row.sha256: row for row in of_model(session, model)}
+    earlier = [row.class_name for row in known.values()]
+    spelling = {same_class(name): name for name in (*earlier, *model.classes)}
     at, before, more_bytes = database_now(session), len(known), 0
     position = (session.scalar(select(func.max(JobImage.position)).where(JobImage.job_id == job.id)) or 0) + 1
     changed = False
     deletions.keep(session, folder)
-    for image in images:
+    for sent in images:
+        image = replace(sent, class_name=spelling.get(same_class(sent.class_name), sent.class_name))
         row = known.get(image.sha256)
         if row is None:
             values = {**vars(image), "split": FEEDBACK, "file_name": sanitize_text(image.file_name)}

@@ -16,7 +16,6 @@ from api.jobs.submission import JobSubmission, SubmissionDep
 from api.jobs.upload import InvalidUpload, ValidatedUpload, validate_upload
 from api.threads import REQUESTS, UPLOADS
 from clipcite.wire.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
-from core.clip.prompts import same_class
 from core.scratch import scratch_folder
 from core.store.db.ids import new_id
 from core.store.db.tables import FEEDBACK
@@ -47,15 +46,13 @@ def add_feedback(
     database, blobs = submission.database, submission.blobs
     with database.read() as session:
         model, job = corrections.trained_from(session, model_id, owner=owner)
-        earlier = [row.class_name for row in corrections.of_model(session, model)]
-    spelling = {same_class(name): name for name in (*earlier, *model.classes)}
     installation.check(database, blobs)
     folder = f"{jobs.blobs_of(job.id)}/{new_id('fbk')}"
     with checked_images(submission, form, owner) as checked, deletions.unless_kept(database, blobs, folder):
         images = [
             NewImage(
                 FEEDBACK,
-                spelling.get(same_class(shot.class_name), shot.class_name),
+                shot.class_name,
                 shot.file_name,
                 f"{folder}/{number:05d}.image",
                 shot.sha256,

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,25 @@ def test_two_requests_with_one_image_at_once_add_it_once(trained: tuple[Service,
     assert image_bytes(service) == sum(
         [row.bytes for row in images_of(service, job)] + [samples.new_model().bytes]
     )
+
+
+def test_a_new_class_gets_one_spelling_in_two_requests_at_once(
+    trained: tuple[Service, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both requests have read the corrections before one of them stores its own."""
+    service, model, _ = trained
+    both, put_all = threading.Barrier(2), service.blobs.put_all
+
+    def together(*given: Any) -> None:
+        put_all(*given)
+        both.wait(30)
+
+    monkeypatch.setattr(service.app.state.blobs, "put_all", together)
+    answers = at_once(
+        *[partial(correct, service, model, (FOX, "Hare")), partial(correct, service, model, (OTHER, "hare"))]
+    )
+    assert [answer.status_code for answer in answers] == [201] * 2
+    assert len({row["class_name"] for row in listed(service, model)}) == 1
 
 
 def images_of(service: Service, job: str) -> list[JobImage]:
