@@ -228,8 +228,11 @@ def classify_collection(
 
 
 def group_collection(serving: Serving, collection: Collection, model: str, *, owner: str) -> Result:
-    """Group the images of a collection without class names. The results have no predictions."""
-    started = time.perf_counter()
+    """Group the images of a collection without class names. The results have no predictions.
+
+    Raise UnknownBackbone, ServerBusy.
+    """
+    started, backbone = time.perf_counter(), serving.stock_backbone(model)
     count, width = collection.rows.shape
     with serving.memory.hold(owner, 4 * count * COLLECTION_COPIES * width):
         features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
@@ -238,7 +241,7 @@ def group_collection(serving: Serving, collection: Collection, model: str, *, ow
     return Result(
         model=model,
         preview=False,
-        backbone=model.partition(":")[2] or serving.default_backbone,
+        backbone=backbone,
         alpha=0.0,
         rule="untrained",
         calibration=wire.Calibration(calibrated=False),

@@ -152,6 +152,7 @@ def _classified(asked: Asked, serving: Serving, database: Database, owner: str, 
     collection = asked.images if isinstance(asked.images, Collection) else None
     if collection and collection.groups and asked.options.class_names is None and isinstance(models[0], str):
         options = asked.options
+        _check_groups_alone(options, collection)
         results = [group_collection(serving, collection, models[0], owner=owner)]
         return _encoded(asked, options, models, results)
     options = _with_class_names(asked.options, models[0])
@@ -182,6 +183,18 @@ def _encoded(asked: Asked, options: Options, models: Sequence[Subject], results:
     if options.models:
         return to_json({"comparison": bodies, "warnings": warnings})
     return to_json({**bodies[0], **results[0].collection, "warnings": warnings})
+
+
+def _check_groups_alone(options: Options, collection: Collection) -> None:
+    """Raise InvalidRequest if a collection without class names has fields that need them."""
+    named = any(name is not None for name in collection.labels.values())
+    fields = {"reject": options.reject, "suggest": collection.suggest, "labels": named}
+    if wrong := [name for name, sent in fields.items() if sent]:
+        raise InvalidRequest(
+            f"Without `class_names` the stock model only groups images. Send `class_names`, or omit "
+            f"{', '.join(wrong)}.",
+            [{"pointer": f"/{name}", "detail": "This needs `class_names`."} for name in wrong],
+        )
 
 
 def _with_class_names(options: Options, model: Subject) -> Options:

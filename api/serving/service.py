@@ -147,6 +147,16 @@ class Serving:
             return False
         return found is not None and found.name == name
 
+    def stock_backbone(self, reference: str) -> str:
+        """Return the backbone of `stock` or `stock:<backbone>`. Raise UnknownBackbone."""
+        name = reference.removeprefix(STOCK).removeprefix(":") or self._default.backbone
+        if not self.has_backbone(name):
+            raise UnknownBackbone(
+                f"There is no backbone {name!r} here. Use `stock`, or ask the operator to add it to "
+                "CLIPCITE_BACKBONES."
+            )
+        return name
+
     def prepare_preview(self, job: JobPreview) -> None:
         """Start the instant preview of a new job, if its backbone is already in memory."""
         if WeightsKey(job.backbone, job.image_size) == self._default and self._is_default_loaded():
@@ -202,12 +212,7 @@ class Serving:
             with self.engine.pool.acquire(stock, 0, wait_seconds=wait) as served:
                 yield HeldModel(served, self.previews.get(model), model, model.id, model.backbone, 0.0)
         elif isinstance(model, str):
-            name = model.removeprefix(STOCK).removeprefix(":") or self._default.backbone
-            if not self.has_backbone(name):
-                raise UnknownBackbone(
-                    f"There is no backbone {name!r} here. Use `stock`, or ask the operator to add it to "
-                    "CLIPCITE_BACKBONES."
-                )
+            name = self.stock_backbone(model)
             stock = WeightsKey(name, recipe(name).image_size)
             with self.engine.pool.acquire(stock, 0, wait_seconds=wait) as served:
                 yield HeldModel(served, None, None, model, name, 0.0)

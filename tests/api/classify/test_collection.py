@@ -299,6 +299,15 @@ def test_groups_need_no_model_and_no_names(shared: Service, model: str) -> None:
     assert_problem(refused, 422, "invalid_request", "no classes of its own")
 
 
+def test_groups_without_names_take_nothing_that_needs_names(shared: Service) -> None:
+    refused = ask(shared, PILE, groups=3, reject=True, suggest=5, labels={0: None, 1: "oak"})
+    errors = [{"pointer": f"/{name}"} for name in ("reject", "suggest", "labels")]
+    assert_problem(refused, 422, "invalid_request", "omit reject, suggest, labels", errors=errors)
+    assert ok(ask(shared, PILE, groups=3, labels={0: None}))["groups"]
+    nowhere = ask(shared, PILE, model="stock:nonsense", groups=3)
+    assert_problem(nowhere, 422, "unknown_backbone", "'nonsense'")
+
+
 @pytest.mark.parametrize(
     ("labels", "code", "words"),
     [

@@ -230,7 +230,8 @@ export class Sorting extends EventTarget {
 	 *  model has only the labels, so there the person says first that there is something else. */
 	get rejects() {
 		const hasTrained = this.names.some(({ name }) => this.trained.includes(name));
-		return hasTrained || (this.labelledClasses.length > 0 && this.taught.some(({ label }) => label === NONE));
+		const hasLabelled = this.names.length > 0 && this.labelledClasses.length > 0;
+		return hasTrained || (hasLabelled && this.taught.some(({ label }) => label === NONE));
 	}
 
 	/** Images whose label, or whose missing label, the service doesn't know yet. It keeps no "none of these", and no label
