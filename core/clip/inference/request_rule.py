@@ -24,7 +24,10 @@ from core.clip.inference.pile import PRIOR, less_prior
 
 RequestKind = Literal["closed", "mixed", "untrained"]
 SCORING_VERSION = 4
-"""Version of the scores of closed requests. A calibration of another version is not applied."""
+"""Version of the scores of closed requests.
+
+A calibration of another version gives no prediction sets, but its temperature still counts.
+"""
 TEXT_COUNTS_AS = 3.0
 """Weight of the text of a class against its shots (shots)."""
 DISCRIMINANT_WEIGHT = 3.0
