@@ -40,7 +40,8 @@ FRAMEWORK = {
         422,
         "no_training_images",
     ): "reject compares images with training images, and this model, or these class names, "
-    "have none. Use a trained model and a trained class, or label images of a collection.",
+    "have none. Use a trained model with an alpha above 0 and a trained class, or label images of a "
+    "collection.",
     (422, "unclear_layout"): "There are images in … beside …. Put every class folder into train or test.",
     (503, "busy"): "Too many requests like this one are in progress. Try again in … s.",
     (503, "model_loading"): "The model is still being loaded. Try again in a few seconds.",

@@ -45,8 +45,8 @@ class NothingToCompare(ClipCiteError):
             "reject compares images with training images, but none of the class names was trained. Add a "
             "trained class, or label images of a collection."
             if has_images
-            else "reject compares images with training images, and this model has none. Use a trained model, "
-            "or label images of a collection."
+            else "reject compares images with training images, and this model has none. Use a trained model "
+            "with an alpha above 0, or label images of a collection."
         )
 
 

@@ -174,6 +174,8 @@ def test_reject_needs_training_images_and_no_evaluation(
     ):
         refused = post_classify(service, reference, names, reject="true")
         assert_problem(refused, 422, "no_training_images", words)
+    refused = post_classify(service, model, NAMES, reject="true", alpha="0")
+    assert_problem(refused, 422, "no_training_images", "an alpha above 0")
 
 
 def test_an_instant_preview_rejects(world: tuple[Service, str, str]) -> None:
