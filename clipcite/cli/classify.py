@@ -18,6 +18,7 @@ from clipcite.cli.connection import (
     Key,
     Url,
     connected,
+    not_an_image,
     print_json,
     stderr,
     stdout,
@@ -69,7 +70,13 @@ def classify(
     ] = False,
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="FILE", help="Write the table to a CSV file.", dir_okay=False),
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Write the table to a CSV file.",
+            dir_okay=False,
+            callback=not_an_image,
+        ),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,

@@ -25,6 +25,7 @@ from clipcite.client.errors import (
     PermissionDeniedError,
 )
 from clipcite.client.retry import Retry
+from clipcite.datasets.image import IMAGE_ENDINGS, printable
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
@@ -103,6 +104,14 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask before a deletion, on a terminal only: a script has nobody to answer."""
     if not yes and sys.stdin.isatty() and not typer.confirm(question, err=True):
         raise typer.Exit(Exit.FAILED)
+
+
+def not_an_image(path: Path | None) -> Path | None:
+    """Refuse to overwrite an image: with `--csv *.jpg`, the shell gives the first photo to the option."""
+    if path is not None and path.suffix.lower() in IMAGE_ENDINGS and path.exists():
+        shown = printable(str(path))
+        raise typer.BadParameter(f"{shown} is an image, which would be overwritten. Give another name.")
+    return path
 
 
 def write_file(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from clipcite.cli.connection import (
     Url,
     connected,
     give_up,
+    not_an_image,
     print_json,
     stderr,
     stdout,
@@ -33,6 +34,7 @@ def export(
             help="Path of the zip (default: a name from model and format).",
             dir_okay=False,
             writable=True,
+            callback=not_an_image,
         ),
     ] = None,
     format: Annotated[

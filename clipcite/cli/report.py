@@ -10,7 +10,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, give_up, print_json, stdout, write_file
+from clipcite.cli.connection import (
+    AsJson,
+    Exit,
+    Key,
+    Url,
+    connected,
+    give_up,
+    not_an_image,
+    print_json,
+    stdout,
+    write_file,
+)
 from clipcite.cli.references import JOB, find_model
 from clipcite.cli.render.tables import print_table, table_of
 
@@ -31,7 +42,11 @@ def report(
     ],
     html: Annotated[
         Path | None,
-        typer.Option(help="Save the report as an HTML page with images to this file.", dir_okay=False),
+        typer.Option(
+            help="Save the report as an HTML page with images to this file.",
+            dir_okay=False,
+            callback=not_an_image,
+        ),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,

@@ -25,6 +25,7 @@ from clipcite.cli.connection import (
     confirm,
     connected,
     give_up,
+    not_an_image,
     print_json,
     stderr,
     stdout,
@@ -111,7 +112,13 @@ def sort(
     ] = None,
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="FILE", help="Write the plan to a CSV file.", dir_okay=False),
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Write the plan to a CSV file.",
+            dir_okay=False,
+            callback=not_an_image,
+        ),
     ] = None,
     undo_log: Annotated[
         Path | None,

@@ -205,6 +205,20 @@ def test_an_impossible_pattern_matches_no_image(argument: str, tmp_path: Path) -
     assert "no image at" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command", [["classify", "-c", "a", "--csv"], ["sort", "--csv"], ["export", "-o"], ["report", "--html"]]
+)
+def test_an_image_is_not_overwritten(command: list[str], tmp_path: Path) -> None:
+    """The shell turns `--csv *.jpg` into an option with the first photo, and further photos."""
+    photo = tmp_path / "0.JPG"
+    photo.write_bytes(b"photo")
+    given = [*command, str(photo), str(tmp_path), "--url", "http://127.0.0.1:9"]
+    done = CliRunner().invoke(app, given, env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert "0.JPG is an image, which would be overwritten. Give another name." in done.stderr
+    assert photo.read_bytes() == b"photo"
+
+
 def test_options_of_adapt_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.json").write_bytes('{"größe": 1}'.encode("latin-1"))
     for option in (
