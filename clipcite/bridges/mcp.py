@@ -143,7 +143,8 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
         used = client.models.get(model)
         classes = dict.fromkeys(used.trained_classes)
         with locked(source, into):
-            found = [image for image in find_images(source, into) if inside(image.path)]
+            closed: list[Path] = []
+            found = [image for image in find_images(source, into, closed) if inside(image.path)]
             for earlier_log in into.glob("*.jsonl"):
                 inside(earlier_log)
             log, others = open_log(into, {"folder": str(source), "model": used.id, "classes": classes})
@@ -154,6 +155,7 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
             places = plan(images, log, into, unsure=0, how="copy")
             waiting = [place for place in places if place.target and inside(place.target) and not place.done]
             left = carry_out(log, waiting, "copy", lambda number: None)
+            left += [(str(path), "The folder can't be read.") for path in closed]
         counts = dict(Counter(place.class_name or "unreadable" for place in places))
         undo = f"clipcite sort --undo {shlex.quote(str(log.path))}"
         return {"folder": str(into), "images": counts, "failed": left, "undo": undo}

@@ -154,6 +154,11 @@ def _files(argument: str) -> list[Path]:
         else:
             start = Path(path.anchor)
             files = sorted(file for file in start.glob(str(path.relative_to(start))) if file.is_file())
+    except PermissionError as error:
+        shown = printable(str(Path(error.filename)))
+        raise typer.BadParameter(
+            f"{shown} can't be read. Change its permissions.", param_hint="IMAGES"
+        ) from error
     except (OSError, ValueError) as error:  # a name that is too long, or a malformed pattern
         raise typer.BadParameter(f"no image at {argument}: {error}.", param_hint="IMAGES") from error
     if not files:

@@ -1,5 +1,7 @@
 """Reader of class folders."""
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,26 +11,41 @@ from clipcite.datasets.image import IMAGE_ENDINGS, ImageFile
 from clipcite.wire.folders import UnclearLayout, Warnings, place_images
 
 
-def images_below(root: Path, around: frozenset[Path] = frozenset()) -> Iterator[Path]:
+def images_below(
+    root: Path,
+    around: frozenset[Path] = frozenset(),
+    *,
+    links: bool = True,
+    unreadable: list[Path] | None = None,
+) -> Iterator[Path]:
     """Yield every image file, recognised by its suffix, except hidden files and those below `__MACOSX`.
-
-    Links to folders are followed, unless they lead to a folder that contains them.
 
     Args:
         root: the folder.
         around: the resolved folders that contain it.
+        links: follow links to folders, unless they lead to a folder that contains them.
+        unreadable: list that gets the unreadable folders; without it, they are an error.
 
     Raises:
         OSError: an unreadable folder.
     """
     around |= {root.resolve()}
-    for path in sorted(root.iterdir()):
+    try:
+        paths = sorted(root.iterdir())
+        if not os.access(root, os.X_OK):
+            raise PermissionError(errno.EACCES, "Its files can't be opened", str(root))
+    except OSError:
+        if unreadable is None:
+            raise
+        unreadable.append(root)
+        return
+    for path in paths:
         if path.name.startswith(".") or path.name == "__MACOSX":
             continue
         if path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
             yield path
-        elif path.is_dir() and path.resolve() not in around:
-            yield from images_below(path, around)
+        elif path.is_dir() and path.resolve() not in around and (links or not path.is_symlink()):
+            yield from images_below(path, around, links=links, unreadable=unreadable)
 
 
 def read_folders(root: Path) -> Dataset | None:

@@ -153,10 +153,16 @@ def sort(
         give_up(WAYS, Exit.USAGE)
     how: How = "move" if move else "link" if link else "copy"
     folder = folder.resolve()
+    if into is None and not folder.name:
+        raise typer.BadParameter(f"is needed: {folder} has no name.", param_hint="--into")
     into = into.resolve() if into else folder.with_name(f"{folder.name}-sorted")
     advice = "The same command continues."
     with connected(url, key) as client, _explained(advice), locked(folder, into):
-        found = find_images(folder, into)
+        closed: list[Path] = []
+        found = find_images(folder, into, closed)
+        for path in closed:
+            note = f"{path} can't be read. Change its permissions."
+            stderr().print(printable(note), markup=False, soft_wrap=True)
         if not found and not any(into.glob("clipcite-sort-*.jsonl")):  # unless a sort has moved all of them
             raise typer.BadParameter(
                 f"has no images: {folder}. Give a folder with JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or "
@@ -210,7 +216,7 @@ def sort(
         elif agreed:
             _print_end(f"{DONE[how].capitalize()} {count_noun(len(waiting) - len(left), 'image')}.", left)
             stdout().print(f"undo  {_undoing(log)}", markup=False, soft_wrap=True)
-        if not agreed or left or any(place.target is None for place in places):
+        if not agreed or left or closed or any(place.target is None for place in places):
             raise typer.Exit(Exit.FAILED)
 
 

@@ -42,16 +42,21 @@ class Place:
     """The image is at its target."""
 
 
-def find_images(folder: Path, into: Path) -> list[Image]:
+def find_images(folder: Path, into: Path, unreadable: list[Path] | None = None) -> list[Image]:
     """Return the images below a folder, those behind links to folders excepted.
 
     Images in the target are sorted already, unless the folder itself is there.
+
+    Args:
+        folder: the folder.
+        into: the target.
+        unreadable: list that gets the unreadable folders; without it, they are an error.
     """
-    images = []
-    for path in images_below(folder):
-        if path.parent.resolve() == path.parent and not (folder in into.parents and into in path.parents):
-            images.append(Image(path, key_of(path, folder)))
-    return images
+    return [
+        Image(path, key_of(path, folder))
+        for path in images_below(folder, links=False, unreadable=unreadable)
+        if not (folder in into.parents and into in path.parents)
+    ]
 
 
 def key_of(path: Path, folder: Path) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,31 @@ def test_the_end_of_the_input_sorts_nothing(service: Service, photos: Path, opti
     assert [*{**log.labels, **log.checked}.values()] == ["red"]
 
 
+def test_an_unreadable_folder_and_one_behind_a_link(
+    call: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each card has a folder `lost+found`, which root alone can read. The images beside it are sorted."""
+    (photos / "broken.jpg").unlink()
+    (photos / "lost+found").mkdir()
+    paint(photos.parent, "elsewhere/lost+found", 1)
+    (photos / "link").symlink_to(photos.with_name("elsewhere"))
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    done = call("sort", photos, "-c", "red,blue", "--yes", status=1)
+    lines = [line for line in done.stderr.splitlines() if "can't be read" in line]
+    assert lines == [f"{photos}/lost+found can't be read. Change its permissions."]
+    assert "Copied 12 images." in done.stdout
+    said = " ".join(call("classify", photos, "-c", "red,blue", status=2).stderr.split())
+    assert "no image at" not in said
+    assert "lost+found can't be read. Change its permissions." in said
+
+
 def test_memory_does_not_grow_with_the_images(call: Any, taught: Job, tmp_path: Path) -> None:
     for number in range(80):
         Image.new("RGB", (700, 700), (number, 40, 80)).save(tmp_path / f"{number}.bmp")
@@ -355,6 +381,7 @@ MISTAKES = [
     (("{photos}", "-m", "stock", "--label", "3"), 2, "Say how to sort: by a model (--model NAME"),
     (("{photos}", "-c", "a", "--unsure", "101"), 2, "--unsure"),
     (("{photos}", "-c", "a", "--copy", "--move"), 2, "exclude each other"),
+    (("/", "-c", "a"), 2, "--into: is needed: / has no name."),
     (("{photos}", "-m", "nosuch"), 5, "No model 'nosuch'."),
     (
         ("{photos}", "-c", "a,b", "--into", "{photos}/broken.jpg/x"),
