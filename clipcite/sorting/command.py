@@ -194,6 +194,14 @@ def sort(
             print_table(stdout(), plan_table(places, into))
             if checked:
                 stdout().print(checked.words(), markup=False, soft_wrap=True)
+            _list(
+                "unreadable",
+                [
+                    (str(place.image.path), place.answer.error or "")
+                    for place in places
+                    if place.target is None
+                ],
+            )
         if csv_file is not None:
             write_file(csv_file, as_csv(plan_csv(places, folder)))
         waiting = [place for place in places if place.target and not place.done]
@@ -296,11 +304,16 @@ def _chosen(client: Client) -> tuple[str, ClassNames | None]:
 
 def _print_end(words: str, left: Left) -> None:
     """Print what was done, and the files that were left alone."""
-    for path, reason in left[:SHOWN]:
-        stderr().print(f"left alone  {printable(f'{path}: {reason}')}", markup=False, soft_wrap=True)
-    if len(left) > SHOWN:
-        stderr().print(f"left alone  {len(left) - SHOWN:,} more")
+    _list("left alone", left)
     stdout().print(words, markup=False, soft_wrap=True)
+
+
+def _list(word: str, files: Left) -> None:
+    """Print the first files, each with its reason."""
+    for path, reason in files[:SHOWN]:
+        stderr().print(f"{word}  {printable(f'{path}: {reason}')}", markup=False, soft_wrap=True)
+    if len(files) > SHOWN:
+        stderr().print(f"{word}  {len(files) - SHOWN:,} more")
 
 
 @contextmanager

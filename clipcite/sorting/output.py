@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ def plan_csv(places: Sequence[Place], root: Path) -> Iterator[Sequence[object]]:
         "second class",
         "unsure",
         "target",
+        "error",
     )
     for place in places:
         row = place_of(place)
@@ -64,6 +67,7 @@ def plan_csv(places: Sequence[Place], root: Path) -> Iterator[Sequence[object]]:
             row["second_class"] or "",
             "yes" if row["unsure"] else "",
             place.target or "",
+            row["error"] or "",
         )
 
 
@@ -82,6 +86,15 @@ def place_of(place: Place) -> dict[str, Any]:
     }
 
 
+@cache
+def _read_heic() -> None:
+    """Let Pillow read HEIC files, if pillow-heif is installed."""
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
 def photo_of(path: Path) -> tuple[str, object, object]:
     """Return the time of a photo (ISO 8601, as the camera's clock had it), its width and its height.
 
@@ -91,6 +104,7 @@ def photo_of(path: Path) -> tuple[str, object, object]:
         from PIL import Image
     except ModuleNotFoundError:
         return "", "", ""
+    _read_heic()
     try:
         with Image.open(path) as image:
             exif = image.getexif()

@@ -60,9 +60,12 @@ def test_plans_asks_sorts_and_undoes(call: Any, photos: Path, taught: Job) -> No
     for path, row in rows.items():
         if path.name == "broken.jpg":
             assert (row["class"], row["target"]) == ("", "")
+            assert row["error"]
+            assert f"unreadable  {path}: {row['error']}\n" in planned.stderr
         else:
             assert Path(row["target"]).read_bytes() == path.read_bytes()
             assert Path(row["target"]).parent == into / row["class"]
+            assert row["error"] == ""
             assert {row["class"], row["second class"]} == {"red", "green"}
             assert 0.5 <= float(row["probability"]) <= 1
     assert "Undone" in call("sort", "--undo", log_of(into)).stdout

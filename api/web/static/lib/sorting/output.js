@@ -61,6 +61,7 @@ export async function asCsv(sorting) {
 			second ?? "",
 			target.startsWith(`${FOLDERS[UNSURE]}/`) ? "yes" : "",
 			target,
+			image.error,
 		]);
 	}
 	const header = [
@@ -74,6 +75,7 @@ export async function asCsv(sorting) {
 		"second class",
 		"unsure",
 		"target",
+		"error",
 	];
 	return `\ufeff${[header, ...rows].map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
 }
