@@ -15,11 +15,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from admin.installation import AsJson, database_of, errors_in_words, settings_of
+from admin.installation import AsJson, database_of, errors_in_words, missing_in, settings_of
 from clipcite.cli.render.tables import print_table
 from core.clip.config import STARTER, resolve_config
 from core.clip.models import backbones as installed
-from core.settings import Settings
 from core.store import backbones as store
 
 backbones = typer.Typer(help="Manage pre-trained models.", no_args_is_help=True)
@@ -187,7 +186,7 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     """
     settings = settings_of()
     with _cache() as cache:
-        if _has_database(settings):
+        if missing_in(settings) is None:
             with database_of(settings) as database, database.write() as session:
                 store.release(session, settings, name)
                 freed = installed.remove(name, cache)
@@ -205,12 +204,6 @@ def _show(backbone: dict[str, Any], as_json: bool) -> None:
         return
     print(f"Installed {backbone['name']} ({_size(backbone['bytes'])}) in {backbone['folder']}")
     print(f"To use it in new trainings: clipcite backbones use {backbone['name']}")
-
-
-def _has_database(settings: Settings) -> bool:
-    """Return whether this machine has the service's database, or the settings name one elsewhere."""
-    url = settings.sqlalchemy_url()
-    return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).exists()
 
 
 def _starter_bytes(cache: Path) -> int | None:

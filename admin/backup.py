@@ -1,6 +1,7 @@
 """`clipcite backup`, `clipcite restore` and `clipcite verify`."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -82,7 +83,8 @@ def restore(
             f"These API keys work again: {printable(', '.join(made.keys))}. If you revoked some after the "
             "backup, revoke them again: clipcite keys revoke KEY."
         )
-    print("Start the service: clipcite serve")
+    place = "" if data is None else f" --data {shlex.quote(str(data))}"
+    print(f"Start the service: clipcite serve{place}")
 
 
 def verify(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from admin.doctor import problems_of
 from clipcite.datasets.image import printable
@@ -48,7 +49,14 @@ def settings_of(data: Path | None = None) -> Settings:
 
 @contextmanager
 def database_of(settings: Settings, *, check: bool = True) -> Iterator[Database]:
-    """Yield the database. With `check`, raise an error if this version can't use its tables."""
+    """Yield the database. With `check`, it must exist, and this version must be able to use its tables."""
+    if check and (folder := missing_in(settings)):
+        typer.echo(
+            f"No installation in {printable(str(folder))}; give the --data of the service, or set "
+            "CLIPCITE_DATA.",
+            err=True,
+        )
+        raise typer.Exit(1)
     with errors_in_words():
         database = Database(settings.sqlalchemy_url())
         try:
@@ -57,6 +65,15 @@ def database_of(settings: Settings, *, check: bool = True) -> Iterator[Database]
             yield database
         finally:
             database.close()
+
+
+def missing_in(settings: Settings) -> Path | None:
+    """Return the folder that lacks the database file; None if it is there, or a server has the database."""
+    url = make_url(settings.sqlalchemy_url())
+    if url.get_backend_name() != "sqlite":
+        return None
+    path = Path(url.database or "")
+    return None if path.exists() else path.parent
 
 
 def shown_time(at: datetime | None) -> str:

@@ -5,14 +5,13 @@ The commands work on the database directly, because creating the first key must 
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
-from sqlalchemy import func, make_url, select
+from sqlalchemy import func, select
 
-from admin.installation import AsJson, Data, database_of, errors_in_words, settings_of, shown_time
+from admin.installation import AsJson, Data, database_of, errors_in_words, missing_in, settings_of, shown_time
 from clipcite.cli.connection import Yes, confirm, stderr, stdout
 from clipcite.cli.render.tables import print_table, table_of
 from clipcite.client import address
@@ -50,7 +49,7 @@ def create(
     The key is shown only once. The database stores its hash. The first key turns authentication on.
     """
     settings = settings_of(data)
-    create_database(settings)
+    _create_database(settings)
     lifetime = None if days is None else timedelta(days=days)
     ends_token = address.local_token(settings.data) is not None
     if ends_token:
@@ -153,12 +152,13 @@ def revoke(
     print(json.dumps(_json(row)) if as_json else f"Revoked {row.id} of {row.owner}.")
 
 
-def create_database(settings: Settings) -> None:
+def _create_database(settings: Settings) -> None:
     """Create the database file if it is missing. Beyond loopback, a key must exist before the first start."""
-    parsed = make_url(settings.sqlalchemy_url())
-    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+    if folder := missing_in(settings):
         with errors_in_words():
             migrate.upgrade(settings.sqlalchemy_url())
+        note = f"Created a new installation in {folder}. If the service has another folder, give its --data."
+        typer.echo(printable(note), err=True)
 
 
 def _state(row: ApiKey) -> str:

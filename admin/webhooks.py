@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from admin.installation import AsJson, Data, database_of, settings_of
-from admin.keys import create_database
 from core.store.accounts import owners
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
@@ -67,7 +66,6 @@ def secret(
 ) -> None:
     """Print the secret that signs webhooks."""
     settings = settings_of(data)
-    create_database(settings)
     with database_of(settings) as database, database.write() as session:
         found = owners.webhook_secret(session, owner, replace=rotate)
     print(json.dumps({"owner": owner, "secret": found}) if as_json else found)

@@ -94,6 +94,24 @@ def test_a_full_disk_is_one_sentence(
     assert run(data, *given).exit_code == 0
 
 
+def test_the_command_that_starts_a_restored_service(data: Path, tmp_path: Path) -> None:
+    assert run(data, "backup", str(tmp_path / "backup")).exit_code == 0
+    done = run(tmp_path / "a copy", "restore", str(tmp_path / "backup"))
+    assert done.stdout.endswith(f"Start the service: clipcite serve --data '{tmp_path}/a copy'\n")
+
+
+@pytest.mark.parametrize("command", [["verify"], ["backup", "backup"]])
+def test_a_folder_without_an_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(tmp_path / "dta", *command)
+    assert done.exit_code == 1
+    says = f"No installation in {tmp_path}/dta; give the --data of the service, or set CLIPCITE_DATA."
+    assert done.stderr.strip() == says
+    assert not list(tmp_path.iterdir())
+
+
 def tampered(backup: Path, kind: str, change: Callable[[list[Any]], object]) -> None:
     """Change the lines of a kind in a snapshot, and its hash."""
     (snapshot,) = (backup / "snapshots").iterdir()

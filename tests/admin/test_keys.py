@@ -51,6 +51,7 @@ def test_create_list_and_revoke(data: Path) -> None:
     assert "(classify; expires " in made.stderr
     assert "Copy the key now; it is shown only once." in made.stderr
     assert "Every request now needs a key." in made.stderr
+    assert f"Created a new installation in {data}." in made.stderr
     assert "token" not in made.stderr
     row = opened(data, key)
     assert (row.owner, row.scopes, row.name) == ("team-a", ["classify"], "[laptop]")
@@ -121,7 +122,7 @@ def test_a_key_that_hides_the_models_so_far(data: Path) -> None:
 
 def test_errors_are_reported_without_a_traceback(data: Path) -> None:
     for arguments, says in (
-        (["list"], "The database does not respond"),
+        (["list"], f"No installation in {data}; give the --data of the service, or set CLIPCITE_DATA."),
         (["create", "--owner", "Team A"], "The owner's name"),
         (["create", "--scope", "root"], "Use one or more of classify, adapt, admin."),
         (["revoke", "key_none"], "There is no key with the id 'key_none'"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook
 
+from core.store.db import migrate
 from tests.admin.test_keys import call, data
 from tests.receiver import receiver
 
@@ -14,6 +15,7 @@ __all__ = ["data"]
 
 @pytest.mark.slow
 def test_a_test_message_is_signed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate.upgrade(f"sqlite:///{data / 'clipcite.db'}")
     key = call(data, "secret", "--owner", "team-a", group="webhooks").stdout.strip()
     with receiver() as there:
         monkeypatch.setenv("CLIPCITE_WEBHOOK_ALLOW_PRIVATE", "true")
@@ -34,6 +36,11 @@ def test_a_test_message_is_signed(data: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_secret_is_shown_and_replaced(data: Path) -> None:
+    missing = call(data, "secret", group="webhooks")
+    assert f"No installation in {data}" in missing.stderr
+    assert not data.exists()
+    migrate.upgrade(f"sqlite:///{data / 'clipcite.db'}")
+
     def shown(*options: str) -> str:
         done = call(data, "secret", *options, group="webhooks")
         assert done.exit_code == 0, done.output
