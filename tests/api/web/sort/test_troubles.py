@@ -14,20 +14,26 @@ BROKEN = ["Failed to load resource", "network error"]
 
 def add(page: Page, folder: Path) -> None:
     """Drop a folder to sort by two class names."""
+    name_classes(page)
+    drop(page, page.locator(".zone"), folder)
+
+
+def name_classes(page: Page) -> None:
     page.get_by_label("Class names").fill("red, blue,")
     page.get_by_label("Class names").press("Enter")
-    drop(page, page.locator(".zone"), folder)
 
 
 def test_a_photo_that_is_gone_stops_no_other(browser: Browser, quick_url: str, folder: Path) -> None:
     with window(browser, quick_url, expected=BROKEN) as page:
         page.goto("/#/sort/stock")
         page.route("**/classify", lambda route: route.abort())
-        add(page, folder)
+        drop(page, page.locator(".zone"), folder)
         expect(page.get_by_role("alert")).to_contain_text("Can't reach the service.")
         (folder / "test/red/3.png").unlink()
         page.unroute_all()
         page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_role("button", name="Group them")).to_be_visible()
+        name_classes(page)
         gone = page.get_by_role("option", name="3.png, Can no longer be read")
         expect(gone).to_have_count(1)
         expect(page.get_by_role("button", name="Ask me about 10")).to_be_visible()
@@ -53,8 +59,10 @@ def test_models_that_failed_to_load_are_loaded_for_the_first_photos(
 def test_an_unanswered_collection_is_asked_again(browser: Browser, quick_url: str, folder: Path) -> None:
     with window(browser, quick_url, expected=BROKEN) as page:
         page.goto("/#/sort/stock")
+        drop(page, page.locator(".zone"), folder)
+        expect(page.get_by_role("button", name="Group them")).to_be_visible()
         page.route("**/classify/collection", lambda route: route.abort())
-        add(page, folder)
+        name_classes(page)
         expect(page.get_by_role("alert")).to_contain_text("Can't reach the service.")
         page.unroute_all()
         page.get_by_role("button", name="Go on").click()
