@@ -11,23 +11,29 @@ if TYPE_CHECKING:
 
 ROUTES = (
     (r"GET /models/(\S+)/aliases", r"clipcite models aliases \1", r"client.aliases.list('\1')"),
-    (r"GET /models/(\S+)/export\S*", r"clipcite export \1 -o FILE", r"client.models.export('\1', path)"),
+    (r"GET /models/(\S+)/export[\w?=]*", r"clipcite export \1 -o FILE", r"client.models.export('\1', path)"),
     (r"GET /models/\S+/feedback", r"the Python client's model.feedback()", r"model.feedback()"),
     (r"POST /models/(\S+)/extend", r"clipcite adapt --extends \1", r"model.extend()"),
     (r"GET /models\b", r"clipcite models list", r"client.models.list()"),
     (r"POST /models\b", r"clipcite models import", r"client.models.import_model(path)"),
-    (r"PATCH /models/([\w{}]+)", r"clipcite models rename \1 NAME", r"client.models.rename('\1', name)"),
-    (r"DELETE /models/([\w{}]+)", r"clipcite models delete \1", r"client.models.delete('\1')"),
+    (r"PATCH /models/(\w+)", r"clipcite models rename \1 NAME", r"client.models.rename('\1', name)"),
+    (r"DELETE /models/(\w+)", r"clipcite models delete \1", r"client.models.delete('\1')"),
     (r"POST /jobs/(\S+)/cancel", r"clipcite jobs cancel \1", r"client.jobs.cancel('\1')"),
-    (r"DELETE /jobs/([\w{}]+)", r"clipcite jobs delete \1", r"client.jobs.delete('\1')"),
+    (r"DELETE /jobs/(\w+)", r"clipcite jobs delete \1", r"client.jobs.delete('\1')"),
     (r"GET /jobs/(\S+)/images", r"clipcite report \1 --json", r"client.jobs.report('\1')"),
     (r"GET /jobs/(\S+)\?wait=\d+", r"clipcite jobs wait \1", r"client.jobs.wait('\1')"),
-    (r"GET /jobs/([\w{}]+)", r"clipcite jobs show \1", r"client.jobs.get('\1')"),
+    (r"GET /jobs/(\w+)", r"clipcite jobs show \1", r"client.jobs.get('\1')"),
     (r"GET /jobs\b", r"clipcite jobs list", r"client.jobs.list()"),
     (r"POST /adapt\?dry_run=true", r"clipcite adapt --dry-run", r"client.preflight(images)"),
     (r"POST /adapt\b", r"clipcite adapt", r"client.adapt(images)"),
+    (r"(?<=\()PUT(?=\))", r"clipcite models promote", r"client.aliases.promote()"),
+    (r"(?<=\()DELETE(?=\))", r"clipcite models unalias", r"client.aliases.delete()"),
+    (r"\?force=true", r"--force", r"force=True"),
 )
-"""Routes in the service's advice, each with its command and its call in Python."""
+"""Routes in the service's advice, each with its command and its call in Python.
+
+PUT and DELETE in brackets are those of an alias.
+"""
 
 
 class ClipCiteError(Exception):
@@ -98,7 +104,9 @@ class APIStatusError(ClipCiteError):
         items = [f"  {item.file or item.pointer or ''}: {item.detail}" for item in self.errors]
         tail = [f"({self.status} {self.code}, request {self.request_id})"] if self.request_id else []
         option = "--on-bad-image skip" if caller == "commands" else "on_bad_image='skip'"
-        text = "\n".join([self.detail, *items, *tail]).replace("send on_bad_image=skip", f"use {option}")
+        detail = self.detail.replace(" See `errors` for the reasons.", "")  # they follow
+        text = "\n".join([detail, *items, *tail]).replace("send on_bad_image=skip", f"use {option}")
+        text = text.replace("/models/{id}", "/models/MODEL").replace("/jobs/{id}", "/jobs/JOB")
         for pattern, command, call in ROUTES:
             text = re.sub(pattern, f"`{command if caller == 'commands' else call}`", text)
         return text

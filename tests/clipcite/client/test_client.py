@@ -23,6 +23,7 @@ from clipcite import (
     UnprocessableEntityError,
     WaitTimeout,
 )
+from clipcite.client.errors import error_of
 from clipcite.datasets.dataset import Labelled
 from clipcite.datasets.image import ImageFile
 from tests.clipcite.client.awaited import awaited_client
@@ -294,3 +295,34 @@ def test_an_unreachable_service() -> None:
     for wrong in ("localhost:8000", "ftp://x", "http://"):
         with pytest.raises(InvalidAddress, match="is not a valid address"):
             Client(wrong)
+
+
+@pytest.mark.parametrize(
+    ("detail", "commands", "python"),
+    [
+        (
+            "Promote another model first (PUT), or delete it with ?force=true.",
+            "Promote another model first (`clipcite models promote`), or delete it with `--force`.",
+            "Promote another model first (`client.aliases.promote()`), or delete it with `force=True`.",
+        ),
+        (
+            "Delete the alias (DELETE).",
+            "Delete the alias (`clipcite models unalias`).",
+            "Delete the alias (`client.aliases.delete()`).",
+        ),
+        (
+            "Rename it (PATCH /models/{id}).",
+            "Rename it (`clipcite models rename MODEL NAME`).",
+            "Rename it (`client.models.rename('MODEL', name)`).",
+        ),
+        (
+            "Give a delta (GET /models/{id}/export?format=delta).",
+            "Give a delta (`clipcite export MODEL -o FILE`).",
+            "Give a delta (`client.models.export('MODEL', path)`).",
+        ),
+        *[("None can be read. See `errors` for the reasons.", *["None can be read."] * 2)],
+    ],
+)
+def test_advice_names_commands_and_calls(detail: str, commands: str, python: str) -> None:
+    error = error_of(409, {}, {"detail": detail})
+    assert (error.text("commands"), str(error)) == (commands, python)
