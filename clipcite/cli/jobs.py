@@ -26,7 +26,7 @@ from clipcite.cli.render.tables import job_facts, job_table, print_table
 from clipcite.client.errors import WaitTimeout
 
 jobs = typer.Typer(help="Training jobs.", no_args_is_help=True)
-Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its last characters.")]
+Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, its last characters, or its name.")]
 
 
 @jobs.command("list")

@@ -80,6 +80,8 @@ def rename(
     key: Key = None,
 ) -> None:
     """Rename a model."""
+    if not name:
+        raise typer.BadParameter("must not be empty.", param_hint="NAME")
     with connected(url, key) as client:
         renamed = client.models.rename(find_model(client, model), name)
     _print(renamed, as_json=as_json)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import typer
 
 from clipcite.cli.connection import Exit, give_up
-from clipcite.client.errors import NotFoundError
+from clipcite.client.errors import NotFoundError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
@@ -19,15 +20,19 @@ WHOLE = (JOB, "mdl_")
 
 
 def find_job(client: Client, id: str) -> str:
-    """Return the whole id of a job from its last characters, as `clipcite jobs list` shows them."""
+    """Return the whole id of a job from its name, or its end as `clipcite jobs list` shows it."""
     if not id:
         raise typer.BadParameter("must not be empty.", param_hint="JOB")
     if id.startswith(JOB):
         return id
-    found = [job.id for job in client.jobs.list() if job.id.endswith(id)]
+    jobs = list(client.jobs.list())
+    found = [job.id for job in jobs if job.id.endswith(id)] or [job.id for job in jobs if job.name == id]
     if len(found) != 1:
-        advice = "Run `clipcite jobs list`." if not found else "Use more of its characters."
-        give_up(f"{len(found) or 'No'} jobs have an id that ends in {id!r}. {advice}", Exit.USAGE)
+        those = f"{len(found)} jobs have" if found else "No job has"
+        advice = "Use more of an id:" if found else "Run"
+        give_up(
+            f"{those} the name {id!r}, or an id that ends in it. {advice} `clipcite jobs list`.", Exit.USAGE
+        )
     return found[0]
 
 
@@ -42,7 +47,10 @@ def find_model(client: Client, reference: str, *, or_job: bool = False) -> str:
         client.models.get(reference)
     except NotFoundError:
         models = list(client.models.list())
-        ids = [model.id for model in models] + ([job.id for job in client.jobs.list()] if or_job else [])
+        ids = [model.id for model in models]
+        if or_job:
+            with suppress(PermissionDeniedError):  # a key for classify may not list jobs
+                ids += [job.id for job in client.jobs.list()]
         found = [each for each in ids if each.endswith(reference)]
         if len(found) == 1:
             return found[0]

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from clipcite import Client, Job
 from clipcite.cli.main import app
 from core.clip.models.backbone import Backbone
+from core.store.accounts import api_keys
 from tests.api.service import listening
 from tests.api.service import service as in_process
 from tests.clipcite.painted import paint
@@ -80,7 +81,7 @@ def test_adapt_wait_classify(call: Any, folder: Path) -> None:
         call(*command, model[-6:])
     call("report", job["id"][-6:])
     said = call("jobs", "show", "nosuchid", status=2).stderr
-    assert "No jobs have an id that ends in 'nosuchid'. Run `clipcite jobs list`." in said
+    assert "No job has the name 'nosuchid', or an id that ends in it. Run `clipcite jobs list`." in said
     assert json.loads(call("jobs", "wait", job["id"], "--json").stdout) == json.loads(
         call("jobs", "show", job["id"], "--json").stdout
     )
@@ -152,7 +153,8 @@ MISTAKES = [
     ),
     (["classify", "{images}/test", "-m", "wardrob"], 5, "No model 'wardrob'. Did you mean 'wardrobe'?"),
     (["models", "show", "mdl_x"], 5, "There is no model 'mdl_x'. `clipcite models list` lists your models."),
-    (["jobs", "show", "zzzzzz"], 2, "No jobs have an id that ends in 'zzzzzz'. Run `clipcite jobs list`."),
+    (["jobs", "show", "zzzzzz"], 2, "No job has the name 'zzzzzz', or an id that ends in it."),
+    (["models", "rename", "wardrobe", ""], 2, "Invalid value for NAME: must not be empty."),
     (["models", "promote", "wardrobe", "mdl_x"], 2, "must have the form name@alias, such as shoes@prod."),
     (["jobs", "list", "--url", "nowhere"], 2, "'nowhere' is not a valid address"),
     (
@@ -196,6 +198,18 @@ def test_an_empty_id_selects_no_job(call: Any, folder: Path) -> None:
     assert "is not a valid id" in call("export", "", "-o", folder / "a.zip", status=2).stderr
     assert "is not a valid id" in call("adapt", folder, "--extends", "", status=2).stderr
     assert call("jobs", "delete", job_id[-8:]).stdout == f"{job_id} and its images deleted.\n"
+
+
+def test_a_job_is_named_by_its_name(call: Any, folder: Path) -> None:
+    made = [call("adapt", folder, "--epochs", 1, "--name", "dusk").stdout.strip()]
+    assert json.loads(call("jobs", "cancel", "dusk", "--json").stdout)["id"] == made[0]
+    made.append(call("adapt", folder, "--epochs", 1, "--name", "dusk").stdout.strip())
+    said = call("jobs", "cancel", "dusk", status=2).stderr
+    assert "2 jobs have the name 'dusk', or an id that ends in it. Use more of an id" in said
+    call("jobs", "cancel", made[1])
+    for id in made:
+        call("jobs", "wait", id, status=1)
+        call("jobs", "delete", id)
 
 
 @pytest.mark.parametrize("argument", ["new/**.jpg", "x" * 300, "x" * 300 + "/*.jpg"])
@@ -316,5 +330,9 @@ def test_a_key_is_needed_where_there_are_keys(
         assert CliRunner().invoke(app, ["jobs", "list", "--key", key]).exit_code == 0
         monkeypatch.setenv("CLIPCITE_API_KEY", key)
         assert CliRunner().invoke(app, ["models", "list", "--json"]).stdout == "[]\n"
+        with made.database.write() as session:
+            weak = api_keys.create(session, owner="default", scopes=["classify"]).key
+        done = CliRunner().invoke(app, ["classify", str(data / "*.db"), "-m", "trsah", "--key", weak])
+        assert "No model 'trsah'. Run `clipcite models list`." in done.stderr
         with Client() as client:
             assert list(client.models.list()) == []
