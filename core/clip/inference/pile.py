@@ -22,7 +22,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -34,7 +33,7 @@ STEPS = 30
 """Maximum number of steps of a walk. Fewer than 3 walks of 100,000 would be longer."""
 LOST = 0.05
 """Fraction of the classes' own images that may be judged as something else."""
-BURST, EQUAL = 0.18, 1e-4
+BURST, EQUAL = 0.2, 1e-4
 """Two shots of a class count as one photo if their distance (1 - cosine) is below this part of the class's
 width, or below `EQUAL`. The width is the median distance of a shot to the one farthest from it. Unlike the
 median of all distances, it stays the same if most shots are of one burst. A class with a wrong label is too
@@ -129,6 +128,8 @@ class Support:
 def photos_of(features: Floats, labels: Ints) -> Ints:
     """Return [S], the number of each row's photo. Nearly equal rows of a class share it, for example a burst.
 
+    A photo has the rows near its first one. Chains of near rows would join dense classes to one photo.
+
     Args:
         features: [S, D], normalised.
         labels: [S], classes. Rows with negative ones are photos of their own.
@@ -139,17 +140,12 @@ def photos_of(features: Floats, labels: Ints) -> Ints:
     farthest = [np.concatenate([c.min(axis=1) for c in cosines(features[rows])]) for rows in several]
     widths = [float(np.median(1 - cosine)) for cosine in farthest]
     for rows, width in zip(several, widths, strict=True):
-        x, own = features[rows], np.arange(len(rows))
         limit = max(BURST * min(width, sorted(widths)[(len(widths) - 1) // 2]), EQUAL)
-        for number, cosine in enumerate(cosines(x)):
-            row, column = np.nonzero(1 - cosine < limit)
-            edges = (
-                np.append(row + number * BLOCK, own),
-                np.append(column, np.searchsorted(rows, first[rows])),
-            )
-            graph = sparse.csr_matrix((np.ones(len(edges[0]), bool), edges), (len(rows),) * 2)
-            photo = csgraph.connected_components(graph, directed=False)[1]
-            first[rows] = rows[np.unique(photo, return_index=True)[1][photo]]
+        while len(rows):
+            near = 1 - features[rows] @ features[rows[0]] < limit
+            near[0] = True
+            first[rows[near]] = rows[0]
+            rows = rows[~near]
     numbers: Ints = np.unique(first, return_inverse=True)[1].astype(np.int64)
     return numbers
 

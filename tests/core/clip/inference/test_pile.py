@@ -139,6 +139,13 @@ def test_bursts_are_found_although_they_are_most_of_their_class(
     assert pile.photos_of(x, np.full(len(x), NONE)).tolist() == list(range(len(x)))
 
 
+def test_a_chain_of_photos_is_not_one_photo() -> None:
+    """Forty photos lie between two others, each near the next."""
+    steps = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
+    rows = pile.unit((1 - steps) * CENTRES[0] + steps * CENTRES[1])
+    assert len(np.unique(pile.photos_of(rows, np.zeros(40, np.int64)))) > 1
+
+
 def test_a_wrong_label_makes_no_burst_of_its_class() -> None:
     """The images of each class are alike, and one has the label of another class."""
     x, labels = around(SHOT_LABELS, seed=6, spread=0.3), SHOT_LABELS.copy()
