@@ -139,8 +139,9 @@ def photos_of(features: Floats, labels: Ints) -> Ints:
     several = [rows for rows in classes if len(rows) > 1]
     farthest = [np.concatenate([c.min(axis=1) for c in cosines(features[rows])]) for rows in several]
     widths = [float(np.median(1 - cosine)) for cosine in farthest]
+    typical = sorted(widths)[(len(widths) - 1) // 2] if widths else 0
     for rows, width in zip(several, widths, strict=True):
-        limit = max(BURST * min(width, sorted(widths)[(len(widths) - 1) // 2]), EQUAL)
+        limit = max(BURST * min(width, typical), EQUAL)
         while len(rows):
             near = 1 - features[rows] @ features[rows[0]] < limit
             near[0] = True
@@ -178,9 +179,9 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
 
     An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
     over the shots), and its cosine with the nearest class mean. Both are standardised by the scores of the
-    shots, each left out of its class. The lower score counts. A mark NONE
-    affects only images that it reaches more often than any class does. With one shot per class no shot can
-    be left out, so no image is something else.
+    shots, each left out of its class. The lower score counts. A mark NONE affects only images that it reaches
+    more often than any class does. With one shot per class no shot can be left out, so no image is something
+    else.
     """
     n, rows, classes = len(support.labels), support.left_out, support.classes
     if not len(classes):
