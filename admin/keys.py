@@ -16,7 +16,6 @@ from clipcite.cli.connection import Yes, confirm, stderr, stdout
 from clipcite.cli.render.tables import print_table, table_of
 from clipcite.client import address
 from clipcite.datasets.image import printable
-from core.settings import Settings
 from core.store.accounts import api_keys, local_token
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db import migrate
@@ -49,7 +48,11 @@ def create(
     The key is shown only once. The database stores its hash. The first key turns authentication on.
     """
     settings = settings_of(data)
-    _create_database(settings)
+    if folder := missing_in(settings):  # beyond loopback, a key must exist before the first start
+        with errors_in_words():
+            migrate.upgrade(settings.sqlalchemy_url())
+        note = f"Created a new installation in {folder}. If the service has another folder, give its --data."
+        typer.echo(printable(note), err=True)
     lifetime = None if days is None else timedelta(days=days)
     ends_token = address.local_token(settings.data) is not None
     if ends_token:
@@ -150,15 +153,6 @@ def revoke(
     with database_of(settings_of(data)) as database, database.write() as session:
         row = api_keys.revoke(session, id)
     print(json.dumps(_json(row)) if as_json else f"Revoked {row.id} of {row.owner}.")
-
-
-def _create_database(settings: Settings) -> None:
-    """Create the database file if it is missing. Beyond loopback, a key must exist before the first start."""
-    if folder := missing_in(settings):
-        with errors_in_words():
-            migrate.upgrade(settings.sqlalchemy_url())
-        note = f"Created a new installation in {folder}. If the service has another folder, give its --data."
-        typer.echo(printable(note), err=True)
 
 
 def _state(row: ApiKey) -> str:
