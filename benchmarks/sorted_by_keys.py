@@ -170,24 +170,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = Table(
         "Sorted by keys",
         [
-            *(
-                "set",
-                "seed",
-                "unticked",
-                "photos",
-                "classes found",
-                *(f"after {n} groups" for n in MEASURED),
-                "model",
-            ),
-            *("groups", "keys", "clicks", "minutes"),
+            "set",
+            "seed",
+            "unticked",
+            "photos",
+            "classes found",
+            *(f"after {n} groups" for n in MEASURED),
+            "model",
+            "groups",
+            "keys",
+            "clicks",
+            "minutes",
         ],
     )
     for row in rows:
         shares = [figure(row[f"after {n}"]) for n in MEASURED]
-        counts = [str(row[name]) for name in ("groups", "keys", "clicks")]
-        first = (row["set"], str(row["seed"]), "yes" if row["untick"] else "no")
-        found = (str(row["photos"]), str(row["classes"]))
-        table.rows.append([*first, *found, *shares, figure(row["model"]), *counts, f"{row['minutes']:.1f}"])
+        first = [row["set"], str(row["seed"]), "yes" if row["untick"] else "no"]
+        counts = [str(row[name]) for name in ("photos", "classes", "groups", "keys", "clicks")]
+        minutes = f"{row['minutes']:.1f}"
+        table.rows.append([*first, *counts[:2], *shares, figure(row["model"]), *counts[2:], minutes])
     Console(width=200).print(table.markdown(), markup=False, soft_wrap=True)
 
 

@@ -47,12 +47,16 @@ export function button(label, act = null, kind = "quiet") {
 	return h("button", { type: "button", class: kind, onclick: act }, label);
 }
 
-/** Create the button in the corner of an image. The next one in the list gets the focus. @param {string} name @param {() => void} remove */
+/** Create the button in the corner of an image. The next one in the list gets the focus.
+ *
+ *  @param {string} name @param {() => void} remove */
 export function removeButton(name, remove) {
 	const words = { "aria-label": `Remove ${name}`, title: "Remove" };
 	const own = h("button", { type: "button", class: "x", ...words, onclick: act }, "×");
 	function act() {
-		const all = [...(own.closest("ul")?.querySelectorAll("button") ?? [])].filter((other) => other.className === "x");
+		/** @type {NodeListOf<HTMLButtonElement> | undefined} */
+		const shown = own.closest("ul")?.querySelectorAll("button.x");
+		const all = [...(shown ?? [])];
 		const at = all.indexOf(own);
 		(all[at + 1] ?? all[at - 1])?.focus();
 		remove();
