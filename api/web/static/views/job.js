@@ -30,7 +30,7 @@ export function jobView({ parameter: id, signal }) {
 	const lost = h("p", { class: "soft", role: "status" });
 	const meter = h(
 		"div",
-		{ class: "card meter" },
+		{ class: "card meter", hidden: true }, // until the job is known
 		h("div", { class: "meter-top" }, h("div", {}, stage, remaining), number),
 		bar,
 		h("div", { class: "row end" }, lost, early, cancel),
@@ -41,7 +41,7 @@ export function jobView({ parameter: id, signal }) {
 	const waiting = h("div", {});
 	const steps = h(
 		"ol",
-		{ class: "path", "aria-label": "Steps" },
+		{ class: "path", "aria-label": "Steps", hidden: true },
 		STEPS.map((name) => h("li", {}, name)),
 	);
 	const left = timeLeft();

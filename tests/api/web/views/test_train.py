@@ -143,9 +143,14 @@ def test_a_job_is_found_again_after_a_reload_and_a_restart_and_is_cancelled(
         before = chart.get_attribute("aria-label") or ""
         expect(chart).not_to_have_attribute("aria-label", before)
 
+        cancel = page.get_by_role("button", name="Cancel", exact=True)
         page.goto("/")
+        page.route(f"**/jobs/{job}", lambda _: None)  # no answer
         page.locator(".running a").click()
-        page.get_by_role("button", name="Cancel", exact=True).click()
+        expect(page.get_by_role("heading", name="Training job")).to_be_visible()
+        expect(cancel).to_be_hidden()  # it can't act before the job is known
+        page.unroute_all()  # now the answer arrives
+        cancel.click()
         page.get_by_role("button", name="Cancel the job").click()
         expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
         assert wait_for_job(http, job)["status"] == "cancelled"
