@@ -357,7 +357,7 @@ def publish(partial: Path, name: str, cache: Path, source: str) -> Installed:
 
 
 def spare_bytes(folder: Path) -> int:
-    """Return the disk space that downloads into the folder may take (bytes). It may be negative."""
+    """Return the disk space available to downloads into the folder (bytes). It may be negative."""
     disk = shutil.disk_usage(folder)
     return disk.free - int(max(MIN_SPARE_BYTES, SPARE_SHARE * disk.total))
 

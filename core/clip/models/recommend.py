@@ -51,7 +51,7 @@ class Machine:
     memory: int
     """Available memory of the system or the container."""
     disk: int
-    """Disk space that a download may take. It may be negative."""
+    """Disk space available to downloads. It may be negative."""
     bf16: bool
     """True if the CPU multiplies bf16 in hardware."""
     cores: int
@@ -81,8 +81,9 @@ def recommend(machine: Machine, cache: Path) -> tuple[str | None, str]:
     curated = next(each for each in CURATED if each.name == name)
     if machine.disk < curated.bytes:
         return None, (
-            f"{curated.title} needs {curated.bytes / GB:.1f} GB of disk space; a download may take "
-            f"{max(machine.disk, 0) / GB:.1f} GB here."
+            f"{curated.title} needs {curated.bytes / GB:.1f} GB of disk space, and "
+            f"{max(machine.disk, 0) / GB:.1f} GB is available. Free disk space, or set "
+            "CLIPCITE_CACHE to a folder on another disk."
         )
     return name, f"{curated.title} fits this machine."
 

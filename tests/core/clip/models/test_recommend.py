@@ -54,7 +54,7 @@ def test_a_measurement_outweighs_what_the_processor_claims(
 def test_a_full_disk(tmp_path: Path) -> None:
     name, reason = recommend(replace(CPU, disk=-GB), tmp_path)
     assert name is None
-    assert "needs 0.6 GB of disk space; a download may take 0.0 GB here" in reason
+    assert "needs 0.6 GB of disk space, and 0.0 GB is available. Free" in reason
 
 
 def test_the_speed_is_measured_here_or_elsewhere(tmp_path: Path) -> None:
