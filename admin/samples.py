@@ -46,7 +46,7 @@ def samples(
     test = sample.SIZE - train
     stdout().print(
         f"{folder}/train  {train} images of {', '.join(sample.TRAINED)}\n"
-        f"{folder}/test   {test} images of these classes and {len(sample.NEW)} new classes",
+        f"{folder}/test   {test} images of these classes and of {', '.join(sample.NEW)} (new)",
         markup=False,
         soft_wrap=True,
     )

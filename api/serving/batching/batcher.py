@@ -122,7 +122,7 @@ class Batcher:
             if item.features.done():  # the model itself raised the error
                 raise
         if self.withdraw(item):
-            raise ServerBusy("Other classifications are in progress. Try again in a few seconds.")
+            raise ServerBusy(f"The model was busy for {seconds:g} s. Try again in a few seconds.")
         return item.features.result()
 
     def withdraw(self, item: BatchItem) -> bool:
