@@ -205,8 +205,8 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
         standardised(_log(reach.max(axis=1)), walked),
         standardised((images @ support.means.T).max(axis=1), near),
     )
-    limit = np.quantile(np.minimum(standardised(walked, walked), standardised(near, near)), lost)
-    return Judgement(best, score, float(limit), marked)
+    left_out = np.minimum(standardised(walked, walked), standardised(near, near))
+    return Judgement(best, score, limit_of(left_out, lost), marked)
 
 
 def alone(support: Support, images: Floats, classes: Ints | None = None, lost: float = LOST) -> Judgement:
@@ -219,10 +219,15 @@ def alone(support: Support, images: Floats, classes: Ints | None = None, lost: f
     near = images @ support.means[rows].T
     asked = np.isin(support.labels[support.left_out], support.classes[rows])
     left_out = support.near_left_out[asked]
-    limit = float(np.quantile(left_out, lost)) if len(left_out) else -np.inf
+    limit = limit_of(left_out, lost) if len(left_out) else -np.inf
     return Judgement(
         support.classes[rows][near.argmax(axis=1)], near.max(axis=1), limit, np.zeros(len(images), bool)
     )
+
+
+def limit_of(left_out: Floats, lost: float) -> float:
+    """Return the score below which an image is something else, from the scores of the left-out shots [R]."""
+    return float(np.quantile(left_out, lost))
 
 
 @dataclass(frozen=True)
