@@ -174,7 +174,8 @@ def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits 
     left_out = support.near_left_out
     if not len(left_out):
         return None
-    return RejectionLimits(support, np.quantile(left_out, LOST_SHARES).astype(np.float32))
+    limits = [pile.limit_of(left_out, lost) for lost in LOST_SHARES]
+    return RejectionLimits(support, np.array(limits, np.float32))
 
 
 def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:
