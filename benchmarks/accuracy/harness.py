@@ -49,8 +49,6 @@ class Trial:
     """Source of the shots: ranked by hash, or the published draws of 2SFS."""
     tests_per_class: int | None = None
     """Maximum number of test images per class; None for all."""
-    fewer_shots: int | None = None
-    """Shots of every second trained class, the first one included; None for `shots`."""
     exact_pixels: bool = False
     """Images are neither reduced nor turned upright before the transform of the network."""
 
@@ -65,8 +63,6 @@ class Trial:
             what += f"-draws-{self.draws}"
         if self.tests_per_class is not None:
             what += f"-{self.tests_per_class}tests"
-        if self.fewer_shots is not None:
-            what += f"-{self.fewer_shots}fewer"
         if self.exact_pixels:
             what += "-exact-pixels"
         return "/".join(_file_name(part) for part in (self.data.name, what, method))
@@ -175,12 +171,7 @@ def shots_of(trial: Trial) -> list[Example]:
     """
     if trial.draws == "2sfs":
         return published_shots(trial.data, trial.trained, trial.shots, trial.seed)
-    counts = [trial.shots if i % 2 else trial.fewer_shots or trial.shots for i in range(len(trial.trained))]
-    return [
-        shot
-        for label, count in zip(trial.trained, counts, strict=True)
-        for shot in draw_shots(trial.data.train, [label], count, trial.seed)
-    ]
+    return draw_shots(trial.data.train, trial.trained, trial.shots, trial.seed)
 
 
 def task_of(trial: Trial, backbone: Backbone) -> Task:

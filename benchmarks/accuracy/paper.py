@@ -148,7 +148,6 @@ def parser(description: str | None, methods: Iterable[str]) -> argparse.Argument
         help="shots: drawn here, or the published ones of 2SFS (default hash)",
     )
     parser.add_argument("--shots", type=int, default=16)
-    parser.add_argument("--fewer", type=int, help="shots of every second trained class (default: --shots)")
     parser.add_argument(
         "--shot-counts", type=int, nargs="+", default=SHOT_COUNTS, help="numbers of shots of fsl"
     )
@@ -200,7 +199,6 @@ def read_trials(options: argparse.Namespace) -> list[Trial]:
         "template": template,
         "draws": options.draws,
         "tests_per_class": options.tests,
-        "fewer_shots": options.fewer,
         "exact_pixels": options.exact_pixels,
     }
     return [replace(trial, **fields) for trial in _trials(options)]
