@@ -13,7 +13,7 @@ import httpx
 import hypothesis
 import pytest
 import redis
-from sqlalchemy import Engine, NullPool, create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from core.store.db import client_timeout, engine, migrate
 from core.store.db.session import Database
@@ -215,29 +215,15 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def _database_name() -> str:
-    return f"clipcite_test_{os.getpid()}_{next(_numbers)}"
-
-
-def _copy_database(server: Engine, template: str) -> str:
-    name = _database_name()
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-    return name
-
-
-def _drop_database(server: Engine, name: str) -> None:
-    """Drop a database, even if connections remain open."""
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
 @contextmanager
 def postgres_database(server: str, template: str = "template0") -> Iterator[str]:
     """Create a database and drop it at the end, even if connections remain open."""
     engine = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    name = _copy_database(engine, template)
+    name = f"clipcite_test_{os.getpid()}_{next(_numbers)}"
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
     try:
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
-        _drop_database(engine, name)
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
