@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 import httpx
 
@@ -23,11 +24,14 @@ class RunningApi:
 
 
 @contextmanager
-def running_api(environment: Mapping[str, str], *, code: str | None = None) -> Iterator[RunningApi]:
+def running_api(
+    environment: Mapping[str, str], *, code: str | None = None, stderr: IO[bytes] | None = None
+) -> Iterator[RunningApi]:
     """Run `python -m api` with these settings: yield once it is ready, and stop it afterwards.
 
     Args:
         code: Python code to run instead.
+        stderr: file for its log.
     """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -40,6 +44,7 @@ def running_api(environment: Mapping[str, str], *, code: str | None = None) -> I
             **environment,
             "CLIPCITE_PORT": str(port),
         },
+        stderr=stderr,
     )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -55,16 +55,6 @@ def step(name: str) -> Iterator[Callable[[str], None]]:
     say(f"{time.monotonic() - started:7.1f} s   {'; '.join(notes)}")
 
 
-def some_of(images: Path, folder: Path) -> Path:
-    """Copy six images of each of two classes, so that a job is short and can be long."""
-    for path in sorted(images.glob("train/[gw]*/*")):
-        target = folder / path.relative_to(images)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if len([*target.parent.iterdir()]) < 6:
-            shutil.copy(path, target)
-    return folder
-
-
 def is_ready(client: Client) -> bool:
     with suppress(Exception):
         return client.ready().ready

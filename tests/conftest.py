@@ -2,19 +2,18 @@
 
 import itertools
 import os
-import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import hypothesis
 import pytest
 import redis
-from sqlalchemy import Engine, NullPool, create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from core.store.db import client_timeout, engine, migrate
 from core.store.db.session import Database
@@ -26,20 +25,12 @@ if TYPE_CHECKING:
     from core.clip.models.backbone import Backbone
     from tests.service.running import Service
 
-MAX_MEMORY = 4_500_000_000
-"""Maximum peak memory of one test process (bytes).
-
-Trainings inside it need 1.2 GB at most, and glibc's heaps keep part of that. A service still referenced after
-its close exceeds the limit: two leaks reached 5.8 GB.
-"""
 MIN_FREE_MEMORY = 8_000_000_000
 """Minimum free memory for the tests' files (bytes); one run uses a quarter of it."""
 TABLES = METADATA.sorted_tables
 USUAL_LIMITS = {**engine.LIMITS, "busy": engine.BUSY_MILLISECONDS}
 """Time limits of the product on databases. The tests have more patience."""
 _numbers = itertools.count()
-_peaks: dict[str, int] = {}
-"""Peak memory of each test process (bytes)."""
 
 
 # No deadline: a busy machine is not a failure.
@@ -74,43 +65,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & {"service", "browser"} and item.get_closest_marker("smoke") is None:
             item.add_marker(pytest.mark.slow)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any, error: object) -> None:
-    """Record the peak memory of an xdist worker. A crashed worker reports none."""
-    _peaks[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak", 0)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the run if a test process exceeded its memory limit."""
-    peak = _peak_bytes()
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["peak"] = peak
-        return
-    _peaks["pytest"] = peak
-    if max(_peaks.values()) > MAX_MEMORY and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def _peak_bytes() -> int:
-    """Return this process's peak memory. `ru_maxrss` starts with the parent's, so Linux uses /proc."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text(encoding="utf-8").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for process, peak in sorted(_peaks.items()):
-        if peak > MAX_MEMORY:
-            terminalreporter.write_line(
-                f"FAILED: {process} took {peak / 1e9:.1f} GB of memory, more than the "
-                f"{MAX_MEMORY / 1e9:.1f} GB allowed. A test holds what it has closed: look for live "
-                "FastAPI and nn.Module objects by gc.get_objects().",
-                red=True,
-            )
 
 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
@@ -261,29 +215,15 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def _database_name() -> str:
-    return f"clipcite_test_{os.getpid()}_{next(_numbers)}"
-
-
-def _copy_database(server: Engine, template: str) -> str:
-    name = _database_name()
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-    return name
-
-
-def _drop_database(server: Engine, name: str) -> None:
-    """Drop a database, even if connections remain open."""
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
 @contextmanager
 def postgres_database(server: str, template: str = "template0") -> Iterator[str]:
     """Create a database and drop it at the end, even if connections remain open."""
     engine = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    name = _copy_database(engine, template)
+    name = f"clipcite_test_{os.getpid()}_{next(_numbers)}"
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
     try:
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
-        _drop_database(engine, name)
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))

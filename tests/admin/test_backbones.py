@@ -54,6 +54,7 @@ def test_pull_verify_and_remove(cache: Path) -> None:
     again = call("remove", NAME)
     assert again.exit_code == 1
     assert f"{NAME} is not installed" in again.stderr
+    assert f"`clipcite backbones pull {NAME}`" in call("verify", NAME).stderr.replace("\n", " ")
     assert call("verify").stdout == "No backbone is installed.\n"
 
 

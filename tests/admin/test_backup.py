@@ -65,7 +65,9 @@ def test_a_killed_backup_leaves_nothing_for_long(data: Path, tmp_path: Path) -> 
     scratch = Settings(data=data).scratch()
     assert len(list(scratch.iterdir())) == 1
     assert len(list((tmp_path / "backup").rglob("*.part"))) == 1
-    assert run(data, "restore", str(tmp_path / "backup")).exit_code == 1
+    refused = run(data, "restore", str(tmp_path / "backup"))
+    assert refused.exit_code == 1
+    assert "has no complete backup" in refused.stderr
     assert run(data, "backup", str(tmp_path / "backup")).exit_code == 0
     assert list(scratch.iterdir()) == []
     assert list((tmp_path / "backup").rglob("*.part")) == []

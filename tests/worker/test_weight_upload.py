@@ -2,17 +2,13 @@
 
 import hashlib
 import os
-import random
 from pathlib import Path
 
 import pytest
 
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.store.errors import StorageUnavailable
-from core.store.storage import bucket as bucket_module
 from core.store.storage.blobs import Blobs
-from tests.core.store.storage.test_blobs import bucket
-from tests.faulty import faulty
 from worker.publication import store_weights
 from worker.trainer.supervisor import Stopped
 
@@ -29,33 +25,6 @@ def folder(tmp_path: Path) -> Path:
 
 def never() -> bool:
     return False
-
-
-@pytest.mark.slow
-def test_no_fault_leads_to_broken_weights(
-    folder: Path, s3_endpoint: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """10 models are uploaded through a storage that fails most requests; each is stored completely."""
-    monkeypatch.setattr(bucket_module, "RETRY_SECONDS", 1)
-    dice = random.Random(7)
-    sure = bucket(s3_endpoint, s3_bucket)
-    with faulty(s3_endpoint) as faults:
-        blobs = bucket(faults.url, s3_bucket)
-        for model in range(10):
-            for method in ("PUT", "GET", "HEAD"):
-                kinds = ["none", "503", "reset", "lost", *(["cut", "short"] if method == "GET" else [])]
-                faults.expect(method, *dice.choices(kinds, k=2))
-            store_weights(
-                blobs,
-                f"models/{model}",
-                folder,
-                should_stop=never,
-                patience_seconds=60,
-                pause_seconds=0.01,
-            )
-            for name in (WEIGHTS, MANIFEST):
-                assert sure.get(f"models/{model}/{name}") == (folder / name).read_bytes()
-    assert sum(seen.fault != "none" for seen in faults.seen) > 20
 
 
 def test_wrongly_stored_weights_are_stored_again(

@@ -1,11 +1,7 @@
 """Corrections of a model: stored with its job, and used by `extend` alone."""
 
-import json
-import subprocess
-import sys
 import threading
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -238,13 +234,3 @@ def test_a_job_that_is_deleted_meanwhile_keeps_no_file(
     monkeypatch.setattr(type(service.blobs), "put_all", lambda _, contents: deleted_before(contents))
     assert_problem(correct(service, model, (FOX, "fox")), 409, "training_images_gone")
     assert blobs_below(service, job) == 0
-
-
-@pytest.mark.slow
-def test_a_request_that_is_killed_at_any_step_leaves_no_file(tmp_path: Path) -> None:
-    module = "tests.api.corrections.killed"
-    done = subprocess.run([sys.executable, "-m", module, "correct", str(tmp_path)], stdout=subprocess.PIPE)
-    left = json.loads(done.stdout)
-    assert left["kills"] >= 20
-    assert left["stored"] > 5
-    assert left["extra"] == left["left"] == []

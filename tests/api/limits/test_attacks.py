@@ -10,7 +10,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,21 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
-from benchmarks.running_api import running_api
 from core.clip.models.backbone import Backbone
 from core.store.accounts import api_keys
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
+from tests.api.limits.measured import MB, Measured, measured
 from tests.api.serving.adapted import publish_model
 
 pytestmark = pytest.mark.slow
-MB = 1_000_000
-MOST = 6_000 * MB
-"""Memory above which the service is killed, to protect the machine (bytes)."""
 LONGEST_WAIT = 100
 """Longest request of the other owner, as a multiple of the longest of QUIET requests before the attack. The
 attacks that were found made it wait 8 to 77 s, hundreds of times as long."""
@@ -46,8 +42,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass
 class Api:
-    url: str
-    process: psutil.Process
+    measured: Measured
     keys: tuple[str, str]
     """Keys of the attacker and of the other owner."""
     model: str
@@ -59,7 +54,7 @@ class Api:
         # One connection per request: a refusal closes its connection, which other threads may hold.
         headers = {**_key(self.keys[0]), "Connection": "close"}
         limits = httpx.Limits(max_connections=None)
-        self.http = httpx.Client(base_url=self.url, timeout=600, limits=limits, headers=headers)
+        self.http = httpx.Client(base_url=self.measured.url, timeout=600, limits=limits, headers=headers)
 
     def send(self, method: str, path: str, **content: Any) -> None:
         """Send a request of the attacker. The service may close the connection during the upload."""
@@ -74,50 +69,9 @@ class Api:
         files = [("images", (f"{i}", image)) for i, image in enumerate(images)]
         self.send("POST", "/adapt?dry_run=true", data=fields, files=files)
 
-    def resident(self) -> int:
-        """Return the memory of the service and its decoders (bytes). What they share counts once."""
-        sizes = [_sizes(p.pid) for p in (self.process, *self.process.children(recursive=True))]
-        shared = max(sizes[0]["RssShmem"], sum(s.get("RssShmem", 0) for s in sizes[1:]))
-        return sum(s.get("RssAnon", 0) for s in sizes) + shared
-
-    def cpu(self) -> float:
-        """Return the CPU seconds of the service and its decoders, those that have ended included."""
-        own = self.process.cpu_times()
-        total = float(own.user + own.system + own.children_user + own.children_system)
-        for child in self.process.children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                total += sum(child.cpu_times()[:2])
-        return total
-
-    def cost(self, send: Callable[["Api"], object]) -> tuple[int, float]:
-        """Return the growth of the memory while something is sent (bytes), and the CPU seconds."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # reset the peak
-        highest = before = self.resident()
-        spent = self.cpu()
-        with ThreadPoolExecutor(1) as pool:
-            sending = pool.submit(send, self)
-            while wait([sending], 0.02).not_done:
-                highest = max(highest, self.resident())
-                if highest > MOST:
-                    self.process.kill()
-                    pytest.fail(f"The service took {highest / 1e9:.1f} GB.")
-            sending.result()
-        own = _sizes(self.process.pid)
-        return max(highest, own["VmHWM"] - own["RssFile"]) - before, self.cpu() - spent
-
 
 def _key(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
-
-
-def _sizes(pid: int) -> dict[str, int]:
-    """Return the kernel's sizes of a process (bytes), none if it has ended."""
-    with suppress(OSError):
-        lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        return {
-            words[0][:-1]: 1024 * int(words[1]) for words in lines if words[0].startswith(("Rss", "VmHWM"))
-        }
-    return {}
 
 
 @pytest.fixture(scope="module")
@@ -131,16 +85,8 @@ def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Back
     blobs = Blobs((data / "blobs").as_uri())
     model = publish_model(database, blobs, backbone, owner="attacker", delta_format="4bit")
     database.close()
-    environment = {
-        "CLIPCITE_DATA": str(data),
-        "CLIPCITE_CACHE": str(data / "cache"),
-        "CLIPCITE_BACKBONE": backbone.name,
-        # Free memory immediately: memory kept by the allocator would hide the next attack's growth.
-        "MALLOC_MMAP_THRESHOLD_": "65536",
-        "MALLOC_TRIM_THRESHOLD_": "65536",
-    }
-    with running_api(environment) as running:
-        yield Api(running.url, psutil.Process(running.pid), (made[0], made[1]), model)
+    with measured(data, backbone) as service:
+        yield Api(service, (made[0], made[1]), model)
 
 
 @contextmanager
@@ -150,7 +96,7 @@ def another_owner(api: Api) -> Iterator[list[tuple[int, float]]]:
     The list has their statuses and seconds after the context.
     """
     here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=ask_until_told, args=(api.url, api.keys[1], there), daemon=True)
+    process = SPAWN.Process(target=ask_until_told, args=(api.measured.url, api.keys[1], there), daemon=True)
     process.start()
     there.close()  # so that `recv` raises EOFError if the process ends early
     asked: list[tuple[int, float]] = []
@@ -300,9 +246,9 @@ def test_an_attack_costs_little_and_others_are_answered(api: Api, name: str) -> 
         honest = 0.0
         if attack.honest is not None:
             attack.honest(api)  # warm up
-            _, honest = api.cost(attack.honest)
+            _, _, honest = api.measured.cost(partial(attack.honest, api))
         api.answers.clear()
-        growth, cpu = api.cost(attack.send)
+        _, growth, cpu = api.measured.cost(partial(attack.send, api))
     quiet, longest = (max(seconds for _, seconds in part) for part in (asked[:QUIET], asked[QUIET:]))
     assert set(api.answers) <= attack.statuses
     assert growth <= attack.memory

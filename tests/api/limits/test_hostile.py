@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from tests.api import crafted
-from tests.api.conftest import MakeService
-from tests.api.service import Service, assert_problem, exchange, form, listening, parsed, shots
+from tests.api.service import Service, assert_problem, exchange, listening, shots
 from tests.service.running import wait_for
 
 HANGS = 600
@@ -90,27 +89,6 @@ def test_a_hundred_aborted_uploads_leave_nothing(shared: Service, port: int) -> 
         wait_for(lambda: open_files() >= before + 200)  # Each upload has a connection and a file.
     # A few more than before: database connections stay in their pool.
     wait_for(lambda: shared.stored() == [] and open_files() < before + 50)
-
-
-@pytest.mark.slow
-def test_fifty_slow_uploads_block_nobody_and_are_ended(
-    make_service: MakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each client sends some bytes and stalls. Other requests are answered meanwhile."""
-    monkeypatch.setattr("api.middleware.body_limit.IDLE_SECONDS", 5)
-    service = make_service()
-    with listening(service.app) as port, uploads(port, 50, sent=0.4) as slow:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANGS) as http:
-            for _ in range(5):
-                for connection in slow:
-                    connection.sendall(b"x")
-                assert http.get("/jobs").status_code == 200
-            assert http.post("/adapt", **form(**shots())).status_code == 202
-        for connection in slow:
-            response = parsed(b"".join(iter(lambda c=connection: c.recv(65_536), b"")))
-            assert_problem(response, 408, "upload_too_slow", "Nothing was stored. Send it again")
-            assert response.headers["connection"] == "close"
-    assert [item for item in service.stored() if item.startswith("temporary")] == []
 
 
 def test_a_client_that_leaves_during_its_body_is_not_a_server_error(

@@ -1,11 +1,7 @@
 """Small or cheap requests against one real process: each is bounded in memory, CPU time and answer size."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,26 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
-from admin.processes import api_defaults
 from api.http.problems import MAX_ERRORS
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
+from tests.api.limits.measured import MB, Measured, measured
 from tests.api.service import parsed
 
 pytestmark = pytest.mark.slow  # one process of the API, and its CPU time
 
-MB = 1_000_000
-
 
 @dataclass
-class Process:
-    """`python -m api` on storage of its own."""
-
+class Api:
+    measured: Measured
     port: int
-    process: psutil.Process
     log: Path
 
     def post(self, path: str, body: bytes, kind: str = "application/json") -> httpx.Response:
@@ -58,17 +49,8 @@ class Process:
         return self.post(path, body, "multipart/form-data; boundary=b")
 
     def growth(self, send: Callable[[], httpx.Response]) -> tuple[httpx.Response, int]:
-        """Return the answer and the maximum growth of the process's memory meanwhile (bytes)."""
-        before = self.process.memory_info().rss
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # Reset the peak.
-        response = send()
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-        return response, 1024 * peak - before
-
-    def cpu(self) -> float:
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+        response, growth, _ = self.measured.cost(send)
+        return response, growth
 
 
 def _is_whole(raw: bytes) -> bool:
@@ -78,36 +60,13 @@ def _is_whole(raw: bytes) -> bool:
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Backbone) -> Iterator[Process]:
+def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path, backbone: Backbone) -> Iterator[Api]:
     data = tmp_path_factory.mktemp("limits")
     (data / "clipcite.db").write_bytes(migrated.read_bytes())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {
-        **api_defaults(),
-        **{name: value for name, value in os.environ.items() if not name.startswith("CLIPCITE_")},
-        "CLIPCITE_DATA": str(data),
-        "CLIPCITE_CACHE": str(data / "cache"),
-        "CLIPCITE_BACKBONE": backbone.name,
-        "CLIPCITE_PORT": str(port),
-        "CLIPCITE_REQUIRE_TOKEN": "false",
-        # Free memory immediately: memory kept by the allocator would hide the next request's growth.
-        "MALLOC_MMAP_THRESHOLD_": "65536",
-        "MALLOC_TRIM_THRESHOLD_": "65536",
-    }
-    command, log = [sys.executable, "-m", "api"], data / "log"
-    with log.open("wb") as file, subprocess.Popen(command, env=environment, stderr=file) as process:
-        try:
-            api = Process(port, psutil.Process(process.pid), log)
-            for _ in range(6_000):
-                assert process.poll() is None
-                with suppress(OSError):
-                    if api.post("/classify", honest(10_000)).status_code == 200:
-                        break
-                time.sleep(0.1)
-            yield api
-        finally:
-            process.kill()
+    with (data / "log").open("wb") as log, measured(data, backbone, log) as service:
+        made = Api(service, int(service.url.rpartition(":")[2]), data / "log")
+        assert made.post("/classify", honest(10_000)).status_code == 200
+        yield made
 
 
 def honest(size: int) -> bytes:
@@ -163,35 +122,32 @@ WORST: dict[str, tuple[str, str, Callable[[], bytes]]] = {
 
 
 @pytest.mark.parametrize("name", WORST)
-def test_a_refusal_is_short_and_cheap(api: Process, name: str) -> None:
+def test_a_refusal_is_short_and_cheap(api: Api, name: str) -> None:
     path, kind, make = WORST[name]
     body = make()
     sent = "multipart/form-data; boundary=b" if kind == "form" else "application/json"
-    started = api.cpu()
     if kind == "form":
-        assert api.form("/adapt?dry_run=true", honest_form(len(body))).status_code == 200
+        usual, _, allowed = api.measured.cost(lambda: api.form("/adapt?dry_run=true", honest_form(len(body))))
     else:
-        assert api.post("/classify", honest(len(body))).status_code == 200
-    usual = api.cpu() - started
-    started = api.cpu()
-    response, growth = api.growth(lambda: api.post(path, body, sent))
-    spent = api.cpu() - started
+        usual, _, allowed = api.measured.cost(lambda: api.post("/classify", honest(len(body))))
+    assert usual.status_code == 200
+    response, growth, spent = api.measured.cost(lambda: api.post(path, body, sent))
     assert response.status_code in {413, 422}, response.text[:1_000]
     assert response.headers["content-type"] == "application/problem+json"
     assert len(response.content) <= 64_000
     assert len(response.json()["errors"]) <= MAX_ERRORS + 1
     assert growth <= 4 * len(body) + 32 * MB
-    assert spent <= 2 * usual + 0.05  # The clock ticks every 0.01 s.
+    assert spent <= 2 * allowed + 0.05  # The clock ticks every 0.01 s.
 
 
-def test_valid_json_of_very_many_values_is_refused_before_it_is_parsed(api: Process) -> None:
+def test_valid_json_of_very_many_values_is_refused_before_it_is_parsed(api: Api) -> None:
     body = b'{"class_names":["a"],"images":[' + b'{"base64":""},' * 3_000_000 + b'{"base64":""}]}'
     response, growth = api.growth(lambda: api.post("/classify", body))
     assert (response.status_code, response.json()["code"]) == (413, "too_many_values")
     assert growth <= 3 * len(body) + 32 * MB
 
 
-def test_malformed_requests_write_nothing_to_the_log(api: Process) -> None:
+def test_malformed_requests_write_nothing_to_the_log(api: Api) -> None:
     before = api.log.read_bytes()
     for head in (b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"):
         for _ in range(5):
@@ -201,7 +157,7 @@ def test_malformed_requests_write_nothing_to_the_log(api: Process) -> None:
     assert api.log.read_bytes() == before
 
 
-def test_a_large_honest_body_passes(api: Process) -> None:
+def test_a_large_honest_body_passes(api: Api) -> None:
     body = honest(20 * MB)
     response, growth = api.growth(lambda: api.post("/classify", body))
     assert response.status_code == 200
@@ -224,7 +180,7 @@ TEXTS: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_text_in_forms_is_limited(api: Process, name: str) -> None:
+def test_text_in_forms_is_limited(api: Api, name: str) -> None:
     path, make = TEXTS[name]
     body = make() + END
     assert len(body) > 15 * MB
@@ -234,7 +190,7 @@ def test_text_in_forms_is_limited(api: Process, name: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["config", "labels"])
-def test_honest_text_passes(api: Process, field: str) -> None:
+def test_honest_text_passes(api: Api, field: str) -> None:
     prompts = {f"class {i}": [f"a photo of {i} {j}".ljust(90) for j in range(10)] for i in range(900)}
     value = json.dumps({"prompts": prompts}).encode() if field == "config" else b"x" * 9_999
     assert field == "labels" or len(value) > 800_000

@@ -78,12 +78,12 @@ def test_no_route_is_forgotten(locked: Service) -> None:
     assert described == set(ENDPOINTS)
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_every_route_needs_a_key(locked: Service, method: str, path: str) -> None:
-    response = locked.client.request(method, f"{path}?api_key={KEY}&access_token={KEY}")
-    assert_problem(response, 401, "unauthorized", "Authorization: Bearer <key>")
-    assert response.headers["www-authenticate"] == "Bearer"
-    assert KEY not in response.text
+def test_every_route_needs_a_key(locked: Service) -> None:
+    for method, path in ROUTES:
+        response = locked.client.request(method, f"{path}?api_key={KEY}&access_token={KEY}")
+        assert_problem(response, 401, "unauthorized", "Authorization: Bearer <key>")
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert KEY not in response.text
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,6 @@ def test_invalid_keys(locked: Service, given: str) -> None:
     assert KEY not in response.text
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_the_key_opens(locked: Service, method: str, path: str) -> None:
-    response = locked.client.request(method, path, headers={"authorization": f"bearer {KEY}"})
-    assert response.status_code == ROUTES[method, path]
-    assert KEY not in response.text
-    assert KEY not in str(response.headers)
-
-
 @pytest.mark.parametrize(
     "path", ["/nothing", "/healthz/", "/docs/oauth2-redirect", f"{URL}//healthz", "/HEALTHZ", "/page"]
 )
@@ -123,7 +115,7 @@ def test_authentication_comes_before_routing(locked: Service, path: str) -> None
 
 
 def test_with_a_key_any_host_header_is_accepted(locked: Service) -> None:
-    headers = {"authorization": f"Bearer {KEY}", "host": "clip.example.org", "origin": "https://example.org"}
+    headers = {"authorization": f"bearer {KEY}", "host": "clip.example.org", "origin": "https://example.org"}
     assert locked.client.get("/jobs", headers=headers).status_code == 200
 
 
@@ -231,10 +223,10 @@ def test_a_proxy_and_another_site(unchanged: Service, locked: Service, header: s
     assert locked.client.get("/jobs", headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_foreign_pages_reach_no_route(unchanged: Service, method: str, path: str) -> None:
-    response = unchanged.client.request(method, path, headers={"origin": "https://evil.example"})
-    assert_problem(response, 403, "cross_site_request")
+def test_foreign_pages_reach_no_route(unchanged: Service) -> None:
+    for method, path in ROUTES:
+        response = unchanged.client.request(method, path, headers={"origin": "https://evil.example"})
+        assert_problem(response, 403, "cross_site_request")
 
 
 # --- listen addresses ---

@@ -223,8 +223,8 @@ def test_bodies_held_in_memory_have_a_limit_of_their_own() -> None:
     assert client.post("/form", content=BODY, headers={"content-type": FORM.decode()}).status_code == 200
 
 
-def at_a_pace(pieces: Sequence[bytes], pause: float) -> tuple[int, str]:
-    """Return status and code of the answer to a form that arrives in these pieces and then stalls."""
+def at_a_pace(pieces: Sequence[bytes], pause: float) -> tuple[int, Any]:
+    """Return status and body of the answer to a form that arrives in these pieces and then stalls."""
     app = make_app()
     sent: list[Any] = []
 
@@ -245,16 +245,17 @@ def at_a_pace(pieces: Sequence[bytes], pause: float) -> tuple[int, str]:
         await app({**scope, "headers": [(b"content-type", FORM)]}, receive, send)  # type: ignore[arg-type]
 
     asyncio.run(run())
-    answer = json.loads(sent[1]["body"])
-    return sent[0]["status"], answer["code"] if isinstance(answer, dict) else ""
+    return sent[0]["status"], json.loads(sent[1]["body"])
 
 
 def test_a_stalled_upload_is_ended_and_a_steady_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.middleware.body_limit.IDLE_SECONDS", 0.2)
     calls.clear()
-    assert at_a_pace([BODY[:5_000]], 0) == (408, "upload_too_slow")
+    status, problem = at_a_pace([BODY[:5_000]], 0)
+    assert (status, problem["code"]) == (408, "upload_too_slow")
+    assert "Nothing was stored. Send it again" in problem["detail"]
     assert calls == []
     # An upload may take far longer than the idle limit.
     pieces = [BODY[i : i + 1_500] for i in range(0, len(BODY), 1_500)]
     assert 0.05 * len(pieces) > 0.3
-    assert at_a_pace(pieces, 0.05) == (200, "")
+    assert at_a_pace(pieces, 0.05)[0] == 200

@@ -139,10 +139,3 @@ def test_refused_names_are_all_listed_and_not_kept(world: World) -> None:
 
     with world.serving.hold(STOCK, None) as model:
         assert held(refused) < 60_000
-
-
-def test_names_are_cleaned_and_merged(world: World) -> None:
-    answer = world.classify([" oak ", "OAK", "elm", ClassIn(name="elm", prompts=["another"])])
-    assert [one["name"] for one in answer.class_names] == ["oak", "elm"]
-    assert [warning["code"] for warning in answer.warnings] == ["repeated_class_names"]
-    assert world.classify(["oak"]).warnings[0]["code"] == "one_class_name"

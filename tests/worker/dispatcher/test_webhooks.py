@@ -179,21 +179,6 @@ def test_every_final_state_has_its_event_type(one_database: Database, there: Rec
     assert requeued.job_id not in told
 
 
-def test_a_rolled_back_end_is_not_delivered(database: Database, there: Receiver) -> None:
-    secret(database)
-    job_id = new_job(database, webhook=there.url)
-
-    def cut_off() -> None:
-        with database.write() as session:
-            lifecycle.request_cancel(session, job_id, owner=OWNER)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        cut_off()
-    assert waiting(database) == []
-    assert send(database) == []
-
-
 def test_a_new_secret_signs_at_once(database: Database, there: Receiver) -> None:
     """The receiver refuses deliveries until it has the new secret. Those are sent again."""
     old = secret(database)

@@ -172,29 +172,10 @@ def test_a_folder_of_open_clip_needs_a_name(repository: Path, cache: Path) -> No
 
 
 @pytest.mark.slow
-def test_verify_names_what_was_altered(repository: Path, cache: Path) -> None:
+def test_a_new_download_repairs_it(repository: Path, cache: Path) -> None:
     folder = backbones.install(NAME, cache)
-    assert backbones.verify(NAME, cache) == []
-    (folder / CONFIG).write_text("{}")
-    assert backbones.verify(NAME, cache) == ["open_clip_config.json has changed since it was installed."]
-    with pytest.raises(UnknownBackbone, match="clipcite backbones pull hf-hub:tests/other"):
-        backbones.verify("hf-hub:tests/other", cache)
-
-
-def test_remove(repository: Path, cache: Path) -> None:
-    backbones.install(NAME, cache)
-    assert backbones.remove(NAME, cache) > 1_000_000
-    assert not [path for path in (cache / "backbones").iterdir() if path.is_dir()]
-    with pytest.raises(UnknownBackbone, match="is not installed"):
-        backbones.remove(NAME, cache)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("damaged", [WEIGHTS, backbones.MANIFEST])
-def test_a_new_download_repairs_it(repository: Path, cache: Path, damaged: str) -> None:
-    folder = backbones.install(NAME, cache)
-    (folder / damaged).write_text("{")
-    with pytest.raises(BackboneUnavailable, match=r"backbone\.json can't be read|can't be loaded"):
+    (folder / backbones.MANIFEST).write_text("{")
+    with pytest.raises(BackboneUnavailable, match=r"backbone\.json can't be read"):
         load_backbone(NAME, cache=cache)
     backbones.finish(backbones.start(NAME, cache))
     assert backbones.verify(NAME, cache) == []

@@ -237,33 +237,6 @@ def test_a_file_of_another_program_is_in_no_backup(source: Source) -> None:
     assert snapshots.verify_backup(source.backup).problems == []
 
 
-def test_an_interrupted_backup_counts_as_none(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    source.job()
-    for step in ("fetch", "put"):
-        with monkeypatch.context() as patch:
-            patch.setattr(Blobs, step, _interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                source.back_up()
-        with pytest.raises(BackupError, match="no complete backup"):
-            snapshots.verify_backup(source.backup)
-    source.back_up()
-    assert len(source.backup.names()) == 1
-
-
-def test_an_interrupted_restoration_can_be_repeated(
-    source: Source, target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source.job()
-    source.back_up()
-    with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "_insert_rows", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            snapshots.restore(*target, source.backup)
-    snapshots.restore(*target, source.backup)
-    with pytest.raises(BackupError, match="already has jobs"):
-        snapshots.restore(*target, source.backup)
-
-
 def test_a_used_storage_is_refused(source: Source, target: Target) -> None:
     source.job()
     source.back_up()
@@ -385,10 +358,6 @@ def test_a_clock_that_was_ahead_costs_no_new_snapshot(
         assert snapshots.read(source.backup, None).name == made[-1]
     assert made == sorted(set(made))
     assert source.backup.names() == made[-2:]
-
-
-def _interrupt(*given: Any, **named: Any) -> Any:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("command", ["restore", "verify"])

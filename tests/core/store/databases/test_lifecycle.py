@@ -213,27 +213,6 @@ def _columns(job: Job) -> dict[str, Any]:
     return {column.key: getattr(job, column.key) for column in Job.__table__.columns}
 
 
-def test_publish_is_both_or_neither(database: Database) -> None:
-    job_id = new_job(database)
-    claim = claimed(database, job_id)
-
-    class Crash(Exception):
-        pass
-
-    def publish_and_crash() -> None:
-        with database.write() as session:
-            model = new_model()
-            deletions.announce(session, f"models/{model.id}")
-            assert lifecycle.publish(session, claim, model, None)
-            raise Crash
-
-    with pytest.raises(Crash):
-        publish_and_crash()
-    assert job_of(database, job_id).status == "running"
-    with database.read() as session:
-        assert models.list_page(session, owner=OWNER, limit=1) == ([], False)
-
-
 def test_publish_repeated_after_a_lost_answer_succeeds(database: Database) -> None:
     job_id = new_job(database)
     claim, model = claimed(database, job_id), new_model()

@@ -72,15 +72,3 @@ def test_references_to_no_model(database: Database) -> None:
     for reference in (*(f"shoes@{tag}" for tag in tags), *others, "x" * 9_000):
         with database.read() as session, pytest.raises(ModelNotFound, match="GET /models lists"):
             models.resolve(session, reference, owner=OWNER)
-
-
-def test_names_that_were_stored_before_there_were_rules(database: Database) -> None:
-    """They can be fetched by id and renamed. As a reference they mean another model, or none."""
-    for name in ("stock", "mdl_x", "shoes@1", "a/b"):
-        model = published(database, name)
-        assert (resolved(database, model).name, resolved(database, model).version) == (name, 1)
-        with database.read() as session, pytest.raises(ModelNotFound):
-            models.resolve(session, name, owner=OWNER)
-        with database.write() as session:
-            models.rename(session, model, "boots", owner=OWNER)
-    assert resolved(database, "boots").version == 4
