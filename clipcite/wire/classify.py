@@ -93,8 +93,9 @@ class ScoreOptions(RequestModel):
     reject: bool = Field(
         False,
         description="Return per image `rejected`: true if the image is something else, unlike the training "
-        "images of all requested classes. The threshold accepts 95% of these training images, each compared "
-        "with the others. An image whose most likely class is untrained is not rejected.",
+        "images of all requested classes. The threshold comes from these training images, each compared with "
+        "the others, and accepts about 95% of new images of the classes. An image whose most likely class is "
+        "untrained is not rejected.",
     )
 
 

@@ -122,7 +122,9 @@ class ChangedImage(ImageReport):
 class RejectionLimit(ResponseModel):
     """What `reject` of `POST /classify` does to the evaluated images at one threshold."""
 
-    share: float = Field(description="Share of the training images below the threshold; `reject` uses 0.05.")
+    share: float = Field(
+        description="Expected share of new images of the classes below the threshold; `reject` uses 0.05."
+    )
     threshold: float = Field(description="Compare it with `in_distribution_score`.")
     kept: float | None = Field(None, description="Share of the images of trained classes that pass.")
     marked: float | None = Field(None, description="Share of the images of new classes that are marked.")

@@ -163,7 +163,7 @@ class RejectionLimits:
 
     support: pile.Support
     at: NDArray[np.float32]
-    """[len(LOST_SHARES)], the limit for each share of the training images."""
+    """[len(LOST_SHARES)], the limit for each expected share of lost images."""
 
 
 def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits | None:
