@@ -51,9 +51,9 @@ class NothingToCompare(ClipCiteError):
 
 
 class Images:
-    """The images of one request. Models with the same preprocessing share decoded images.
+    """The images of one request. A second classification at another alpha does not decode them again.
 
-    Not thread-safe: a request runs its models one at a time.
+    Not thread-safe.
     """
 
     def __init__(self, files: Sequence[bytes], serving: Serving) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import torch
@@ -42,23 +42,20 @@ Subject = Model | JobPreview | str
 logger = logging.getLogger(__name__)
 
 
-def look_up(database: Database, references: Sequence[str], *, owner: str) -> list[Subject]:
-    """Resolve references. A job's id means its model or, until that exists, its instant preview.
+def look_up(database: Database, reference: str, *, owner: str) -> Subject:
+    """Resolve a reference. A job's id means its model or, until that exists, its instant preview.
 
     Raises JobNotFound, ModelNotFound.
     """
-    subjects: list[Subject] = list(references)
+    if reference.partition(":")[0] == STOCK:
+        return reference
     with database.read_single() as session:
-        for i, reference in enumerate(references):
-            if is_job(reference):
-                job = jobs.get(session, reference, owner=owner)
-                if job.model_id is None:
-                    subjects[i] = JobPreview.of(job)
-                else:
-                    subjects[i] = models.get(session, job.model_id, owner=owner)
-            elif reference.partition(":")[0] != STOCK:
-                subjects[i] = models.resolve(session, reference, owner=owner)
-    return subjects
+        if not is_job(reference):
+            return models.resolve(session, reference, owner=owner)
+        job = jobs.get(session, reference, owner=owner)
+        if job.model_id is None:
+            return JobPreview.of(job)
+        return models.get(session, job.model_id, owner=owner)
 
 
 class Serving:
@@ -74,7 +71,7 @@ class Serving:
         self.decoders = max(MIN_DECODERS, torch.get_num_threads())
         self.memory = memory or Budget(settings.memory_bytes)
         self.images = Budget(MAX_IN_FLIGHT, "Too many classifications are in progress.", retry_after=2)
-        """Images in flight. Each counts once per model. Every PROMPTS_PER_IMAGE new prompts count as one."""
+        """Images in flight. Every PROMPTS_PER_IMAGE new prompts count as one."""
         self.decoding = Decoders(self.decoders)
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_IN_FLIGHT, "request")

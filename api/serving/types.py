@@ -11,7 +11,7 @@ from core.errors import ClipCiteError
 from core.store.db.tables import Model
 
 MAX_IN_FLIGHT = 256
-"""Maximum number of images in all requests in progress. Each image counts once per model."""
+"""Maximum number of images in all requests in progress."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class Result:
-    """Result of one model for all images of a request.
+    """Result for all images of a request.
 
-    The response (`clipcite.wire.predictions.ModelClassification`) has the fields up to `timing_ms`.
+    The response (`clipcite.wire.predictions.Classification`) has all fields except `collection`.
     """
 
     model: str
