@@ -41,7 +41,6 @@ from core.settings import Settings
 from core.store.db.session import Database
 from core.store.jobs.queue import make_celery
 from core.store.storage.blobs import Blobs
-from core.tracing import is_on
 
 DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POST /adapt`), poll the job,
 then classify with **any** class names (`POST /classify`), trained or new. Errors are
@@ -50,8 +49,6 @@ then classify with **any** class names (`POST /classify`), trained or new. Error
 UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?)")
 MEMORY_PATHS = re.compile(r"/classify(/collection)?|/thumbnail")
 """Paths that accept a large body in memory."""
-UNTRACED = "/healthz$,/readyz$,/metrics$,/page/"
-"""Regular expressions of URLs that are not traced."""
 SCRATCH_REQUESTS = 4
 """Maximum size of all temporary files, as a multiple of the largest request."""
 
@@ -126,7 +123,6 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, dependencies=[Depends(bearer_scheme)])
     compat.install(app)
     metrics.install(app)
-    _trace(app)
     # The last middleware added is the outermost.
     app.add_middleware(LargeResponses)
     app.add_middleware(
@@ -153,12 +149,3 @@ def create_app(settings: Settings) -> FastAPI:
 def _warm_up(app: FastAPI) -> None:
     app.state.serving.warm_up()
     app.state.serving.follow_default()
-
-
-def _trace(app: FastAPI) -> None:
-    """Record a span per request, if tracing is on."""
-    if not is_on():
-        return
-    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-
-    FastAPIInstrumentor.instrument_app(app, excluded_urls=UNTRACED, exclude_spans=["receive", "send"])

@@ -128,7 +128,7 @@ async def run_admitted(request: Request, work: Callable[[Serving, Database, str,
     with serving.images.hold(owner, 1) as take:
         # A separate executor, so that waiting here does not use the threads of other routes.
         loop = asyncio.get_running_loop()
-        run = contextvars.copy_context().run  # the context has the request's trace and id
+        run = contextvars.copy_context().run  # the context has the request's id
         return await loop.run_in_executor(serving.requests, run, work, serving, state.database, owner, take)
 
 
