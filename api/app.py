@@ -21,12 +21,10 @@ from api.jobs.event_stream import EventSource
 from api.jobs.form import JobForm
 from api.jobs.report import routes as report
 from api.jobs.submission import JobSubmission
-from api.last_use import LastUse
-from api.middleware.auth import AuthMiddleware, bearer_scheme
+from api.middleware.auth import AuthMiddleware, LastUse, Refusals, bearer_scheme
 from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.head import HeadMiddleware
 from api.middleware.large_responses import LargeResponses
-from api.middleware.refusals import Refusals
 from api.middleware.request_id import RequestId
 from api.models import aliases
 from api.models import routes as models
@@ -34,7 +32,6 @@ from api.models.imports import ModelImport
 from api.ops import health, metrics
 from api.serving.service import Serving
 from api.web import static_files as web
-from api.web import thumbnail
 from core.admission import Budget
 from core.scratch import ScratchSpace, scratch_folder, sweep_scratch
 from core.settings import Settings
@@ -115,7 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
         aliases.router,
         corrections.router,
         samples.router,
-        thumbnail.router,
+        images.page_router,
         backbones.router,
         metrics.router,
     )
