@@ -116,9 +116,8 @@ class WeightsKey:
 class BatchCounts:
     """Counters of the batcher since its start."""
 
-    waiting: dict[str, int]
-    """Number of waiting rows, of `images` and of `prompts`."""
     batches: dict[str, int]
+    """Number of batches, of `images` and of `prompts`."""
     rows: dict[str, int]
     """Number of rows in these batches."""
     busy_seconds: float
