@@ -13,7 +13,8 @@ from api.serving.pool.cache import StillLoading
 from api.serving.previews import JobPreview, Previews, is_job
 from api.serving.texts import HeldModel, Texts, recipe
 from api.serving.threads import single_threaded
-from api.serving.types import MAX_IN_FLIGHT, Preparing, WeightsKey
+from api.serving.types import MAX_IN_FLIGHT, WeightsKey
+from clipcite.wire.health import Preparing
 from core.admission import Budget
 from core.clip.config import STARTER, round_alpha
 from core.clip.data.decoders import Decoders
@@ -175,12 +176,14 @@ class Serving:
             return None
         download = backbones.progress(name, cache)
         if download is not None:
-            return Preparing(f"Downloading {name}", download.done_bytes, download.total_bytes)
+            return Preparing(
+                what=f"Downloading {name}", done_bytes=download.done_bytes, total_bytes=download.total_bytes
+            )
         if self._warm_up_error is not None:
             return None
         if name == STARTER and not (cache / STARTER_FOLDER).is_dir():
-            return Preparing("Preparing the starter model (first start only)")
-        return Preparing(f"Loading {name}")
+            return Preparing(what="Preparing the starter model (first start only)")
+        return Preparing(what=f"Loading {name}")
 
     def close(self) -> None:
         """Refuse new work, and stop the threads."""

@@ -122,14 +122,3 @@ class BatchCounts:
     """Number of rows in these batches."""
     busy_seconds: float
     """Compute time, summed over all threads."""
-
-
-@dataclass(frozen=True)
-class Preparing:
-    """Current step of the preparation of the default backbone."""
-
-    what: str
-    """Name of the step for people, such as "Downloading ViT-B-16/openai"."""
-    done_bytes: int | None = None
-    total_bytes: int | None = None
-    """Finished and total bytes of a download. None for other steps, and until the size is known."""
