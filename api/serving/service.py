@@ -197,7 +197,6 @@ class Serving:
     def forget(self, model_id: str) -> None:
         """Drop a deleted model. Requests that hold it can finish."""
         self.engine.pool.forget(model_id)
-        self.texts.forget(model_id)
 
     @contextmanager
     def hold(self, model: Subject, alpha: float | None) -> Iterator[HeldModel]:
