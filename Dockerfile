@@ -14,7 +14,7 @@ COPY pyproject.toml /
 RUN ["python", "-c", "import tomllib; \
 project = tomllib.load(open('/pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
-wanted = project['dependencies'] + extras['server'] + extras['starter'] + extras['heic'] + extras['tracing']; \
+wanted = project['dependencies'] + extras['server'] + extras['starter'] + extras['heic']; \
 open('/requirements.txt', 'w').write(''.join(line + chr(10) for line in wanted))"]
 
 FROM ${PYTHON} AS build

@@ -18,7 +18,6 @@ from core.log import start_logging
 from core.parent_watch import exit_with_parent, is_child
 from core.settings import Settings, get_settings
 from core.store.db.session import Database
-from core.tracing import start_tracing
 
 MAX_FILES = 65_536
 
@@ -67,7 +66,6 @@ def main() -> None:
     settings = get_settings()
     start_logging(settings)
     allow_many_files()
-    start_tracing("clipcite-api")
     try:
         listener = listen(settings.host, settings.port) if fd is None else socket.socket(fileno=fd)
     except OSError as error:

@@ -21,12 +21,10 @@ from api.jobs.event_stream import EventSource
 from api.jobs.form import JobForm
 from api.jobs.report import routes as report
 from api.jobs.submission import JobSubmission
-from api.last_use import LastUse
-from api.middleware.auth import AuthMiddleware, bearer_scheme
+from api.middleware.auth import AuthMiddleware, LastUse, Refusals, bearer_scheme
 from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.head import HeadMiddleware
 from api.middleware.large_responses import LargeResponses
-from api.middleware.refusals import Refusals
 from api.middleware.request_id import RequestId
 from api.models import aliases
 from api.models import routes as models
@@ -34,14 +32,12 @@ from api.models.imports import ModelImport
 from api.ops import health, metrics
 from api.serving.service import Serving
 from api.web import static_files as web
-from api.web import thumbnail
 from core.admission import Budget
 from core.scratch import ScratchSpace, scratch_folder, sweep_scratch
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.jobs.queue import make_celery
 from core.store.storage.blobs import Blobs
-from core.tracing import is_on
 
 DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POST /adapt`), poll the job,
 then classify with **any** class names (`POST /classify`), trained or new. Errors are
@@ -50,8 +46,6 @@ then classify with **any** class names (`POST /classify`), trained or new. Error
 UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?)")
 MEMORY_PATHS = re.compile(r"/classify(/collection)?|/thumbnail")
 """Paths that accept a large body in memory."""
-UNTRACED = "/healthz$,/readyz$,/metrics$,/page/"
-"""Regular expressions of URLs that are not traced."""
 SCRATCH_REQUESTS = 4
 """Maximum size of all temporary files, as a multiple of the largest request."""
 
@@ -118,7 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
         aliases.router,
         corrections.router,
         samples.router,
-        thumbnail.router,
+        images.page_router,
         backbones.router,
         metrics.router,
     )
@@ -126,7 +120,6 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, dependencies=[Depends(bearer_scheme)])
     compat.install(app)
     metrics.install(app)
-    _trace(app)
     # The last middleware added is the outermost.
     app.add_middleware(LargeResponses)
     app.add_middleware(
@@ -153,12 +146,3 @@ def create_app(settings: Settings) -> FastAPI:
 def _warm_up(app: FastAPI) -> None:
     app.state.serving.warm_up()
     app.state.serving.follow_default()
-
-
-def _trace(app: FastAPI) -> None:
-    """Record a span per request, if tracing is on."""
-    if not is_on():
-        return
-    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-
-    FastAPIInstrumentor.instrument_app(app, excluded_urls=UNTRACED, exclude_spans=["receive", "send"])

@@ -12,7 +12,6 @@ from core.settings import get_settings
 from core.store.db.session import Database
 from core.store.jobs.queue import ADAPT_TASK, make_celery
 from core.store.storage.blobs import Blobs
-from core.tracing import start_tracing
 from worker.job_runner import JobRunner
 from worker.metrics import WorkerMetrics
 
@@ -41,7 +40,6 @@ app.register_task(AdaptTask())
 def _make_runner(**_: object) -> None:
     """Create the runner. It starts a trainer. An error ends the process: Celery would only log it."""
     try:
-        start_tracing("clipcite-worker")
         database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
         name = f"{socket.gethostname()}:{os.getpid()}"
         AdaptTask.runner = JobRunner(

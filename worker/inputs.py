@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from core import tracing
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.settings import Settings
 from core.store.db.tables import Model
@@ -61,7 +60,6 @@ def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path
         deadline_seconds=settings.deadline_seconds,
         serving_reserve_bytes=settings.serving_reserve_bytes,
         trained_seconds=trained_seconds,
-        traceparent=tracing.current(),
         ids={"job_id": claim.job_id, "request_id": claim.request_id or ""},
         log=settings.log,
         log_level=settings.log_level,

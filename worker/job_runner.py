@@ -8,7 +8,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from core import tracing
 from core.errors import ClipCiteError
 from core.log import about
 from core.scratch import DISK_FULL, WorkerDiskFull, scratch_folder
@@ -78,9 +77,7 @@ class JobRunner:
             return
         with about(**of_request(claim.request_id)):
             logger.info("%s: attempt %d started", job_id, claim.attempt)
-            tracing.record("wait in the queue", claim.traceparent, *claim.waiting)
-            with tracing.span("attempt", claim.traceparent, job_id=job_id, attempt=claim.attempt):
-                self._run(claim)
+            self._run(claim)
 
     def _run(self, claim: Claim) -> None:
         """Run one attempt to its end."""

@@ -23,7 +23,7 @@ from core.clip.prompts import check_templates, clean_class_name
 from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is more helpful
-LISTS = ("class_names", "templates", "models")
+LISTS = ("class_names", "templates")
 """Fields that may be repeated, or contain a JSON list."""
 WHITESPACE = b" \t\n\r\v\f"
 NOT_FEATURES = "Not base64 of as many finite float16 numbers as the first element has."
@@ -102,11 +102,7 @@ def _from_form(form: FormData, settings: Settings) -> Asked:
 
 
 def checked(options: Options) -> Options:
-    """Return the options. Raise InvalidRequest if they contradict each other."""
-    if options.models and "model" in options.model_fields_set:
-        raise InvalidRequest(
-            "Send either `model` or `models`. To compare models, put all of them into `models`.", at="/models"
-        )
+    """Return the options. Raise InvalidRequest if a template is invalid."""
     if options.templates is not None:
         try:
             check_templates(options.templates)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from api.http.problems import InvalidRequest, responses
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import NoReadableImage, Result
 from clipcite.wire.classify import Options
-from clipcite.wire.predictions import Classification, CollectionClassification, Comparison, ImageResult
+from clipcite.wire.predictions import Classification, CollectionClassification, ImageResult
 from core.admission import Take
 from core.clip.errors import BadImage
 from core.settings import Settings
@@ -27,7 +27,7 @@ from core.store.errors import ModelNotFound
 
 MAX_PROMPTS = 20_000
 MAX_PREDICTIONS = 100_000
-"""Maximum number of predictions in a response, over all images and models."""
+"""Maximum number of predictions in a response, over all images."""
 Receive = Callable[[Request, Settings], AbstractAsyncContextManager[Parse]]
 T = TypeVar("T")
 PICTURE = (
@@ -69,7 +69,7 @@ router = APIRouter(tags=["classify"])
 
 @router.post(
     "/classify",
-    response_model=Classification | Comparison,
+    response_model=Classification,
     responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
     openapi_extra=REQUEST_BODY,
     name="classify",
@@ -78,8 +78,6 @@ async def classify_images(request: Request) -> Response:
     """Rank class names for each image. Any class names are allowed, trained or new.
 
     The body may also be a single image, such as `image/jpeg`, with the other fields as query parameters.
-
-    With `models` the response has one result per model, in `comparison`.
     """
     return Response(await answer_classify(request), media_type="application/json")
 
@@ -130,7 +128,7 @@ async def run_admitted(request: Request, work: Callable[[Serving, Database, str,
     with serving.images.hold(owner, 1) as take:
         # A separate executor, so that waiting here does not use the threads of other routes.
         loop = asyncio.get_running_loop()
-        run = contextvars.copy_context().run  # the context has the request's trace and id
+        run = contextvars.copy_context().run  # the context has the request's id
         return await loop.run_in_executor(serving.requests, run, work, serving, state.database, owner, take)
 
 
@@ -138,7 +136,7 @@ def _answer(parse: Parse, serving: Serving, database: Database, owner: str, take
     """Parse, classify and encode as JSON, in a thread: large requests would block the event loop."""
     asked = parse()
     if isinstance(asked.images, list):  # a collection is already encoded
-        take(len(asked.images) * len(asked.options.references) - 1)
+        take(len(asked.images) - 1)
     try:
         return _classified(asked, serving, database, owner, take)
     except ModelNotFound:  # deleted meanwhile; a name or an alias may now point to another model
@@ -146,43 +144,55 @@ def _answer(parse: Parse, serving: Serving, database: Database, owner: str, take
 
 
 def _classified(asked: Asked, serving: Serving, database: Database, owner: str, take: Take) -> bytes:
-    # Resolve all references at once, so that a promotion in between can't mix two models.
-    models = look_up(database, asked.options.references, owner=owner)
-    results: list[Result]
+    model = look_up(database, asked.options.model, owner=owner)
     collection = asked.images if isinstance(asked.images, Collection) else None
-    if collection and collection.groups and asked.options.class_names is None and isinstance(models[0], str):
-        options = asked.options
-        _check_groups_alone(options, collection)
-        results = [group_collection(serving, collection, models[0], owner=owner)]
-        return _encoded(asked, options, models, results)
-    options = _with_class_names(asked.options, models[0])
+    if collection and collection.groups and asked.options.class_names is None and isinstance(model, str):
+        _check_groups_alone(asked.options, collection)
+        return _encoded(asked, model, group_collection(serving, collection, model, owner=owner))
+    options = _with_class_names(asked.options, model)
     _check_size(options, len(asked.images))
     if isinstance(asked.images, Collection):
-        results = [classify_collection(serving, asked.images, options, models[0], owner=owner, take=take)]
+        result = classify_collection(serving, asked.images, options, model, owner=owner, take=take)
     else:
-        images = Images(asked.images, serving)
         try:
-            results = [classify(serving, images, options, model, take=take) for model in models]
+            result = classify(serving, Images(asked.images, serving), options, model, take=take)
         except NoReadableImage as error:
             items = [
                 {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}
                 for i, (file, problem) in enumerate(zip(asked.files, error.problems, strict=True))
             ]
             raise InvalidRequest(error.detail, items, code=error.code) from error
-    return _encoded(asked, options, models, results)
+    return _encoded(asked, model, result)
 
 
-def _encoded(asked: Asked, options: Options, models: Sequence[Subject], results: Sequence[Result]) -> bytes:
-    """Return the response as JSON."""
-    bodies = [
-        _fields(result, reference, model, asked.files)
-        for result, reference, model in zip(results, options.references, models, strict=True)
-    ]
-    each = [*(warning for result in results for warning in result.warnings), *asked.warnings]
-    warnings = [warning for i, warning in enumerate(each) if warning not in each[:i]]
-    if options.models:
-        return to_json({"comparison": bodies, "warnings": warnings})
-    return to_json({**bodies[0], **results[0].collection, "warnings": warnings})
+NO_RESULT = dict.fromkeys(ImageResult.model_fields)
+
+
+def _encoded(asked: Asked, model: Subject, result: Result) -> bytes:
+    """Return a Classification as JSON. To validate thousands of predictions takes too long."""
+    row = model if isinstance(model, Model) else None
+    fields = {
+        "model": result.model,
+        "reference": asked.options.model,
+        "name": row.name if row else None,
+        "version": row.version if row else None,
+        "preview": result.preview,
+        "backbone": result.backbone,
+        "alpha": result.alpha,
+        "rule": result.rule,
+        "calibration": result.calibration,
+        "class_names": result.class_names,
+        "results": [
+            {**NO_RESULT, "file": file, "error": {"code": scores.code, "detail": scores.detail}}
+            if isinstance(scores, BadImage)
+            else {"file": file, **vars(scores), "error": None}
+            for file, scores in zip(asked.files, result.results, strict=True)
+        ],
+        "timing_ms": result.timing_ms,
+        **result.collection,
+        "warnings": [*result.warnings, *asked.warnings],
+    }
+    return to_json(fields)
 
 
 def _check_groups_alone(options: Options, collection: Collection) -> None:
@@ -222,39 +232,10 @@ def _check_size(options: Options, images: int) -> None:
             "fewer class names or templates.",
             at="/templates",
         )
-    models = len(options.references)
-    count = images * min(len(names), options.top_k or len(names)) * models
+    count = images * min(len(names), options.top_k or len(names))
     if count > MAX_PREDICTIONS:
-        most = max(1, MAX_PREDICTIONS // (images * models))
         raise InvalidRequest(
             f"The response would have {count:,} predictions, and the maximum is {MAX_PREDICTIONS:,}. Send "
-            f"`top_k` of at most {most:,}, or fewer images, class names or models.",
+            f"`top_k` of at most {MAX_PREDICTIONS // images:,}, or fewer images or class names.",
             at="/top_k",
         )
-
-
-NO_RESULT = dict.fromkeys(ImageResult.model_fields)
-
-
-def _fields(result: Result, reference: str, model: Subject, files: list[str | None]) -> dict[str, Any]:
-    """Return the fields of a ModelClassification. To validate thousands of predictions takes too long."""
-    row = model if isinstance(model, Model) else None
-    return {
-        "model": result.model,
-        "reference": reference,
-        "name": row.name if row else None,
-        "version": row.version if row else None,
-        "preview": result.preview,
-        "backbone": result.backbone,
-        "alpha": result.alpha,
-        "rule": result.rule,
-        "calibration": result.calibration,
-        "class_names": result.class_names,
-        "results": [
-            {**NO_RESULT, "file": file, "error": {"code": scores.code, "detail": scores.detail}}
-            if isinstance(scores, BadImage)
-            else {"file": file, **vars(scores), "error": None}
-            for file, scores in zip(files, result.results, strict=True)
-        ],
-        "timing_ms": result.timing_ms,
-    }

@@ -29,7 +29,6 @@ from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import RequestRule
 from core.errors import ClipCiteError
 from core.store.db.tables import Model
-from core.tracing import span
 
 Decoded = Tensor | BadImage
 
@@ -51,9 +50,9 @@ class NothingToCompare(ClipCiteError):
 
 
 class Images:
-    """The images of one request. Models with the same preprocessing share decoded images.
+    """The images of one request. A second classification at another alpha does not decode them again.
 
-    Not thread-safe: a request runs its models one at a time.
+    Not thread-safe.
     """
 
     def __init__(self, files: Sequence[bytes], serving: Serving) -> None:
@@ -107,10 +106,7 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
         problems: list[BadImage | None] = []
         batcher, sent = serving.engine.batcher, list[BatchItem]()
         try:
-            with (
-                span("classify batch", images=len(images)),
-                batcher.pending((held.served, "images")) as coming,
-            ):
+            with batcher.pending((held.served, "images")) as coming:
                 _send(serving, images, held.served, problems, sent, coming)
                 encoding = time.perf_counter()
                 serving.texts.encode(classifier, held, take)  # prompts and images are encoded concurrently

@@ -80,7 +80,7 @@ def _embeddings(
     except InvalidRequest as invalid:
         raise BadRequest(invalid.detail, invalid.errors) from invalid
     images, texts = _inputs(asked.input)
-    [subject] = look_up(database, [asked.model], owner=owner)
+    subject = look_up(database, asked.model, owner=owner)
     take(max(0, len(images) + len(texts) // PROMPTS_PER_IMAGE - 1))
     with serving.hold(subject, asked.alpha) as model:
         rows = _features(images, texts, serving, model)

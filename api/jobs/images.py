@@ -1,9 +1,9 @@
-"""Routes of /jobs/{id}/images: the images of a job, as a list and as thumbnails."""
+"""Routes of /jobs/{id}/images and POST /thumbnail: the images of a job, as a list and as thumbnails."""
 
 from io import BytesIO
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.deps import CurrentOwner, DatabaseDep, ServingDep
 from api.http.problems import responses
@@ -15,10 +15,13 @@ from core.store.errors import NotFound
 from core.store.jobs import jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+page_router = APIRouter(include_in_schema=False)
 JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 }
 MAX_POSITION = 2**31 - 1
+PAGE_SIDE = 512
+"""Maximum width and height of `POST /thumbnail` (pixels)."""
 HEADERS = {"Cache-Control": "private, no-store"}
 
 
@@ -60,6 +63,13 @@ def get_job_image(
             f"The job {job_id!r} has no image {position}. GET /jobs/{job_id}/images lists its images.",
         )
     return Response(jpeg_thumbnail(serving, row.blob_key, side), media_type="image/jpeg", headers=HEADERS)
+
+
+@page_router.post("/thumbnail")
+async def thumbnail(request: Request, serving: ServingDep) -> Response:
+    """Return an image that browsers can't show, such as HEIC, as a small JPEG. Nothing is stored."""
+    jpeg = await UPLOADS.run(jpeg_of, serving, await request.body(), PAGE_SIDE)
+    return Response(jpeg, media_type="image/jpeg", headers=HEADERS)
 
 
 def jpeg_thumbnail(serving: Serving, key: str, side: int) -> bytes:

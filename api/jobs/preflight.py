@@ -8,9 +8,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from api.jobs.class_names import is_uninformative, similar_names
+from api.jobs.image_check import LabelledImage
 from api.jobs.upload import ValidatedUpload
 from clipcite.wire.adapt import Estimate, Finding, Preflight
 from clipcite.wire.jobs import ClassCounts
@@ -39,17 +40,6 @@ LONG = 3.0
 """Aspect ratio above which two thirds of an image lie outside the square that the model sees."""
 UNBALANCED = 4
 """Ratio of the largest to the smallest class above which classes count as unbalanced."""
-
-
-@dataclass(frozen=True)
-class CheckedImage:
-    """An uploaded image with its statistics."""
-
-    file_name: str
-    class_name: str
-    split: Literal["train", "test"]
-    sha256: str
-    stats: ImageStats
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,7 @@ def preflight(
         settings: settings of the service.
         skips_bad: True if the request allows bad images to be skipped.
     """
-    images = [CheckedImage(s.file_name, s.class_name, s.split, s.sha256, s.stats) for s in upload.images]
+    images = upload.images
     findings = check_images(images, config.image_size)
     unreadable = [
         Finding(
@@ -114,7 +104,7 @@ def preflight(
     )
 
 
-def _shown(finding: ImageFault, images: list[CheckedImage]) -> Finding:
+def _shown(finding: ImageFault, images: Sequence[LabelledImage]) -> Finding:
     image = images[finding.image]
     return Finding(
         file=image.file_name,
@@ -131,7 +121,7 @@ def _counts(classes: Any) -> tuple[int, int]:
     return sum(c["images"] for c in classes), sum(c["test_images"] for c in classes)
 
 
-def check_images(images: Sequence[CheckedImage], image_size: int | None) -> list[ImageFault]:
+def check_images(images: Sequence[LabelledImage], image_size: int | None) -> list[ImageFault]:
     """Check each image, and look for duplicates. Return the findings in the order of the images.
 
     Args:
@@ -173,7 +163,7 @@ def _check_image(index: int, stats: ImageStats, image_size: int | None) -> list[
     return findings
 
 
-def _find_duplicates(images: Sequence[CheckedImage]) -> list[ImageFault]:
+def _find_duplicates(images: Sequence[LabelledImage]) -> list[ImageFault]:
     """Find identical files and near duplicates."""
     first_of: dict[str, int] = {}
     findings = []
@@ -188,7 +178,7 @@ def _find_duplicates(images: Sequence[CheckedImage]) -> list[ImageFault]:
     return findings
 
 
-def _duplicate(images: Sequence[CheckedImage], first: int, second: int, relation: str) -> ImageFault:
+def _duplicate(images: Sequence[LabelledImage], first: int, second: int, relation: str) -> ImageFault:
     a, b = images[first], images[second]
     start = f"{relation} {a.file_name!r}"
     if same_class(a.class_name) != same_class(b.class_name):
@@ -270,7 +260,7 @@ _SUMMARIES = {
 }
 
 
-def summarise(findings: Sequence[ImageFault], images: Sequence[CheckedImage]) -> list[dict[str, str]]:
+def summarise(findings: Sequence[ImageFault], images: Sequence[LabelledImage]) -> list[dict[str, str]]:
     """Return one warning for each kind of finding."""
     count = Counter(finding.code for finding in findings)
     warnings = []
@@ -284,7 +274,7 @@ def summarise(findings: Sequence[ImageFault], images: Sequence[CheckedImage]) ->
     return warnings
 
 
-def _named(finding: ImageFault, images: Sequence[CheckedImage]) -> str:
+def _named(finding: ImageFault, images: Sequence[LabelledImage]) -> str:
     image = images[finding.image]
     if finding.other is None or not finding.code.endswith("two_classes"):
         return image.file_name

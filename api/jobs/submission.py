@@ -22,7 +22,6 @@ from api.serving.previews import JobPreview
 from api.serving.service import Serving
 from clipcite.wire.adapt import JobConfig, Preflight
 from clipcite.wire.jobs import Job
-from core import tracing
 from core.clip.config import STARTER, AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.models.backbones import find_source
@@ -150,7 +149,6 @@ class JobSubmission:
                     warnings=[warning.model_dump() for warning in checked.warnings],
                     images=images,
                     webhook=webhook,
-                    traceparent=tracing.current(),
                 )
                 answer = to_job(job, fair_queue.position(session, job))
                 preview = JobPreview.of(job)

@@ -6,19 +6,20 @@ machine.
 """
 
 import ipaddress
+import logging
 import re
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from prometheus_client import CollectorRegistry, Counter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problems import dialect_of, error_response
-from api.last_use import LastUse
-from api.middleware.refusals import Refusals
 from api.threads import REQUESTS
 from clipcite.wire.foreign_site import foreign_reason
 from core.errors import ClipCiteError
@@ -40,6 +41,10 @@ NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
     ("", re.compile(r"/(adapt|jobs|models)(/.*)?"), frozenset({ADAPT})),
 )
 KEYS_ASKED_SECONDS = 1.0
+LOG_PERIOD_SECONDS = 60
+MAX_LOG_LINES = 100
+"""Maximum number of log lines about refusals per period. A stranger may send requests from many addresses."""
+logger = logging.getLogger(__name__)
 # Only for /docs and generated clients. AuthMiddleware does the check.
 bearer_scheme = HTTPBearer(
     auto_error=False,
@@ -112,6 +117,65 @@ def needed_scopes(method: str, path: str) -> frozenset[str]:
         if only in {"", method} and pattern.fullmatch(path):
             return scopes
     return frozenset({ADMIN if dialect_of(path) is None else CLASSIFY})
+
+
+class LastUse:
+    """Recorder of the last use of keys, in a thread so that requests do not wait. One write per key waits."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="last-use")
+        self._waiting: set[str] = set()
+
+    def of_key(self, key_id: str) -> None:
+        """Note a use of a key."""
+        if key_id not in self._waiting:
+            self._waiting.add(key_id)
+            self._thread.submit(self._write, key_id)
+
+    def _write(self, key_id: str) -> None:
+        try:
+            with self._database.write() as session:
+                api_keys.record_use(session, key_id)
+        except DatabaseUnavailable:
+            pass  # the next use is recorded
+        except Exception:
+            logger.exception("%s: the last use could not be recorded", key_id)
+        finally:
+            self._waiting.discard(key_id)
+
+    def close(self) -> None:
+        """Record the waiting uses, then stop the thread."""
+        self._thread.shutdown(wait=False)
+
+
+class Refusals:
+    """Counts refused requests, and logs each key or address once a minute per code."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counter = Counter(
+            "clipcite_refused_requests",
+            "Requests refused by authentication or a missing scope, by error code.",
+            ["code"],
+            registry=registry,
+        )
+        self._logged: set[tuple[str, str]] = set()
+        self._period = 0
+
+    def count(self, code: str, subject: str) -> None:
+        """Count a refused request.
+
+        Args:
+            subject: id of the key if the service knows it, else the address of the client.
+        """
+        self._counter.labels(code).inc()
+        period = int(time.monotonic() / LOG_PERIOD_SECONDS)
+        if period != self._period:
+            self._period = period
+            self._logged.clear()
+        if (code, subject) not in self._logged and len(self._logged) < MAX_LOG_LINES:
+            self._logged.add((code, subject))
+            logger.info("Requests from %s are refused: %s", subject, code)
 
 
 class AuthMiddleware:

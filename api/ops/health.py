@@ -14,7 +14,7 @@ from pathlib import PurePath
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.datastructures import State
 
-from clipcite.wire.health import Alive, Part, PartReadiness, Preparing, Readiness
+from clipcite.wire.health import Alive, Part, PartReadiness, Readiness
 from core.errors import ClipCiteError
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import queue
@@ -159,8 +159,7 @@ async def ready(request: Request, response: Response) -> Readiness:
     """
     state = request.app.state
     readiness = show(request.app, await state.checks.run(), details=request.state.show_details)
-    if (preparing := state.serving.preparing()) is not None:
-        readiness.preparing = Preparing.model_validate(preparing)
+    readiness.preparing = state.serving.preparing()
     if readiness.status == "unavailable":
         response.status_code = 503
     return readiness

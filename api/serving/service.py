@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import torch
@@ -13,7 +13,8 @@ from api.serving.pool.cache import StillLoading
 from api.serving.previews import JobPreview, Previews, is_job
 from api.serving.texts import HeldModel, Texts, recipe
 from api.serving.threads import single_threaded
-from api.serving.types import MAX_IN_FLIGHT, Preparing, WeightsKey
+from api.serving.types import MAX_IN_FLIGHT, WeightsKey
+from clipcite.wire.health import Preparing
 from core.admission import Budget
 from core.clip.config import STARTER, round_alpha
 from core.clip.data.decoders import Decoders
@@ -42,23 +43,20 @@ Subject = Model | JobPreview | str
 logger = logging.getLogger(__name__)
 
 
-def look_up(database: Database, references: Sequence[str], *, owner: str) -> list[Subject]:
-    """Resolve references. A job's id means its model or, until that exists, its instant preview.
+def look_up(database: Database, reference: str, *, owner: str) -> Subject:
+    """Resolve a reference. A job's id means its model or, until that exists, its instant preview.
 
     Raises JobNotFound, ModelNotFound.
     """
-    subjects: list[Subject] = list(references)
+    if reference.partition(":")[0] == STOCK:
+        return reference
     with database.read_single() as session:
-        for i, reference in enumerate(references):
-            if is_job(reference):
-                job = jobs.get(session, reference, owner=owner)
-                if job.model_id is None:
-                    subjects[i] = JobPreview.of(job)
-                else:
-                    subjects[i] = models.get(session, job.model_id, owner=owner)
-            elif reference.partition(":")[0] != STOCK:
-                subjects[i] = models.resolve(session, reference, owner=owner)
-    return subjects
+        if not is_job(reference):
+            return models.resolve(session, reference, owner=owner)
+        job = jobs.get(session, reference, owner=owner)
+        if job.model_id is None:
+            return JobPreview.of(job)
+        return models.get(session, job.model_id, owner=owner)
 
 
 class Serving:
@@ -74,7 +72,7 @@ class Serving:
         self.decoders = max(MIN_DECODERS, torch.get_num_threads())
         self.memory = memory or Budget(settings.memory_bytes)
         self.images = Budget(MAX_IN_FLIGHT, "Too many classifications are in progress.", retry_after=2)
-        """Images in flight. Each counts once per model. Every PROMPTS_PER_IMAGE new prompts count as one."""
+        """Images in flight. Every PROMPTS_PER_IMAGE new prompts count as one."""
         self.decoding = Decoders(self.decoders)
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_IN_FLIGHT, "request")
@@ -178,12 +176,14 @@ class Serving:
             return None
         download = backbones.progress(name, cache)
         if download is not None:
-            return Preparing(f"Downloading {name}", download.done_bytes, download.total_bytes)
+            return Preparing(
+                what=f"Downloading {name}", done_bytes=download.done_bytes, total_bytes=download.total_bytes
+            )
         if self._warm_up_error is not None:
             return None
         if name == STARTER and not (cache / STARTER_FOLDER).is_dir():
-            return Preparing("Preparing the starter model (first start only)")
-        return Preparing(f"Loading {name}")
+            return Preparing(what="Preparing the starter model (first start only)")
+        return Preparing(what=f"Loading {name}")
 
     def close(self) -> None:
         """Refuse new work, and stop the threads."""
@@ -197,7 +197,6 @@ class Serving:
     def forget(self, model_id: str) -> None:
         """Drop a deleted model. Requests that hold it can finish."""
         self.engine.pool.forget(model_id)
-        self.texts.forget(model_id)
 
     @contextmanager
     def hold(self, model: Subject, alpha: float | None) -> Iterator[HeldModel]:

@@ -6,7 +6,7 @@ Cached features may outlive the model that computed them.
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -166,12 +166,6 @@ class LruCache:
                 _, (_, freed) = self._kept.popitem(last=False)
                 self.bytes -= freed
 
-    def forget(self, where: Callable[[Any], bool]) -> None:
-        """Drop the values whose key satisfies `where`."""
-        with self._lock:
-            for key in [key for key in self._kept if where(key)]:
-                self.bytes -= self._kept.pop(key)[1]
-
 
 class Texts:
     """Classifiers of requests."""
@@ -179,15 +173,14 @@ class Texts:
     def __init__(self, engine: Engine, budget_bytes: int = TEXT_CACHE_BYTES) -> None:
         self._engine = engine
         self.kept = LruCache(budget_bytes)
-        """Features [D] of classes by model and prompts, and classifiers by `RequestClassifier.key`."""
+        """Features [D] of classes by model and prompts, and classifiers by `RequestClassifier.key`.
+
+        Those of a deleted model are evicted in time. Its id is never used again.
+        """
         self._lock = threading.Lock()
         self._making: WeakValueDictionary[Hashable, RequestClassifier] = WeakValueDictionary()
         # Hugging Face tokenizers serve one caller at a time. A caller with 20,000 prompts yields in between.
         self._tokenizing = single_threaded(1, "tokenizer")
-
-    def forget(self, model_id: str) -> None:
-        """Drop the features and classifiers of a deleted model."""
-        self.kept.forget(lambda key: key[0].startswith(f"{model_id}/"))
 
     def classifier(self, model: HeldModel, options: ScoreOptions) -> RequestClassifier:
         """Return the classifier of a request. `encode` computes its features.

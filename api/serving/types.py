@@ -11,7 +11,7 @@ from core.errors import ClipCiteError
 from core.store.db.tables import Model
 
 MAX_IN_FLIGHT = 256
-"""Maximum number of images in all requests in progress. Each image counts once per model."""
+"""Maximum number of images in all requests in progress."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class Result:
-    """Result of one model for all images of a request.
+    """Result for all images of a request.
 
-    The response (`clipcite.wire.predictions.ModelClassification`) has the fields up to `timing_ms`.
+    The response (`clipcite.wire.predictions.Classification`) has all fields except `collection`.
     """
 
     model: str
@@ -116,21 +116,9 @@ class WeightsKey:
 class BatchCounts:
     """Counters of the batcher since its start."""
 
-    waiting: dict[str, int]
-    """Number of waiting rows, of `images` and of `prompts`."""
     batches: dict[str, int]
+    """Number of batches, of `images` and of `prompts`."""
     rows: dict[str, int]
     """Number of rows in these batches."""
     busy_seconds: float
     """Compute time, summed over all threads."""
-
-
-@dataclass(frozen=True)
-class Preparing:
-    """Current step of the preparation of the default backbone."""
-
-    what: str
-    """Name of the step for people, such as "Downloading ViT-B-16/openai"."""
-    done_bytes: int | None = None
-    total_bytes: int | None = None
-    """Finished and total bytes of a download. None for other steps, and until the size is known."""

@@ -33,7 +33,6 @@ declare global {
 	type Schemas = components["schemas"];
 	type Backbone = Schemas["BackboneRow"];
 	type Calibration = Schemas["Calibration"];
-	type Comparison = Schemas["Comparison"];
 	type Job = Schemas["Job"];
 	type Metrics = Schemas["Metrics"];
 	type Model = Schemas["Model"];

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clipcite.bridges import install as install_bridges
+from clipcite.bridges import label_studio, mcp
 from clipcite.cli.adapt import adapt
 from clipcite.cli.classify import classify
 from clipcite.cli.connection import Key, Url, connected, stdout
@@ -26,7 +26,8 @@ for command in (adapt, classify, sort, report, evaluate, export, doctor):
     app.command()(command)
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
-install_bridges(app)
+app.command("label-studio")(label_studio.command)
+app.command("mcp")(mcp.command)
 
 
 @app.command("open")

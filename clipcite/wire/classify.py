@@ -16,7 +16,6 @@ from clipcite.wire.base import (
 
 STOCK = "stock"
 """Reference of the pre-trained model."""
-MAX_MODELS = 5
 MAX_COLLECTION_IMAGES = 20_000
 MAX_SUGGESTED = 1_000
 MAX_GROUPS = 500
@@ -59,8 +58,7 @@ class ScoreOptions(RequestModel):
         None,
         fail_fast=True,
         max_length=MAX_CLASS_NAMES,
-        description="Class names to rank, trained or new. Default: the model's trained classes, or with "
-        "`models` the classes of the first model.",
+        description="Class names to rank, trained or new. Default: the model's trained classes.",
     )
     model: str = Field(
         STOCK,
@@ -102,13 +100,6 @@ class ScoreOptions(RequestModel):
 class Options(ScoreOptions):
     """Fields that the form and the JSON body share."""
 
-    models: list[Annotated[str, Field(max_length=600)]] | None = Field(
-        None,
-        fail_fast=True,
-        min_length=1,
-        max_length=MAX_MODELS,
-        description="Models to compare, instead of `model`. `comparison` has their results in order.",
-    )
     coverage: float | None = Field(
         None,
         ge=0.5,
@@ -118,11 +109,6 @@ class Options(ScoreOptions):
         "trained classes.",
     )
     features: bool = Field(False, description="Return per image `features`, for `POST /classify/collection`.")
-
-    @property
-    def references(self) -> list[str]:
-        """References of all requested models."""
-        return self.models or [self.model]
 
 
 class ClassifyJson(Options):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from clipcite.wire.base import Open, ResponseModel
@@ -23,8 +23,6 @@ class PartReadiness(TypedDict):
 
 class Preparing(ResponseModel):
     """Current step of the preparation of the default backbone."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     what: str = Field(description="The step, such as `Downloading ViT-B-16/openai`.")
     done_bytes: int | None = Field(None, description="Downloaded bytes; null for any step but a download.")

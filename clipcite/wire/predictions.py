@@ -155,8 +155,10 @@ COLLECTION_EXAMPLE: JsonDict = {
 }
 
 
-class ModelClassification(Resource):
-    """Predictions of one model."""
+class Classification(Resource):
+    """Predictions of a model."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CLASSIFICATION_EXAMPLE]})
 
     model: str = Field(description="Model id, job id of an instant preview, or `stock…` as requested.")
     reference: str = Field(description="Reference from the request.")
@@ -173,13 +175,6 @@ class ModelClassification(Resource):
     class_names: list[ClassKind] = Field(description="Requested classes, cleaned.")
     results: list[ImageResult] = Field(description="One result per image, in request order.")
     timing_ms: Timing
-
-
-class Classification(ModelClassification):
-    """Response to a request with one model."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [CLASSIFICATION_EXAMPLE]})
-
     warnings: list[Notice]
 
     @overload
@@ -222,10 +217,3 @@ class CollectionClassification(Classification):
         description="With `groups`: positions of images that look alike, the most useful group first and the "
         "most typical image of a group first."
     )
-
-
-class Comparison(ResponseModel):
-    """Response to a request with `models`: one result per model for the same images and classes."""
-
-    comparison: list[ModelClassification] = Field(description="Results in the order of `models`.")
-    warnings: list[Notice]

@@ -102,7 +102,6 @@ def upgrade() -> None:
         sa.Column("webhook", sa.Text()),
         sa.Column("request_id", NAME),
         sa.Column("created_by", sa.String(80), nullable=False),
-        sa.Column("traceparent", NAME),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("started_at", TIME),
         sa.Column("finished_at", TIME),

@@ -75,7 +75,7 @@ def test_the_requirements_are_those_of_the_service(tmp_path: Path) -> None:
     found = (tmp_path / "requirements.txt").read_text().splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [name for extra in ("server", "starter", "heic", "tracing") for name in extras[extra]]
+    wanted = [name for extra in ("server", "starter", "heic") for name in extras[extra]]
     assert found == [*project["dependencies"], *wanted]
 
 

@@ -11,7 +11,6 @@ SHARED = {
     "core.scratch",
     "core.settings",
     "core.store",
-    "core.tracing",
     "core.url_guard",
 }
 """Modules of core/ that both api/ and worker/ use."""
@@ -50,7 +49,6 @@ ALLOWED = {
     "core.scratch": {"core.admission", "core.errors"},
     "core.settings": set(),
     "core.store": {"core.errors", "core.log", "core.scratch", "core.settings"},
-    "core.tracing": set(),
     "core.url_guard": {"core.errors"},
     "worker": SHARED | {"core.clip", "core.metrics", "core.parent_watch"},
 }

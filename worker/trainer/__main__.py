@@ -12,14 +12,12 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-from core import tracing
 from core.clip.training.progress import Reporter
 from core.parent_watch import exit_with_parent
 from core.scratch import DISK_FULL, WorkerDiskFull
@@ -42,7 +40,6 @@ class Channel(Reporter):
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._stage_span = ExitStack()
 
     def send(self, type: str, **fields: Any) -> None:
         """Write a message."""
@@ -51,11 +48,6 @@ class Channel(Reporter):
 
     def stage(self, name: str) -> None:
         self.send("stage", stage=name)
-        self.end_stage()
-        self._stage_span.enter_context(tracing.span(name))
-
-    def end_stage(self) -> None:
-        self._stage_span.close()
 
     def step(self, progress: Any) -> None:
         self.send("step", **vars(progress))
@@ -97,8 +89,7 @@ def main(folder: Path | None) -> None:
     from_here(**task.ids)
     logger.info("%s: the trainer has started", task.ids.get("job_id", folder))
     try:
-        with traced(task, channel):
-            last = train(folder, task, channel)
+        last = train(folder, task, channel)
         channel.send("done", **last)
     except ClipCiteError as error:
         channel.send("failed", code=error.code, detail=error.detail)
@@ -107,20 +98,6 @@ def main(folder: Path | None) -> None:
             raise
         full = WorkerDiskFull(error.filename or folder)
         channel.send("failed", code=full.code, detail=full.detail)
-
-
-@contextmanager
-def traced(task: Task, channel: Channel) -> Iterator[None]:
-    """Send the spans of a task before its last message: after it the supervisor kills this process."""
-    tracing.start_tracing("clipcite-trainer")
-    try:
-        with tracing.span("trainer", task.traceparent):
-            try:
-                yield
-            finally:
-                channel.end_stage()
-    finally:
-        tracing.flush()
 
 
 def stand_by() -> Path:

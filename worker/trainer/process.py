@@ -30,11 +30,9 @@ KEPT = {
     "NO_PROXY",
     "GLIBC_TUNABLES",
 }
-SECRET = re.compile(r"TOKEN|HEADERS")
-"""Pattern in the names of variables that may hold a secret, such as HF_TOKEN."""
 KEPT_PREFIXES = (
     *("LC_", "LD_", "PYTHON", "SSL_", "XDG_", "HF_", "TORCH", "PYTORCH", "CUDA", "NVIDIA", "NCCL"),
-    *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_", "OTEL_"),
+    *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_"),
 )
 # Keep freed memory in the process, because returning it to the system after each step costs page faults.
 MALLOC = {
@@ -111,7 +109,7 @@ def trainer_environment(ours: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: re.sub(r"//[^/]*@", "//", value) if name.upper().endswith("_PROXY") else value
         for name, value in ours.items()
-        if (name.upper() in KEPT or name.startswith(KEPT_PREFIXES)) and not SECRET.search(name)
+        if (name.upper() in KEPT or name.startswith(KEPT_PREFIXES)) and "TOKEN" not in name
     }
     has_malloc_settings = any(k == "GLIBC_TUNABLES" or k.startswith("MALLOC_") for k in kept)
     return kept if has_malloc_settings else {**MALLOC, **kept}

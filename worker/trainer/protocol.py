@@ -24,8 +24,6 @@ class Task:
     """Time after which the supervisor kills the trainer."""
     serving_reserve_bytes: int
     """GPU memory left free for an API."""
-    traceparent: str | None = None
-    """Trace of the attempt."""
     trained_seconds: float | None = None
     """Duration of the training whose weights are in the folder; they are only evaluated. None: train."""
     ids: dict[str, str] = field(default_factory=dict)

@@ -147,7 +147,6 @@ class Batcher:
         """Return the counters."""
         with self._changed:
             return BatchCounts(
-                waiting=self._waiting(),
                 batches=dict(self._batches),
                 rows=dict(self._rows),
                 busy_seconds=self._busy_seconds,
@@ -168,12 +167,6 @@ class Batcher:
             del self._pending[pending.queue]
         if self._queues:
             self._changed.notify_all()
-
-    def _waiting(self) -> dict[str, int]:
-        waiting = dict.fromkeys(self.largest, 0)
-        for (_, kind), items in self._queues.items():
-            waiting[kind] += rows_left(items)
-        return waiting
 
     def _start(self, name: str, threads: int, wanted: Callable[[], bool]) -> None:
         threading.Thread(target=self._run, args=(threads, wanted), name=name, daemon=True).start()

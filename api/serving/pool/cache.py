@@ -20,11 +20,8 @@ PATIENCE_SECONDS = 5.0
 
 @dataclass
 class CacheStats:
-    """Current contents of one kind, and counters since the start."""
+    """Counters of one kind of values since the start."""
 
-    values: int = 0
-    in_use: int = 0
-    """Values in use."""
     hits: int = 0
     misses: int = 0
     evicted: int = 0
@@ -153,13 +150,7 @@ class WarmCache(Generic[Value]):
     def counts(self, kind: Hashable) -> CacheStats:
         """Return the statistics of one kind of values."""
         with self._changed:
-            held = (*self._orphans, *self._entries.values())
-            entries = [e for e in held if e.key[0] == kind and e.admitted and e.future.done()]
-            return replace(
-                self._counts_of((kind,)),
-                values=len(entries),
-                in_use=sum(e.users > 0 for e in entries),
-            )
+            return replace(self._counts_of((kind,)))
 
     @property
     def bytes(self) -> int:

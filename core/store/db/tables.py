@@ -151,8 +151,6 @@ class Job(Base):
     """Id of the request that created the job."""
     created_by: Mapped[str] = mapped_column(String(80))
     """Author (`Actor.key_id`)."""
-    traceparent: Mapped[str | None] = mapped_column(String(64))
-    """W3C trace context of the request, if tracing is on."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Start of the first attempt."""

@@ -77,7 +77,6 @@ def create(
     images: Sequence[NewImage],
     reserved_bytes: int = 0,
     webhook: str | None = None,
-    traceparent: str | None = None,
 ) -> Job:
     """Create a queued job that is due now. The dispatcher sends the wake-up, so requests need no broker.
 
@@ -86,7 +85,6 @@ def create(
     Args:
         reserved_bytes: expected size of the job's model.
         webhook: checked URL.
-        traceparent: trace context of the request.
     """
     at = database_now(session)
     request_id = current("request_id")
@@ -105,7 +103,6 @@ def create(
         image_bytes=sum(image.bytes for image in images),
         reserved_bytes=reserved_bytes,
         webhook=webhook,
-        traceparent=traceparent,
         request_id=request_id,
         created_by=audit.actor().key_id,
     )
@@ -236,10 +233,6 @@ class Claim:
     config: dict[str, Any]
     model_id: str | None
     """Model that an earlier attempt published. This attempt only evaluates the model."""
-    traceparent: str | None
-    """Trace context of the request that created the job."""
-    waiting: tuple[datetime, datetime]
-    """Time at which the job could start, and time of this claim."""
     request_id: str | None = None
     """Id of the request that created the job."""
 
@@ -287,17 +280,7 @@ def claim(
         return None
     started = update(Owner).where(Owner.name == owner_name).values(served_at=at)
     session.execute(started, execution_options={"synchronize_session": False})
-    return Claim(
-        job_id,
-        token,
-        job.attempts,
-        job.name,
-        job.config,
-        job.model_id,
-        job.traceparent,
-        (job.available_at, at),
-        job.request_id,
-    )
+    return Claim(job_id, token, job.attempts, job.name, job.config, job.model_id, job.request_id)
 
 
 def hand_back(session: Session, job_id: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from core.clip.data.decoder import Decoder
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.conftest import MakeService
@@ -132,7 +131,7 @@ def test_top_k(shared: Service) -> None:
         assert_problem(by_form(shared, top_k=k), 422, "invalid_request", "top_k")
 
 
-# --- references, and several models ---
+# --- references ---
 
 
 @pytest.fixture(scope="module")
@@ -159,53 +158,8 @@ def test_a_reference(shared: Service, shoes: list[str]) -> None:
         assert alone == body
 
 
-@pytest.mark.parametrize("way", [by_form, by_json])
-def test_several_models(
-    shared: Service, shoes: list[str], model: str, way: Callable[..., httpx.Response]
-) -> None:
-    references = ["red shoes@prod", "stock", model, "red shoes", f"stock:{shared.settings.backbone}"]
-    body = ok(way(shared, models=references))
-    assert set(body) == {"comparison", "warnings"}
-    assert body["warnings"] == []
-    for reference, answer in zip(references, body["comparison"], strict=True):
-        alone = answers(way(shared, model=reference))
-        del alone["warnings"], answer["timing_ms"]
-        assert answer == alone
-    (only,) = ok(way(shared, models=["red shoes"]))["comparison"]
-    assert only["model"] == shoes[1]
-    given = ok(way(shared, models=["red shoes", "stock"], alpha=1, top_k=1))
-    assert [answer["alpha"] for answer in given["comparison"]] == [1, 0]
-    assert [warning["code"] for warning in given["warnings"]] == ["alpha_unused"]
-    assert all(len(r["predictions"]) == 1 for answer in given["comparison"] for r in answer["results"])
-
-
-def test_several_models_decode_an_image_once(
-    shared: Service, shoes: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[bytes] = []
-    decode = Decoder.decode
-
-    def counted(process: Decoder, data: bytes, *arguments: Any) -> Any:
-        opened.append(data)
-        return decode(process, data, *arguments)
-
-    monkeypatch.setattr(Decoder, "decode", counted)
-    images = [*IMAGES, ("bad.jpg", b"")]
-    body = ok(by_form(shared, NAMES, images, models=["stock", *shoes]))
-    assert sorted(opened) == sorted(data for _, data in IMAGES)
-    for answer in body["comparison"]:
-        assert [r["error"] and r["error"]["code"] for r in answer["results"]] == [None, None, "empty_file"]
-
-
-def test_several_models_refused(shared: Service, shoes: list[str]) -> None:
-    unknown = by_json(shared, models=["stock", "red shoes@3"])
-    assert_problem(unknown, 404, "model_not_found", "'red shoes@3'")
-    both = by_json(shared, models=["red shoes", "stock"], model="stock")
-    assert_problem(both, 422, "invalid_request", "either `model` or `models`")
-    many = by_json(shared, models=["stock"] * 6)
-    assert_problem(many, 422, "invalid_request", errors=[{"pointer": "/models"}])
-    bad = by_json(shared, NAMES, [("a.jpg", b"")], models=["stock", "red shoes"])
-    assert_problem(bad, 422, "bad_images", errors=[{"file": "a.jpg", "code": "empty_file"}])
+def test_an_unknown_reference(shared: Service, shoes: list[str]) -> None:
+    assert_problem(by_json(shared, model="red shoes@3"), 404, "model_not_found", "'red shoes@3'")
 
 
 # --- class names and prompts ---
@@ -463,8 +417,6 @@ def test_the_classes_of_the_model_are_the_default(shared: Service, backbone: Bac
     assert [(each["name"], each["kind"]) for each in answer["class_names"]] == [
         (name, "trained") for name in CLASSES
     ]
-    both = without_names(shared, models=json.dumps([model, "stock"])).json()["comparison"]
-    assert [[each["name"] for each in one["class_names"]] for one in both] == [list(CLASSES)] * 2
     more = [f"name {i}" for i in range(1_001)]  # than a request may send
     model = publish_model(shared.database, shared.blobs, backbone, classes=more)
     assert len(without_names(shared, model=model, top_k=1).json()["class_names"]) == len(more)
@@ -525,12 +477,12 @@ def test_too_many_prompts(shared: Service) -> None:
     assert_problem(response, 422, "invalid_request", "20,100 prompts")
 
 
-def test_a_response_has_a_maximum_of_predictions(fresh: Service) -> None:
-    names = [f"class {i}" for i in range(400)]
+def test_a_response_has_a_maximum_of_predictions(fresh: Service, backbone: Backbone) -> None:
+    names = [f"class {i}" for i in range(2_000)]
     files = [("images", (f"{i}.jpg", crafted.jpeg(i))) for i in range(51)]
-    data = {"class_names": names, "models": ["stock"] * 5}
+    data = {"model": publish_model(fresh.database, fresh.blobs, backbone, classes=names)}
     refused = fresh.client.post("/classify", data=data, files=files)
-    problem = assert_problem(refused, 422, "invalid_request", "102,000 predictions.*`top_k` of at most 392")
+    problem = assert_problem(refused, 422, "invalid_request", "102,000 predictions.*`top_k` of at most 1,960")
     assert problem["errors"][0]["pointer"] == "/top_k"
     answer = fresh.client.post("/classify", data={**data, "top_k": "3"}, files=files)
     assert answer.status_code == 200, answer.text

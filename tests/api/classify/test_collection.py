@@ -79,9 +79,11 @@ def test_features(shared: Service, model: str) -> None:
         for name, image in zip("abc", images, strict=True)
     ]
     by_form = shared.client.post("/classify", data={"model": model, "features": "true"}, files=files)
-    body = {"images": images, "models": [model, "stock"], "class_names": ["oak"], "features": True}
-    adapted, stock = ok(shared.client.post("/classify", json=body))["comparison"]
-    found = [[r["features"] for r in one["results"]] for one in (ok(by_form), adapted, stock)]
+    body = {"images": images, "class_names": ["oak"], "features": True}
+    adapted, stock = (
+        shared.client.post("/classify", json={**body, "model": each}) for each in (model, "stock")
+    )
+    found = [[r["features"] for r in ok(one)["results"]] for one in (by_form, adapted, stock)]
     assert [one.pop(1) for one in found] == [None] * 3
     rows = [numbers(one) for one in found]
     assert rows[0].shape == (2, WIDTH)
@@ -99,7 +101,7 @@ def test_a_closed_collection_is_evidence(shared: Service, model: str) -> None:
     assert {result["file"] for result in body["results"]} == {None}
     assert (body["calibration"]["calibrated"], body["calibration"]["temperature"]) == (False, 2.0)
     serving = shared.app.state.serving
-    (subject,) = look_up(shared.database, [model], owner="default")
+    subject = look_up(shared.database, model, owner="default")
     assert isinstance(subject, Model)
     with serving.hold(subject, None) as loaded:
         prompts = [tuple(template.format(name) for template in subject.templates) for name in CLASSES]

@@ -97,8 +97,6 @@ def test_one_large_request_is_admitted(make_service: MakeService) -> None:
     service = make_service()
     service.app.state.serving.images.most = 2
     assert len(classify(service, images=20).json()["results"]) == 20
-    both = classify(service, images=3, model=[], models='["stock", "stock"]')
-    assert len(both.json()["comparison"]) == 2
 
 
 def test_a_request_that_waits_too_long_gets_503(make_service: MakeService, held: Held) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from api.corrections import evaluate as evaluation
 from api.serving.types import WeightsKey
+from core.clip.data.decoder import Decoder
 from core.clip.models.backbone import Backbone, load_backbone
 from core.store.accounts.owners import DEFAULT_OWNER
 from tests.api import crafted
@@ -78,6 +79,22 @@ def test_twenty_images_are_compared_with_their_labels(
     assert [warning["code"] for warning in body["warnings"]] == ["new_classes"]
     assert "'oak'" in body["warnings"][0]["detail"]
     assert shared.stored() == before  # no job, no image, no temporary file
+
+
+def test_both_models_share_the_decoded_images(
+    shared: Service, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bytes] = []
+    decode = Decoder.decode
+
+    def counted(process: Decoder, data: bytes, *arguments: Any) -> Any:
+        opened.append(data)
+        return decode(process, data, *arguments)
+
+    monkeypatch.setattr(Decoder, "decode", counted)
+    answer = evaluate(shared, model, images=[("a.jpg", IMAGES[0]), ("b.jpg", IMAGES[1])], labels=LABELS[:2])
+    assert answer.status_code == 200, answer.text
+    assert sorted(opened) == sorted(IMAGES[:2] * 2)  # once to check them, and once for both models
 
 
 def test_the_pre_trained_model_gets_the_same_names_and_prompts(

@@ -179,7 +179,7 @@ def test_real_answers_fit_the_document(fresh: Service, backbone: Backbone, api: 
         (
             "POST",
             "/classify",
-            client.post("/classify", data={**names, "models": ["stock", "shoes@prod"]}, files=image),
+            client.post("/classify", data={**names, "model": "shoes@prod"}, files=image),
         ),
         ("DELETE", alias, client.delete(prod)),
         ("PATCH", "/models/{model_id}", client.patch(f"/models/{model}", json={"name": None})),

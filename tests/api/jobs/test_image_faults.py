@@ -5,7 +5,8 @@ from typing import Any, Literal
 import pytest
 from PIL import Image, ImageFilter
 
-from api.jobs.preflight import CheckedImage, check_images, class_warnings, summarise
+from api.jobs.image_check import LabelledImage
+from api.jobs.preflight import check_images, class_warnings, summarise
 from core.clip.checks.image_stats import SIDE, measure_image
 from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
@@ -17,21 +18,27 @@ def findings_of(
     class_name: str = "fox",
     split: Literal["train", "test"] = "train",
     quality: int = 90,
-) -> CheckedImage:
+) -> LabelledImage:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     content = buffer.getvalue()
     opened = open_image(content, shortest_side=SIDE, grey=True)
-    return CheckedImage(
-        file_name, class_name, split, hashlib.sha256(content).hexdigest(), measure_image(opened)
+    return LabelledImage(
+        split,
+        class_name,
+        file_name,
+        data=io.BytesIO(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        stats=measure_image(opened),
     )
 
 
-def good(count: int = 6) -> list[CheckedImage]:
+def good(count: int = 6) -> list[LabelledImage]:
     return [findings_of(drawn(seed), f"{seed}.jpg", "fox" if seed % 2 else "badger") for seed in range(count)]
 
 
-def codes(images: list[CheckedImage], image_size: int | None = 160) -> list[tuple[int, str]]:
+def codes(images: list[LabelledImage], image_size: int | None = 160) -> list[tuple[int, str]]:
     return [(finding.image, finding.code) for finding in check_images(images, image_size)]
 
 

@@ -5,8 +5,8 @@ import logging
 import pytest
 from prometheus_client import CollectorRegistry
 
-from api.middleware import refusals
-from api.middleware.refusals import Refusals
+from api.middleware import auth
+from api.middleware.auth import Refusals
 from core.store.accounts import api_keys
 from tests.api.conftest import MakeService
 from tests.api.middleware.test_keys import NEVER, get, make
@@ -20,11 +20,11 @@ def test_refused_keys_are_counted_and_logged(
     admin = make(service.database, scopes=["admin"])
     with service.database.write() as session:
         api_keys.revoke(session, revoked.row.id)
-    with caplog.at_level(logging.INFO, "api.middleware.refusals"):
+    with caplog.at_level(logging.INFO, "api.middleware.auth"):
         for key in (NEVER, None, revoked.key, classify.key):
             for _ in range(3):
                 assert get(service, key).status_code in {401, 403}
-    lines = [record.getMessage() for record in caplog.records if record.name == "api.middleware.refusals"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "api.middleware.auth"]
     assert lines == [
         "Requests from unknown are refused: unauthorized",
         f"Requests from {revoked.row.id} are refused: key_revoked",
@@ -39,10 +39,10 @@ def test_many_addresses_write_few_lines(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = Refusals(CollectorRegistry())
-    with caplog.at_level(logging.INFO, "api.middleware.refusals"):
+    with caplog.at_level(logging.INFO, "api.middleware.auth"):
         for number in range(1_000):
             counted.count("unauthorized", f"2001:db8::{number:x}")
-        assert len(caplog.records) == refusals.MAX_LINES
-        monkeypatch.setattr(refusals, "PERIOD_SECONDS", 1e-9)  # a minute later
+        assert len(caplog.records) == auth.MAX_LOG_LINES
+        monkeypatch.setattr(auth, "LOG_PERIOD_SECONDS", 1e-9)  # a minute later
         counted.count("unauthorized", "2001:db8::1")
-    assert len(caplog.records) == refusals.MAX_LINES + 1
+    assert len(caplog.records) == auth.MAX_LOG_LINES + 1

@@ -15,6 +15,7 @@ from core.admission import ServerBusy
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from tests.api import crafted
+from tests.api.serving.pool.contents import contents
 from tests.api.serving.world import IMAGES, World
 
 
@@ -25,7 +26,7 @@ def images(world: World) -> Tensor:
 
 def held(world: World) -> int:
     """Return the number of requests that use the backbone."""
-    return world.pool.backbones.counts(BACKBONE).in_use
+    return contents(world.pool.backbones, BACKBONE).in_use
 
 
 def test_many_images_come_back_in_their_order(world: World) -> None:

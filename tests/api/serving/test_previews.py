@@ -69,7 +69,7 @@ class PreviewWorld(World):
         return job_id
 
     def ask(self, model: str, serving: Serving | None = None, **options: Any) -> Result:
-        (subject,) = look_up(self.database, [model], owner=DEFAULT_OWNER)
+        subject = look_up(self.database, model, owner=DEFAULT_OWNER)
         return ask(serving or self.serving, subject, options.pop("names", NAMES), IMAGES, **options)
 
 

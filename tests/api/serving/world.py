@@ -74,7 +74,7 @@ class World:
         return publish_model(self.database, self.blobs, self.backbone, **given)
 
     def classify(self, names: Sequence[str | ClassIn] = NAMES, **options: Any) -> Result:
-        (model,) = look_up(self.database, [options.pop("model", STOCK)], owner=DEFAULT_OWNER)
+        model = look_up(self.database, options.pop("model", STOCK), owner=DEFAULT_OWNER)
         images = options.pop("images", IMAGES)
         return ask(self.serving, model, names, images, **options)
 

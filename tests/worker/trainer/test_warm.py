@@ -156,8 +156,6 @@ def test_the_trainer_gets_no_secrets(
         "PGPASSWORD",
         "HF_TOKEN",
         "HUGGING_FACE_HUB_TOKEN",
-        "OTEL_EXPORTER_OTLP_HEADERS",
-        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
     ):
         monkeypatch.setenv(name, "hunter2")
     for name in ("HTTPS_PROXY", "http_proxy"):

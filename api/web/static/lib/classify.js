@@ -6,7 +6,7 @@ import { downscale } from "./training/image_check.js";
 const MAX_UNSCALED_BYTES = 600_000;
 const MAX_SIDE = 1024; // pixels: more than the input size of any model
 
-/** Send POST /classify with these images and options, which compare no models.
+/** Send POST /classify with these images and options.
  *
  *  @param {(PageImage & { sendable?: Promise<Blob> })[]} images
  *  @param {Options & { top_k?: number, features?: boolean, reject?: boolean }} options @param {AbortSignal} signal */
@@ -16,8 +16,7 @@ export async function classify(images, options, signal) {
 		form.append(name, name === "class_names" ? JSON.stringify(value) : String(value));
 	}
 	for (const image of images) form.append("images", await sendable(image), image.name);
-	const answer = await requestJson("/classify", { method: "POST", body: form, signal });
-	return /** @type {Exclude<typeof answer, Comparison>} */ (answer);
+	return requestJson("/classify", { method: "POST", body: form, signal });
 }
 
 /** Ask the service to mark images that belong to no class. Imported networks have no training images to compare with, so

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from api.serving.pool.cache import CacheStats, StillLoading
+from api.serving.pool.cache import StillLoading
 from api.serving.pool.model_pool import BACKBONE, DELTA, MAX_BACKBONES, MODEL
 from api.serving.types import WeightsKey
 from core.clip.config import DeltaFormat
@@ -21,11 +21,8 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.errors import ModelNotFound, StorageUnavailable
 from core.store.registry import models
 from tests.api.serving.adapted import moved
+from tests.api.serving.pool.contents import contents
 from tests.api.serving.world import IMAGES, NAMES, World, ask, content_of, exactly, in_order
-
-
-def counts(world: World, kind: str = MODEL) -> CacheStats:
-    return world.pool.warm.counts(kind)
 
 
 def away(key: str) -> bytes:
@@ -72,8 +69,8 @@ def test_another_alpha_reads_no_storage(
     first = in_order(world.classify(model=model))
     monkeypatch.setattr(world.blobs, "get", away)
     assert in_order(world.classify(model=model, alpha=0.9)) != first
-    assert counts(world).values == 2
-    assert counts(world, DELTA).values == 1
+    assert contents(world.pool.warm, MODEL).values == 2
+    assert contents(world.pool.warm, DELTA).values == 1
 
 
 def test_counted_bytes_are_those_in_use(world: World) -> None:
@@ -85,7 +82,7 @@ def test_counted_bytes_are_those_in_use(world: World) -> None:
         assert network.bytes < world.pool.warm.bytes < network.bytes + parameters / 2
     with world.pool.stock(world.backbone.name, None, wait_seconds=10) as stock:
         assert stock.bytes == 0  # The backbone itself, which the model shares.
-    assert world.pool.backbones.counts(BACKBONE).in_use == 1
+    assert contents(world.pool.backbones, BACKBONE).in_use == 1
 
 
 # --- eviction ---
@@ -158,6 +155,6 @@ def test_backbones_in_use_are_limited(world: World) -> None:
             held.enter_context(world.pool.stock(world.backbone.name, 32 + 8 * i, wait_seconds=60))
         with pytest.raises(StillLoading):
             held.enter_context(world.pool.stock(world.backbone.name, 128, wait_seconds=0.2))
-        assert world.pool.backbones.counts(BACKBONE).in_use == MAX_BACKBONES
+        assert contents(world.pool.backbones, BACKBONE).in_use == MAX_BACKBONES
     with world.pool.stock(world.backbone.name, 128, wait_seconds=60):
         pass
