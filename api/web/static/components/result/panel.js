@@ -94,11 +94,7 @@ export function resultPanel(job, { eta, signal }) {
 	/** @param {Schemas["ComparedAccuracies"]} accuracies */
 	async function loadEarlier(accuracies) {
 		const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
-		tell(
-			earlier,
-			(await comparedModels(job, before, signal).catch(() => "")) ||
-				(await earlierVersion(job, accuracies, before, signal)),
-		);
+		tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || earlierVersion(accuracies, before));
 	}
 	if (evaluated && comparison) loadEarlier(comparison);
 

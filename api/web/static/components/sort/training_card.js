@@ -167,8 +167,7 @@ export function trainingCard(sorting, { model, use, signal }) {
 			if (!job.model_id) throw new Error(job.error?.detail ?? `${STATUSES[job.status]}. The corrections are kept.`);
 			await adopt(training, path, isCurrent);
 			const comparison = comparisonOf(job.metrics);
-			if (comparison)
-				training.words = h("p", {}, await earlierVersion(job, comparison, training.before, signal)).textContent;
+			if (comparison) training.words = h("p", {}, earlierVersion(comparison, training.before)).textContent;
 		} catch (error) {
 			if (isCurrent()) {
 				training.ended = true;
