@@ -44,7 +44,6 @@ export function jobView({ parameter: id, signal }) {
 		{ class: "path", "aria-label": "Steps", hidden: true },
 		STEPS.map((name) => h("li", {}, name)),
 	);
-	const left = timeLeft();
 	const trouble = h("div", {});
 	const entries = h("ol", { class: "story" });
 	const eventLog = h("div", { hidden: true }, h("h2", {}, "Event log"), entries);
@@ -56,7 +55,7 @@ export function jobView({ parameter: id, signal }) {
 		stage.textContent = stageWords({ stage: name, ...more });
 		bar.value = fraction ?? 0;
 		number.textContent = percent(fraction ?? 0);
-		const { text, eta: reportEta } = left.take(name, modelSeconds ?? seconds, seconds);
+		const { text, eta: reportEta } = timeLeft(name, modelSeconds, seconds);
 		remaining.textContent = text;
 		eta.textContent = reportEta;
 		document.title = `${percent(fraction ?? 0)} · clipcite`;
@@ -153,7 +152,6 @@ export function jobView({ parameter: id, signal }) {
 			onLost: (isLost) => (lost.textContent = isLost ? "Reconnecting …" : ""),
 			onEvent: (event) => {
 				handle(event);
-				if (event.type === "requeued") left.restart();
 				if (["started", "stage", "queued", "requeued", "cancel_requested", "model_published"].includes(event.type))
 					refresh().catch(() => {});
 			},
