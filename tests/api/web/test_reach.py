@@ -38,7 +38,6 @@ def all_views(page: Page, tmp_path: Path) -> Iterator[str]:
     expect(page.get_by_role("heading", name="Better")).to_be_visible()
     expect(page.get_by_role("list", name="Wrong before, right now")).to_be_visible()
     page.get_by_text("right before, wrong now").click()
-    page.get_by_text("Accuracy before and after").click()
     page.locator(".issues").get_by_role("button", name="Remove").first.click()
     page.get_by_role("button", name=re.compile(r"points$")).focus()
     yield "a finished job"

@@ -97,11 +97,6 @@ export function curl(path, options = []) {
 	return [`curl -s ${quoted(location.origin + path)}`, ...words].join(" \\\n  ");
 }
 
-/** Return an alternative command as a comment, so that pasting all lines doesn't run it. @param {string} purpose @param {string} command */
-export function orElse(purpose, command) {
-	return `# to ${purpose}: ${command.replaceAll(" \\\n ", "")}`;
-}
-
 /** @param {string} text */
 function quoted(text) {
 	return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;

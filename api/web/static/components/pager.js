@@ -3,6 +3,7 @@
 import { button, h, replace } from "../lib/dom.js";
 import { problemBox } from "../lib/problem.js";
 import { requestJson } from "../lib/service/http.js";
+import { whenSeen } from "./when_seen.js";
 
 /** Create a list of the objects at `path`. `item` renders one, or returns null for an object that another one shows;
  *  `empty` is shown for an empty list.
@@ -46,10 +47,6 @@ export function pagedList({ path, item, empty, signal }) {
 
 function moreButton(load) {
 	const more = button("Show more", load);
-	new IntersectionObserver(([entry], watcher) => {
-		if (!entry.isIntersecting) return;
-		watcher.disconnect();
-		load();
-	}).observe(more);
+	whenSeen(more, async () => more.isConnected && load()); // it may have been pressed before its turn
 	return more;
 }

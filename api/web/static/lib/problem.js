@@ -25,6 +25,11 @@ export function problemBox(
 	);
 }
 
+/** Create the error box for a drop or a choice without images. */
+export function noImagesBox() {
+	return problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC.");
+}
+
 /** Show the error in `place`, unless its request was cancelled. @param {Element} place @param {any} error */
 export function showProblem(place, error) {
 	if (error.name !== "AbortError") replace(place, problemBox(error));

@@ -58,33 +58,21 @@ export function timeToTrain({ seconds_per_100_images: seconds, seconds_measured:
 	return `about ${duration((seconds * photos) / 100)} for ${count(photos, "photo")} on this machine, ${measured ? "by a test of its speed" : "as a rough guess"}`;
 }
 
-/** Return {take, restart}: the remaining time of a job, which never grows. `take` gets the stage, and the seconds to the
- *  model and to the report, null if unknown. It returns a `text`, and `eta`: words for the report alone. `restart`
- *  forgets the times, for a new attempt. */
-export function timeLeft() {
+/** Return the remaining time of a job in words. `text` is empty while it is unknown, and `eta` has words for the report
+ *  alone, during the evaluation.
+ *
+ *  @param {string} stage @param {number | null | undefined} toModel seconds @param {number | null | undefined} toEnd seconds */
+export function timeLeft(stage, toModel, toEnd) {
 	/** @param {number} seconds */
 	const soon = (seconds) => (seconds < NEARLY_SECONDS ? " almost done" : ` in about ${duration(seconds)}`);
-	let model = Infinity;
-	let report = Infinity; // from the model on
-	return {
-		/** @param {string} stage @param {number | null | undefined} toModel @param {number | null | undefined} toReport */
-		take(stage, toModel, toReport) {
-			const evaluating = stage === "evaluating";
-			if (!evaluating && typeof toModel === "number") model = Math.min(model, toModel);
-			if (typeof toReport === "number")
-				report = Math.min(report, Math.max(0, toReport - (evaluating ? 0 : (toModel ?? 0))));
-			if (evaluating) {
-				const eta = !Number.isFinite(report) ? "" : report < NEARLY_SECONDS ? " in a moment" : soon(report);
-				return { text: eta && `Report${eta}`, eta };
-			}
-			if (!Number.isFinite(model)) return { text: "", eta: "" };
-			const later = Number.isFinite(report) && report >= NEARLY_SECONDS ? ` · report ${duration(report)} later` : "";
-			return { text: `Model${soon(model)}${later}`, eta: "" };
-		},
-		restart() {
-			model = report = Infinity;
-		},
-	};
+	if (stage === "evaluating") {
+		const eta = typeof toEnd !== "number" ? "" : toEnd < NEARLY_SECONDS ? " in a moment" : soon(toEnd);
+		return { text: eta && `Report${eta}`, eta };
+	}
+	if (typeof toModel !== "number") return { text: "", eta: "" };
+	const report = (toEnd ?? 0) - toModel;
+	const later = report >= NEARLY_SECONDS ? ` · report ${duration(report)} later` : "";
+	return { text: `Model${soon(toModel)}${later}`, eta: "" };
 }
 
 /** Format a range of durations in one unit: "7–28 minutes". @param {number} low @param {number} high */

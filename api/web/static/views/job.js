@@ -1,6 +1,6 @@
 // One job: progress, losses, result. Follows the job's live events.
 
-import { codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
+import { codeFor, curl, javascript, literal, python } from "../components/code.js";
 import { lossCharts } from "../components/result/losses.js";
 import { resultPanel } from "../components/result/panel.js";
 import { roughPreview } from "../components/result/test_images.js";
@@ -44,7 +44,6 @@ export function jobView({ parameter: id, signal }) {
 		{ class: "path", "aria-label": "Steps", hidden: true },
 		STEPS.map((name) => h("li", {}, name)),
 	);
-	const left = timeLeft();
 	const trouble = h("div", {});
 	const entries = h("ol", { class: "story" });
 	const eventLog = h("div", { hidden: true }, h("h2", {}, "Event log"), entries);
@@ -56,7 +55,7 @@ export function jobView({ parameter: id, signal }) {
 		stage.textContent = stageWords({ stage: name, ...more });
 		bar.value = fraction ?? 0;
 		number.textContent = percent(fraction ?? 0);
-		const { text, eta: reportEta } = left.take(name, modelSeconds ?? seconds, seconds);
+		const { text, eta: reportEta } = timeLeft(name, modelSeconds, seconds);
 		remaining.textContent = text;
 		eta.textContent = reportEta;
 		document.title = `${percent(fraction ?? 0)} · clipcite`;
@@ -153,7 +152,6 @@ export function jobView({ parameter: id, signal }) {
 			onLost: (isLost) => (lost.textContent = isLost ? "Reconnecting …" : ""),
 			onEvent: (event) => {
 				handle(event);
-				if (event.type === "requeued") left.restart();
 				if (["started", "stage", "queued", "requeued", "cancel_requested", "model_published"].includes(event.type))
 					refresh().catch(() => {});
 			},
@@ -180,22 +178,8 @@ export function jobView({ parameter: id, signal }) {
 
 	const code = codeFor({
 		what: "this job",
-		curl: () =>
-			[
-				"# returns when the job ends, or after 60 s",
-				curl(`${path}?wait=60`),
-				orElse("read the report", curl(`${path}/report`)),
-				orElse("cancel the job", curl(`${path}/cancel`, [["-X", "POST"]])),
-				orElse("delete the job", curl(path, [["-X", "DELETE"]])),
-			].join("\n"),
-		python: () =>
-			python([
-				`job = client.jobs.wait(${literal(id)})`,
-				"print(job.status, job.model_id)",
-				orElse("read the report", `print(client.jobs.report(${literal(id)}).summary)`),
-				orElse("cancel the job", `client.jobs.cancel(${literal(id)})`),
-				orElse("delete the job", `client.jobs.delete(${literal(id)})`),
-			]),
+		curl: () => `# returns when the job ends, or after 60 s\n${curl(`${path}?wait=60`)}`,
+		python: () => python([`job = client.jobs.wait(${literal(id)})`, "print(job.status, job.model_id)"]),
 		javascript: () => javascript(`${path}?wait=60`, { lines: ["console.log(body.status, body.model_id);"] }),
 	});
 	const details = h("details", { class: "plain" }, h("summary", {}, "Details"), charts.element, eventLog, code);

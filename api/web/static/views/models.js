@@ -1,7 +1,7 @@
 // Models, newest first, with their verdicts and actions.
 
 import { namesOf } from "../components/aliases.js";
-import { classifyPrograms, codeFor, curl, javascript, literal, orElse, python } from "../components/code.js";
+import { classifyPrograms, codeFor, curl, javascript, python } from "../components/code.js";
 import { pagedList } from "../components/pager.js";
 import { evaluateFold } from "../components/result/evaluate.js";
 import { shareModel } from "../components/result/share.js";
@@ -143,7 +143,7 @@ function card(model, signal) {
 			),
 			trouble,
 			evaluateFold(model, name, signal),
-			codeFor({ what: name, ...programs(model, path) }),
+			codeFor({ what: name, ...classifyPrograms({ model: model.id, class_names: model.trained_classes }) }),
 		),
 	);
 }
@@ -164,42 +164,4 @@ function mosaic(jobId, signal) {
 		})
 		.catch(() => (tiles.hidden = true));
 	return tiles;
-}
-
-/** @param {Model} model @param {string} path */
-function programs(model, path) {
-	const classify = classifyPrograms({ model: model.id, class_names: model.trained_classes });
-	const body = { model: model.id };
-	const alias = model.name && model.version && `/models/${encodeURIComponent(model.name)}/aliases/prod`;
-	return {
-		curl: [
-			classify.curl,
-			orElse("download the model", curl(`${path}/export`, [["-OJ"]])),
-			alias &&
-				orElse(
-					"move the alias prod here",
-					curl(alias, [
-						["-X", "PUT"],
-						["-H", "Content-Type: application/json"],
-						["-d", JSON.stringify(body)],
-					]),
-				),
-			orElse("delete the model", curl(path, [["-X", "DELETE"]])),
-		]
-			.filter(Boolean)
-			.join("\n"),
-		python: [
-			classify.python,
-			orElse("download the model", `client.models.export(${literal(model.id)}, "model.zip")`),
-			alias &&
-				orElse(
-					"move the alias prod here",
-					`client.aliases.promote(${literal(model.name)}, "prod", ${literal(model.id)})`,
-				),
-			orElse("delete the model", `client.models.delete(${literal(model.id)})`),
-		]
-			.filter(Boolean)
-			.join("\n"),
-		javascript: classify.javascript,
-	};
 }

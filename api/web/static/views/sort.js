@@ -12,7 +12,7 @@ import { chipField } from "../components/try/chips.js";
 import { modelSelect } from "../components/try/model_select.js";
 import { announce, confirmed, h, newId, oncePerFrame, replace } from "../lib/dom.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
-import { problemBox, showProblem } from "../lib/problem.js";
+import { noImagesBox, problemBox, showProblem } from "../lib/problem.js";
 import { drawn } from "../lib/sorting/check.js";
 import { recall } from "../lib/sorting/corrections.js";
 import { classOf, classOfKey, isGuess, wordsFor } from "../lib/sorting/groups.js";
@@ -283,11 +283,7 @@ export function sortView({ parameter, signal }) {
 			const images = imagesOf(await items);
 			const added = sorting.add(images);
 			announce(`${count(added, "image")} added.`);
-			if (!images.length)
-				replace(
-					trouble,
-					problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."),
-				);
+			if (!images.length) replace(trouble, noImagesBox());
 			else if (images.length > added && sorting.images.length >= MAX_IMAGES)
 				replace(
 					trouble,

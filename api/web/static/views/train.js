@@ -9,7 +9,7 @@ import { sampleButton } from "../components/sample.js";
 import { settingsPanel } from "../components/settings_panel.js";
 import { announce, button, confirmed, debounce, h, newId, oncePerFrame, replace } from "../lib/dom.js";
 import { pasted } from "../lib/files/dropped_files.js";
-import { problemBox, showProblem } from "../lib/problem.js";
+import { noImagesBox, problemBox, showProblem } from "../lib/problem.js";
 import { requestJson } from "../lib/service/http.js";
 import { draft } from "../lib/training/training_draft.js";
 import { count, size } from "../lib/words.js";
@@ -64,11 +64,7 @@ export function trainView({ signal }) {
 		try {
 			const added = await shots.add(await items, target);
 			announce(`${count(added, "image")} added.`);
-			if (!added)
-				replace(
-					dropTrouble,
-					problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."),
-				);
+			if (!added) replace(dropTrouble, noImagesBox());
 		} catch (error) {
 			showProblem(dropTrouble, error);
 		}

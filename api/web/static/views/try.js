@@ -14,7 +14,7 @@ import { askRejecting, classify } from "../lib/classify.js";
 import { announce, arrange, button, debounce, h, replace } from "../lib/dom.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
 import { newKey } from "../lib/ids.js";
-import { problemBox, showProblem } from "../lib/problem.js";
+import { noImagesBox, problemBox, showProblem } from "../lib/problem.js";
 import { upload } from "../lib/service/http.js";
 import { forget, inspect } from "../lib/training/image_check.js";
 import { imageBlob, listImages, spread } from "../lib/training/job_images.js";
@@ -106,11 +106,7 @@ export function tryView({ parameter, signal }) {
 			announce(`${count(added.length, "image")} added.`);
 			const left = found.length - added.length;
 			if (left) replace(dropTrouble, problemBox(`Left out: ${count(left, "image")}. The maximum is ${MAX_IMAGES}.`));
-			else if (!added.length)
-				replace(
-					dropTrouble,
-					problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."),
-				);
+			else if (!added.length) replace(dropTrouble, noImagesBox());
 		} catch (error) {
 			showProblem(dropTrouble, error);
 		}

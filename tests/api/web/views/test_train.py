@@ -51,8 +51,6 @@ def test_from_a_folder_to_a_prediction_with_a_new_class(page: Page, tmp_path: Pa
     expect(page.locator(".result")).to_contain_text(") on your 4 test images, ")
     verdicts = re.compile("Better|Probably better|No measurable difference|Probably worse|Worse")
     expect(page.locator(".result h2")).to_have_text(verdicts)
-    page.get_by_text("Accuracy before and after").click()
-    expect(page.get_by_role("img", name=re.compile("Your classes: .* correct before"))).to_be_visible()
     page.get_by_text("Details").click()
     for loss in ("Telling your classes apart", "Matching images with text", "Staying close"):
         expect(page.get_by_role("img", name=re.compile(f"{loss}.*: from .* in \\d+ steps"))).to_be_visible()

@@ -2,7 +2,7 @@
 
 import { announce, arrange, button, h, replace } from "../../lib/dom.js";
 import { newKey } from "../../lib/ids.js";
-import { problemBox, showProblem } from "../../lib/problem.js";
+import { noImagesBox, showProblem } from "../../lib/problem.js";
 import { upload } from "../../lib/service/http.js";
 import { Shots } from "../../lib/training/training_form.js";
 import { count } from "../../lib/words.js";
@@ -40,11 +40,7 @@ export function moreImages(job, names, split, signal) {
 		replace(trouble);
 		try {
 			const files = await items;
-			if (!(await shots.add(files, target)))
-				replace(
-					trouble,
-					problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC."),
-				);
+			if (!(await shots.add(files, target))) replace(trouble, noImagesBox());
 		} catch (error) {
 			showProblem(trouble, error);
 		}

@@ -7,7 +7,6 @@ import { count, percent, points } from "../../lib/words.js";
 import { comparedModels, trainAgainRow } from "../clip/again.js";
 import { classifyPrograms, codeFor } from "../code.js";
 import { tip } from "../tip.js";
-import { evaluationChart } from "./evaluation.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";
 import { shareModel } from "./share.js";
@@ -95,11 +94,7 @@ export function resultPanel(job, { eta, signal }) {
 	/** @param {Schemas["ComparedAccuracies"]} accuracies */
 	async function loadEarlier(accuracies) {
 		const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
-		tell(
-			earlier,
-			(await comparedModels(job, before, signal).catch(() => "")) ||
-				(await earlierVersion(job, accuracies, before, signal)),
-		);
+		tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || earlierVersion(accuracies, before));
 	}
 	if (evaluated && comparison) loadEarlier(comparison);
 
@@ -134,8 +129,6 @@ export function resultPanel(job, { eta, signal }) {
 					job.warnings.map((warning) => h("li", {}, warning.detail)),
 				),
 			),
-		evaluated &&
-			h("details", { class: "plain" }, h("summary", {}, "Accuracy before and after"), evaluationChart(job.metrics)),
 		codeFor({
 			what: "classify with this model",
 			...classifyPrograms({ model: job.name ?? job.model_id, class_names: trained }),

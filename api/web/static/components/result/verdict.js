@@ -2,7 +2,6 @@
 
 import { h } from "../../lib/dom.js";
 import { requestJson } from "../../lib/service/http.js";
-import { listImages } from "../../lib/training/job_images.js";
 import { count, percent, points } from "../../lib/words.js";
 
 /** @type {Record<Metrics["verdict"], [title: string, mood: "good" | "open" | "busy"]>} */
@@ -80,54 +79,18 @@ export async function versionBefore(job, signal) {
 
 /** Return a sentence on the version before this one; empty without one. Each was evaluated on its own images.
  *
- *  @param {Pick<Job, "id">} job @param {Schemas["ComparedAccuracies"]} comparison
- *  @param {{ metrics?: Metrics | null, version?: number | null, job_id?: string | null } | null} before
- *  @param {AbortSignal} signal
- *  @returns {Promise<Child>} */
-export async function earlierVersion(job, { adapted, interval }, before, signal) {
+ *  @param {Schemas["ComparedAccuracies"]} comparison
+ *  @param {{ metrics?: Metrics | null, version?: number | null } | null} before
+ *  @returns {Child} */
+export function earlierVersion({ adapted, interval }, before) {
 	const comparison = comparisonOf(before?.metrics);
 	if (!before || !comparison) return "";
-	const { version, job_id: earlierJob } = before;
-	const images = earlierJob && Promise.all([listImages(earlierJob, signal), listImages(job.id, signal)]);
-	const corrections =
-		images &&
-		(await images.then(
-			([earlier, later]) => countCorrections(earlier, later),
-			() => 0,
-		)); // deleted
-	const now = corrections ? `After your ${count(corrections, "correction")}` : "This version";
 	const range = (ends) => (ends ? ` (${likely(ends)})` : "");
 	return [
-		`${version ? `Version ${version}` : "Before"}: ${percent(comparison.adapted)}${range(comparison.interval)}. ${now}: `,
+		`${before.version ? `Version ${before.version}` : "Before"}: ${percent(comparison.adapted)}${range(comparison.interval)}. This version: `,
 		h("strong", {}, percent(adapted)),
 		`${range(interval)}.`,
 	];
-}
-
-/** Return the number of training images that were moved to another class, removed or added; 0 if most of the earlier
- *  ones are gone, since the later job is then no correction of the earlier one.
- *
- *  @param {StoredImage[]} earlier @param {StoredImage[]} later */
-function countCorrections(earlier, later) {
-	const [before, after] = [earlier, later].map((images) => images.filter(({ split }) => split === "train"));
-	/** @param {StoredImage} image */
-	const place = (image) => JSON.stringify([image.class_name, image.file_name]);
-	const gone = without(before, after, place);
-	const come = without(after, before, place);
-	const added = without(come, gone, (image) => image.file_name); // the others were moved
-	return gone.length > before.length / 2 ? 0 : gone.length + added.length;
-}
-
-/** Return the images that `others` lacks, by their keys. Each of the others cancels one image.
- *
- *  @template Key @param {StoredImage[]} images @param {StoredImage[]} others @param {(image: StoredImage) => Key} keyOf */
-function without(images, others, keyOf) {
-	const keys = others.map(keyOf);
-	return images.filter((image) => {
-		const at = keys.indexOf(keyOf(image));
-		if (at >= 0) keys.splice(at, 1);
-		return at < 0;
-	});
 }
 
 /** @param {Job} job */

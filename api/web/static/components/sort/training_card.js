@@ -80,7 +80,6 @@ export function trainingCard(sorting, { model, use, signal }) {
 		meter,
 		trouble,
 	);
-	const left = timeLeft();
 	let busy = false;
 
 	/** @param {() => Promise<void>} act */
@@ -136,7 +135,7 @@ export function trainingCard(sorting, { model, use, signal }) {
 	function progress({ stage: name, fraction, eta_seconds: seconds, model_eta_seconds: modelSeconds, ...more }) {
 		stage.textContent = stageWords({ stage: name, ...more });
 		bar.value = fraction ?? 0;
-		remaining.textContent = left.take(name, modelSeconds ?? seconds, seconds).text;
+		remaining.textContent = timeLeft(name, modelSeconds, seconds).text;
 	}
 	/** Follow the job, use its model as soon as it is there, and compare the reports at the end. */
 	async function watch() {
@@ -144,7 +143,6 @@ export function trainingCard(sorting, { model, use, signal }) {
 		if (!training) return;
 		const path = /** @type {const} */ (`/jobs/${encodeURIComponent(training.id)}`);
 		const isCurrent = () => sorting.training === training && !signal.aborted;
-		left.restart();
 		refresh();
 		try {
 			stage.textContent = "Waiting in the queue";
@@ -156,7 +154,6 @@ export function trainingCard(sorting, { model, use, signal }) {
 				},
 				onEvent: (event) => {
 					if (event.name === "progress") progress(event.data);
-					if (event.type === "requeued") left.restart();
 					if (event.type === "model_published")
 						adopt(training, path, isCurrent).catch((error) => isCurrent() && showProblem(trouble, error));
 				},
@@ -167,8 +164,7 @@ export function trainingCard(sorting, { model, use, signal }) {
 			if (!job.model_id) throw new Error(job.error?.detail ?? `${STATUSES[job.status]}. The corrections are kept.`);
 			await adopt(training, path, isCurrent);
 			const comparison = comparisonOf(job.metrics);
-			if (comparison)
-				training.words = h("p", {}, await earlierVersion(job, comparison, training.before, signal)).textContent;
+			if (comparison) training.words = h("p", {}, earlierVersion(comparison, training.before)).textContent;
 		} catch (error) {
 			if (isCurrent()) {
 				training.ended = true;

@@ -31,7 +31,7 @@ export class Sorting extends EventTarget {
 	answer = null;
 	/** The training with the corrections.
 	 *
-	 *  @type {{ id: string, before: { id: string | null, metrics?: Metrics | null, version?: number | null, job_id?: string | null },
+	 *  @type {{ id: string, before: { id: string | null, metrics?: Metrics | null, version?: number | null },
 	 *           labels: [SortedImage, Label][], classes: Map<SortedImage, string | undefined>, unsure: number,
 	 *           checked: Map<SortedImage, boolean>, adopted: string | null, words: string, ended: boolean } | null} */
 	training = null;
