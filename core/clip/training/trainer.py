@@ -24,7 +24,7 @@ from core.clip.models.features import (
     encode_images,
     encode_tokens,
 )
-from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
+from core.clip.training.checkpoint import Checkpoints, TrainingState
 from core.clip.training.conv_bn import fuse_conv_bn
 from core.clip.training.losses import Features, losses, supervised_contrastive, total_loss
 from core.clip.training.microbatch import MicroBatcher
@@ -138,8 +138,7 @@ def fine_tune(
     state = TrainingState({**theta, "W": classifier}, optimizer, scaler, generators, config.precision)
     earlier = 0  # steps of earlier attempts
     if checkpoints is not None:
-        identity = identity_of(backbone, images, labels, prompts, config)
-        earlier = checkpoints.resume(state, identity, reporter) * batches_per_epoch
+        earlier = checkpoints.resume(state, backbone.sha256, reporter) * batches_per_epoch
     annealing = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: recipe.schedule(earlier + step, steps)
     )
