@@ -116,7 +116,9 @@ class Settings(BaseSettings):
         description="Time without a heartbeat (seconds) after which a worker loses its job. It determines "
         "other intervals.",
     )
-    deadline_seconds: float = _jobs(6 * 3600, gt=0, description="Maximum duration of a training (seconds).")
+    deadline_seconds: float = _jobs(
+        6 * 3600, gt=0, description="Maximum duration of a training and its evaluation (seconds)."
+    )
     warm_trainer: bool = _jobs(
         True,
         description="Keep a trainer process with finished imports ready (about 350 MB), so that jobs start "

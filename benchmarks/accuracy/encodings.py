@@ -170,7 +170,6 @@ def fold_scores(trial: Trial, backbone: Backbone) -> tuple[float, dict[str, Arra
         task.tensors,
         task.labels,
         task.features(backbone.model),
-        0.0,
     )
     candidates = Candidates(names, len(task.class_names), tuple(task.prompts(names)))
     context = EvalContext(backbone, trained, config_of(task))

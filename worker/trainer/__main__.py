@@ -11,7 +11,6 @@ import os
 import queue
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -154,7 +153,6 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     Returns:
         Content of the last message.
     """
-    started = time.monotonic()
     channel.stage("preparing")
     from core.clip.config import resolve_config
     from core.clip.data.decoders import decoded_apart
@@ -206,7 +204,6 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
             reporter=channel,
             limits=ImageLimits(task.max_image_bytes, task.max_image_pixels),
             checkpoints=checkpoints,
-            seconds=task.deadline_seconds - (time.monotonic() - started),
             on_trained=publish,
             trained=trained,
         )
