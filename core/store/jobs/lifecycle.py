@@ -44,8 +44,8 @@ from core.store.db.tables import (
     WebhookDelivery,
 )
 from core.store.db.text import sanitize_text, utc_text
-from core.store.errors import Conflict, JobNotFound
-from core.store.jobs.jobs import NewImage, blobs_of, checkpoints_of, get, locked
+from core.store.errors import Conflict
+from core.store.jobs.jobs import NewImage, blobs_of, checkpoints_of, get
 from core.store.registry.models import NewModel, add_model, set_metrics
 from core.store.storage import deletions
 
@@ -135,9 +135,7 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
         JobNotFound: the owner has no such job.
         Conflict: the job has succeeded or failed.
     """
-    job = locked(session, job_id, owner=owner)
-    if job is None:
-        raise JobNotFound(job_id)
+    job = get(session, job_id, owner=owner, lock=True)
     if any(notice["code"] == EVALUATION_CANCELLED for notice in job.warnings):
         return job
     if job.status in FINAL and job.status != CANCELLED:
@@ -164,9 +162,7 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
         JobNotFound: the owner has no such job.
         Conflict: the job is running.
     """
-    job = locked(session, job_id, owner=owner)
-    if job is None:
-        raise JobNotFound(job_id)
+    job = get(session, job_id, owner=owner, lock=True)
     if job.status == RUNNING:
         raise Conflict(
             "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
