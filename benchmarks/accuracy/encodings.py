@@ -124,7 +124,7 @@ def encode(
     started = time.monotonic()
     config = config_of(task)
     epochs = math.ceil(min_steps / math.ceil(len(task.labels) / config.batch_size))
-    theta_1 = train(task, replace(config, epochs=max(config.epochs, epochs))).theta_1
+    theta_1 = train(task, replace(config, epochs=max(config.epochs, epochs)))
     seconds = time.monotonic() - started
     arrays: dict[str, Array] = {
         "class_names": np.array(data.class_names),

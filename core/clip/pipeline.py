@@ -104,10 +104,10 @@ def adapt(
 
         if trained is None:
             # 2. Fine-tune: θ_1.
-            tuned = fine_tune(backbone, images, labels, prompts, config, reporter, checkpoints=checkpoints)
+            theta_1 = fine_tune(backbone, images, labels, prompts, config, reporter, checkpoints=checkpoints)
 
             # 3. Encode the delta θ_1 − θ_0.
-            delta = encode(tower_parameters(backbone.model), tuned.theta_1, config.delta_format)
+            delta = encode(tower_parameters(backbone.model), theta_1, config.delta_format)
             support_set = encode_support_set(backbone, delta, images, labels, stock[support_shots(labels)])
             trained = TrainedModel(Weights(delta, support_set), len(labels), time.monotonic() - started)
             on_trained(trained)
