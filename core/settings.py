@@ -44,11 +44,6 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = _storage(
         None, description="`postgresql://…` or `sqlite:///…`. Default: SQLite in the data folder."
     )
-    database_connections: int = _storage(
-        8,
-        ge=2,
-        description="Maximum number of connections of each process to PostgreSQL.",
-    )
     redis_url: SecretStr | None = _storage(
         None,
         description="URL of the Celery broker (Redis or Valkey). Default: the Valkey that `clipcite serve` "

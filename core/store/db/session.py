@@ -33,9 +33,8 @@ class Database:
     commit fails, the change may be stored or not, so callers must check before they act on it.
     """
 
-    def __init__(self, url: str, *, max_connections: int = 8) -> None:
-        """Open the database at the URL. `max_connections` limits connections to PostgreSQL."""
-        self.engine = make_engine(url, max_connections=max_connections)
+    def __init__(self, url: str) -> None:
+        self.engine = make_engine(url)
         # On SQLite, a transaction that reads and then writes fails if another one wrote in between. BEGIN
         # IMMEDIATE waits for the lock instead.
         self._readers = sessionmaker(self.engine, expire_on_commit=False)
