@@ -25,6 +25,7 @@ from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
+from core.clip.weights.manifest import Manifest
 from core.log import current
 from core.store.accounts import audit, owners
 from core.store.db.ids import new_id
@@ -46,7 +47,7 @@ from core.store.db.tables import (
 from core.store.db.text import sanitize_text, utc_text
 from core.store.errors import Conflict
 from core.store.jobs.jobs import NewImage, blobs_of, checkpoints_of, get
-from core.store.registry.models import NewModel, add_model, set_metrics
+from core.store.registry.models import add_model, set_metrics
 from core.store.storage import deletions
 
 FAR_LEASES = 10
@@ -361,7 +362,8 @@ def record_checkpoint(session: Session, claim: Claim, folder: str, epoch: int) -
 def publish(
     session: Session,
     claim: Claim,
-    model: NewModel,
+    model_id: str,
+    manifest: Manifest,
     metrics: dict[str, Any] | None,
     *,
     seconds: float | None = None,
@@ -389,18 +391,20 @@ def publish(
         before=RUNNING,
         token=claim.token,
         event=PUBLISHED,
-        data={"model_id": model.id, "seconds": seconds},
-        model_id=model.id,
+        data={"model_id": model_id, "seconds": seconds},
+        model_id=model_id,
         metrics=metrics,
         reserved_bytes=0,
         progress=None if progress is None else {**progress, "stage": EVALUATING},
     )
     if job is None:
-        return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model.id
+        return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model_id
     mark_checkpoints(session, job)
     add_model(
         session,
-        model,
+        model_id,
+        claim.name,
+        manifest,
         owner=job.owner,
         job_id=claim.job_id,
         metrics=metrics,
