@@ -48,7 +48,7 @@ def look_up(database: Database, references: Sequence[str], *, owner: str) -> lis
     Raises JobNotFound, ModelNotFound.
     """
     subjects: list[Subject] = list(references)
-    with database.read_single() as session:
+    with database.read() as session:
         for i, reference in enumerate(references):
             if is_job(reference):
                 job = jobs.get(session, reference, owner=owner)
@@ -107,7 +107,7 @@ class Serving:
     def _load_default(self) -> ClipCiteError | None:
         """Load the default backbone unless it is in memory. Return the error, if any."""
         try:
-            with self.database.read_single() as session:
+            with self.database.read() as session:
                 name = store.default(session, self.settings)
             if not self.has_backbone(name):  # removed after it was chosen
                 name = self.settings.backbone

@@ -41,24 +41,11 @@ class Database:
         self._writers = sessionmaker(
             self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE"), expire_on_commit=False
         )
-        self._single_reads = self._readers
-        if self.engine.dialect.name == "postgresql":
-            autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            self._single_reads = sessionmaker(autocommit, expire_on_commit=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Yield a session whose transaction is never committed."""
         with unavailability(), self._readers() as session:
-            yield session
-
-    @contextmanager
-    def read_single(self) -> Iterator[Session]:
-        """Yield a session without a transaction, for independent statements.
-
-        Each statement is one message to PostgreSQL. A transaction needs two more.
-        """
-        with unavailability(), self._single_reads() as session:
             yield session
 
     @contextmanager
