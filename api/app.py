@@ -77,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,  # function names in generated clients
     )
     app.state.settings = settings
-    app.state.database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
+    app.state.database = Database(settings.sqlalchemy_url())
     app.state.blobs = Blobs.of(settings)
     # Starlette allows one image more than the service, because the service's error is more helpful.
     most = settings.max_images + 1

@@ -44,11 +44,6 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = _storage(
         None, description="`postgresql://…` or `sqlite:///…`. Default: SQLite in the data folder."
     )
-    database_connections: int = _storage(
-        8,
-        ge=2,
-        description="Maximum number of connections of each process to PostgreSQL.",
-    )
     redis_url: SecretStr | None = _storage(
         None,
         description="URL of the Celery broker (Redis or Valkey). Default: the Valkey that `clipcite serve` "
@@ -116,7 +111,9 @@ class Settings(BaseSettings):
         description="Time without a heartbeat (seconds) after which a worker loses its job. It determines "
         "other intervals.",
     )
-    deadline_seconds: float = _jobs(6 * 3600, gt=0, description="Maximum duration of a training (seconds).")
+    deadline_seconds: float = _jobs(
+        6 * 3600, gt=0, description="Maximum duration of a training and its evaluation (seconds)."
+    )
     warm_trainer: bool = _jobs(
         True,
         description="Keep a trainer process with finished imports ready (about 350 MB), so that jobs start "

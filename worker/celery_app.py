@@ -40,7 +40,7 @@ app.register_task(AdaptTask())
 def _make_runner(**_: object) -> None:
     """Create the runner. It starts a trainer. An error ends the process: Celery would only log it."""
     try:
-        database = Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
+        database = Database(settings.sqlalchemy_url())
         name = f"{socket.gethostname()}:{os.getpid()}"
         AdaptTask.runner = JobRunner(
             settings, database, Blobs.of(settings), name=name, metrics=WorkerMetrics(registry)

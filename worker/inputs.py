@@ -57,7 +57,6 @@ def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path
         max_image_bytes=settings.max_image_bytes,
         max_image_pixels=settings.max_image_pixels,
         checkpoint_seconds=settings.checkpoint_seconds,
-        deadline_seconds=settings.deadline_seconds,
         serving_reserve_bytes=settings.serving_reserve_bytes,
         trained_seconds=trained_seconds,
         ids={"job_id": claim.job_id, "request_id": claim.request_id or ""},

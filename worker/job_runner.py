@@ -177,11 +177,12 @@ class JobRunner:
         installation.check(self.database, self.blobs)
         download_inputs(self.settings, lease, self.blobs, folder)
         if uploader.fetch():
-            detail = (
-                "A stored checkpoint is damaged. Training resumes from an earlier one, or starts again. "
-                "Check the disk or the bucket of the storage."
-            )
-            lease.write(lifecycle.record_warning, "checkpoint_damaged", detail)
+            warning = {
+                "code": "checkpoint_damaged",
+                "detail": "A stored checkpoint is damaged. Training resumes from an earlier one, or starts "
+                "again. Check the disk or the bucket of the storage.",
+            }
+            lease.write(lifecycle.record_warning, **warning)
         try:
             result = run_trainer(
                 folder,

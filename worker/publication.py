@@ -12,7 +12,6 @@ from core.store.db.ids import new_id
 from core.store.errors import BlobDamaged, BlobNotFound, StorageUnavailable
 from core.store.jobs import jobs, lifecycle
 from core.store.registry import models
-from core.store.registry.models import NewModel
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from worker.lease import Lease
@@ -51,23 +50,13 @@ def publish_model(
         raise CorruptWeights("The trained weights were damaged on the worker's disk. Check that disk.")
     with deletions.unless_kept(lease.database, blobs, prefix):
         store_weights(blobs, prefix, folder, should_stop=lease.should_stop)
-        model = NewModel(
-            id=model_id,
-            name=claim.name,
-            backbone=manifest.backbone,
-            image_size=manifest.image_size,
-            classes=list(manifest.class_names),
-            alpha=claim.config["alpha"],
-            templates=claim.config["templates"],
-            prompts=claim.config["prompts"],
-            weights_key=f"{prefix}/{WEIGHTS}",
-            manifest_key=f"{prefix}/{MANIFEST}",
-            sha256=manifest.sha256,
-            bytes=manifest.bytes,
-            delta_format=manifest.delta_format,
-        )
         if not lease.write(
-            lifecycle.publish, model, metrics, seconds=seconds, evaluate=claim.wants_evaluation
+            lifecycle.publish,
+            model_id,
+            manifest,
+            metrics,
+            seconds=seconds,
+            evaluate=claim.wants_evaluation,
         ):
             lease.lost.set()
             raise Stopped

@@ -4,6 +4,7 @@ So they count for the quota, are in backups, and are deleted with the job. Only 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from sqlalchemy import delete, func, select, update
@@ -17,9 +18,9 @@ from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.db.tables import FEEDBACK, Job, JobImage, Model
 from core.store.db.text import sanitize_text
-from core.store.errors import Conflict, NotFound, ShotsGone
+from core.store.errors import Conflict, JobNotFound, NotFound, ShotsGone
 from core.store.jobs import jobs
-from core.store.jobs.jobs import NewImage, locked
+from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage import deletions
 
@@ -32,10 +33,11 @@ def trained_from(session: Session, reference: str, *, owner: str) -> tuple[Model
         ShotsGone: the model has no job, or the job has no images.
     """
     model = models.resolve(session, reference, owner=owner)
-    job = locked(session, model.job_id or "", owner=owner)  # imported models have none
-    if job is None or jobs.image(session, job.id, 0) is None:
-        raise ShotsGone(reference)
-    return model, job
+    with suppress(JobNotFound):  # imported models have no job
+        job = jobs.get(session, model.job_id or "", owner=owner, lock=True)
+        if jobs.image(session, job.id, 0) is not None:
+            return model, job
+    raise ShotsGone(reference)
 
 
 def of_model(session: Session, model: Model) -> Sequence[JobImage]:

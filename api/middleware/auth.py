@@ -288,7 +288,7 @@ class AuthMiddleware:
             return False
 
     def _look_up(self, key: str) -> Caller | None:
-        with self.database.read_single() as session:
+        with self.database.read() as session:
             row = api_keys.find(session, key)
         if row is None:
             return None

@@ -24,7 +24,7 @@ from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
-from core.clip.weights.manifest import MANIFEST, WEIGHTS, file_sha256
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.scratch import ScratchSpace, scratch_folder
 from core.settings import Settings
 from core.store.accounts import audit, owners
@@ -32,7 +32,6 @@ from core.store.db import tables
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.registry import models
-from core.store.registry.models import NewModel
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
@@ -111,26 +110,11 @@ class ModelImport:
                 config={field: config.to_dict()[field] for field in CONFIG_FIELDS},
             )
             del backbone, weights  # free memory before the files are stored
-            model = NewModel(
-                id=(model_id := new_id("mdl")),
-                name=name or clean_name(info.name),
-                backbone=config.backbone,
-                image_size=manifest.image_size,
-                classes=list(names),
-                alpha=config.alpha,
-                templates=list(config.templates),
-                prompts={class_name: list(prompts) for class_name, prompts in config.prompts.items()},
-                weights_key=f"{models.blobs_of(model_id)}/{WEIGHTS}",
-                manifest_key=f"{models.blobs_of(model_id)}/{MANIFEST}",
-                sha256=manifest.sha256,
-                bytes=manifest.bytes,
-                delta_format=manifest.delta_format,
-            )
-            imported = self._publish(scratch, model, owner)
-        response.headers["Location"] = f"/models/{model_id}"
+            imported = self._publish(scratch, name or clean_name(info.name), manifest, owner)
+        response.headers["Location"] = f"/models/{imported.id}"
         return imported
 
-    def _publish(self, folder: Path, model: NewModel, owner: str) -> Model:
+    def _publish(self, folder: Path, name: str | None, manifest: Manifest, owner: str) -> Model:
         """Store the files under a new id, then the row, as workers do.
 
         The owner is locked, so concurrent requests can't exceed a quota.
@@ -138,17 +122,21 @@ class ModelImport:
         Raises:
             ByteQuota: the quota is exceeded.
         """
-        with deletions.unless_kept(self.database, self.blobs, models.blobs_of(model.id)):
-            for key in (model.weights_key, model.manifest_key):
-                file = folder / key.rpartition("/")[2]
+        model_id = new_id("mdl")
+        prefix = models.blobs_of(model_id)
+        with deletions.unless_kept(self.database, self.blobs, prefix):
+            for file in (folder / WEIGHTS, folder / MANIFEST):
+                key = f"{prefix}/{file.name}"
                 self.blobs.put(key, file)
                 self.blobs.verify(key, bytes=file.stat().st_size, sha256=file_sha256(file))
             with self.database.write() as session:
                 owners.lock(session, owner)
-                quotas.check_quota(session, owner, self.settings, more_bytes=model.bytes)
+                quotas.check_quota(session, owner, self.settings, more_bytes=manifest.bytes)
                 row = models.add_model(
                     session,
-                    model,
+                    model_id,
+                    name,
+                    manifest,
                     owner=owner,
                     job_id=None,
                     metrics=None,

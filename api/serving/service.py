@@ -50,7 +50,7 @@ def look_up(database: Database, reference: str, *, owner: str) -> Subject:
     """
     if reference.partition(":")[0] == STOCK:
         return reference
-    with database.read_single() as session:
+    with database.read() as session:
         if not is_job(reference):
             return models.resolve(session, reference, owner=owner)
         job = jobs.get(session, reference, owner=owner)
@@ -105,7 +105,7 @@ class Serving:
     def _load_default(self) -> ClipCiteError | None:
         """Load the default backbone unless it is in memory. Return the error, if any."""
         try:
-            with self.database.read_single() as session:
+            with self.database.read() as session:
                 name = store.default(session, self.settings)
             if not self.has_backbone(name):  # removed after it was chosen
                 name = self.settings.backbone

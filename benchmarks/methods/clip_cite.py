@@ -17,7 +17,7 @@ from core.clip.inference.request_rule import request_rule
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.prompts import class_indices
 from core.clip.training.progress import Reporter
-from core.clip.training.trainer import FineTuned, Recipe, fine_tune
+from core.clip.training.trainer import Recipe, fine_tune
 from core.clip.weights.delta import Delta
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.support_set import encode_support_set
@@ -32,7 +32,7 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
         "CLIP-CITE, α = 1": the fine-tuned network, with the paper's scores.
     """
     config = config_of(task)
-    theta_1 = train(task, config).theta_1
+    theta_1 = train(task, config)
     network = ensemble(task, theta_1, config.alpha)
     return {
         "CLIP-CITE, served": Served(network, Delta("full", theta_1), config.alpha),
@@ -41,8 +41,8 @@ def clip_cite(task: Task) -> dict[str, Predictor]:
     }
 
 
-def train(task: Task, config: AdaptConfig, recipe: Recipe | None = None) -> FineTuned:
-    """Fine-tune on the task's images."""
+def train(task: Task, config: AdaptConfig, recipe: Recipe | None = None) -> dict[str, Tensor]:
+    """Return θ_1, fine-tuned on the task's images."""
     return fine_tune(
         task.backbone,
         task.tensors,

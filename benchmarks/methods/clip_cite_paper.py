@@ -84,7 +84,7 @@ def _arm(
 
     def method(task: Task) -> dict[str, Predictor]:
         config = paper_config(task, epochs=round(share_of_epochs * config_of(task).epochs))
-        theta_1 = train(task, config, change(task, config)).theta_1
+        theta_1 = train(task, config, change(task, config))
         return {
             label: ensemble(task, theta_1, config.alpha),
             f"{label}, α = 1": ensemble(task, theta_1, 1.0),

@@ -113,7 +113,7 @@ def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str,
     """Read the images and train, as core.clip.pipeline does, without its later steps."""
     prompts = [class_prompts(name, job.config.templates) for name in job.class_names]
     images = read(job, backbone.image_size)
-    return fine_tune(backbone, images, job.labels, prompts, job.config, reporter).theta_1
+    return fine_tune(backbone, images, job.labels, prompts, job.config, reporter)
 
 
 def read(job: Job, image_size: int) -> list[Tensor]:

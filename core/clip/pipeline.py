@@ -63,7 +63,6 @@ def adapt(
     reporter: Reporter | None = None,
     limits: ImageLimits = ImageLimits(),
     checkpoints: Checkpoints | None = None,
-    seconds: float | None = None,
     on_trained: Callable[[TrainedModel], None] = lambda trained: None,
     trained: TrainedModel | None = None,
 ) -> Adapted:
@@ -74,7 +73,6 @@ def adapt(
 
     Args:
         checkpoints: checkpoints to resume from and to write. None disables checkpoints.
-        seconds: time limit of the whole call. If time runs short, cross-validation is skipped.
         on_trained: called with the model before its evaluation.
         trained: result of an earlier call with the same arguments. It is only evaluated.
 
@@ -106,10 +104,10 @@ def adapt(
 
         if trained is None:
             # 2. Fine-tune: θ_1.
-            tuned = fine_tune(backbone, images, labels, prompts, config, reporter, checkpoints=checkpoints)
+            theta_1 = fine_tune(backbone, images, labels, prompts, config, reporter, checkpoints=checkpoints)
 
             # 3. Encode the delta θ_1 − θ_0.
-            delta = encode(tower_parameters(backbone.model), tuned.theta_1, config.delta_format)
+            delta = encode(tower_parameters(backbone.model), theta_1, config.delta_format)
             support_set = encode_support_set(backbone, delta, images, labels, stock[support_shots(labels)])
             trained = TrainedModel(Weights(delta, support_set), len(labels), time.monotonic() - started)
             on_trained(trained)
@@ -124,7 +122,6 @@ def adapt(
             [images[i] for i in distinct],
             [labels[i] for i in distinct],
             stock[distinct],
-            trained.seconds,
             frozenset(i for i, shot in enumerate(shots) if shot.label_confirmed),
         )
         evaluation = evaluate(
@@ -132,7 +129,6 @@ def adapt(
             trained.weights,
             list(enumerate(tests, start=len(shots))),
             reporter,
-            seconds_left=None if seconds is None else seconds - (time.monotonic() - started),
         )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

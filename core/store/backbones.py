@@ -1,6 +1,6 @@
 """Default backbone of the installation, requests for downloads, and removals. The dispatcher downloads."""
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.settings import Settings
@@ -11,8 +11,6 @@ from core.store.db.text import sanitize_text
 from core.store.errors import Conflict
 from core.store.storage import installation
 
-MAX_WAITING = 10
-"""Downloads that may wait or run at a time."""
 NAMED = 5
 """Maximum number of models and jobs that an error names."""
 
@@ -61,19 +59,9 @@ def request_pull(session: Session, name: str, *, use: bool) -> None:
 
     Args:
         use: make the backbone the default once it is installed.
-
-    Raises:
-        Conflict: too many downloads wait.
     """
     row = session.get(BackbonePull, name, with_for_update=True)
     if row is None or row.error is not None:
-        waiting = select(func.count()).where(BackbonePull.error.is_(None))
-        if (session.scalar(waiting) or 0) >= MAX_WAITING:
-            raise Conflict(
-                "too_many_downloads",
-                f"{MAX_WAITING} downloads are waiting. Try again when one has ended, or stop one in the page "
-                "or with DELETE /backbones/NAME/pull.",
-            )
         audit.record("backbone.pull", name)
     if row is None:
         session.add(BackbonePull(name=name, requested_at=database_now(session), use=use))

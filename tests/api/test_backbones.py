@@ -101,20 +101,6 @@ def test_only_the_operator_changes_what_all_owners_share(make_service: MakeServi
     assert fixed == {"default": False, "team-a": True}
 
 
-def test_ten_downloads_may_wait(open_service: Service) -> None:
-    with open_service.database.write() as session:
-        for i in range(10):
-            backbones.request_pull(session, f"hf-hub:tests/{i}", use=False)
-    refused = open_service.client.post("/backbones/hf-hub:tests/10/pull")
-    assert_problem(refused, 409, "too_many_downloads", "10 downloads are waiting")
-    assert open_service.client.post("/backbones/hf-hub:tests/9/pull").status_code == 202
-    with open_service.database.write() as session:
-        backbones.end_pull(session, open_service.settings, "hf-hub:tests/3", "The hub is down.")
-    assert open_service.client.post("/backbones/hf-hub:tests/10/pull").status_code == 202
-    refused = open_service.client.post("/backbones/hf-hub:tests/3/pull")
-    assert_problem(refused, 409, "too_many_downloads")
-
-
 def test_a_backbone_is_removed_unless_it_is_needed(
     open_service: Service, backbone: Backbone, tmp_path: Any
 ) -> None:

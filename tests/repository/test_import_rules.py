@@ -48,7 +48,7 @@ ALLOWED = {
     "core.samples": {"core.errors"},
     "core.scratch": {"core.admission", "core.errors"},
     "core.settings": set(),
-    "core.store": {"core.errors", "core.log", "core.scratch", "core.settings"},
+    "core.store": {"core.clip", "core.errors", "core.log", "core.scratch", "core.settings"},
     "core.url_guard": {"core.errors"},
     "worker": SHARED | {"core.clip", "core.metrics", "core.parent_watch"},
 }

@@ -34,7 +34,7 @@ from api.models import routes as model_routes
 from api.models.imports import ModelImport
 from core.clip.config import resolve_config
 from core.clip.training.checkpoint_files import checkpoint_name
-from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
 from core.settings import Settings
 from core.store.db import migrate
 from core.store.db.ids import new_id
@@ -45,7 +45,7 @@ from core.store.jobs.jobs import checkpoints_of
 from core.store.jobs.lifecycle import CHECKPOINT
 from core.store.storage import atomic_write, deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import OWNER, claimed, delete_job, new_job, new_model, stored_job, stored_model
+from tests.core.store.samples import OWNER, claimed, delete_job, new_job, stored_job, stored_model
 from tests.core.store.storage.test_blobs import sha256
 from worker.checkpoints import CheckpointUploader
 from worker.dispatcher.cleanup import finish_deletions
@@ -107,7 +107,7 @@ def trained(folder: Path) -> None:
         backbone_sha256="0" * 64,
         image_size=160,
         class_names=("a", "b"),
-        config={},
+        config=CONFIG.to_dict(),
         delta_format="full",
     )
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
@@ -156,16 +156,9 @@ def upload(settings: Settings, database: Database, blobs: Blobs, ready: Path, st
 
 def import_model(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
     """Store an imported model."""
-    model_id = new_id("mdl")
-    model = new_model(
-        id=model_id,
-        weights_key=f"models/{model_id}/{WEIGHTS}",
-        manifest_key=f"models/{model_id}/{MANIFEST}",
-        sha256=file_sha256(ready / WEIGHTS),
-        bytes=(ready / WEIGHTS).stat().st_size,
-    )
+    manifest = read_manifest((ready / MANIFEST).read_bytes())
     steps.begin(database)
-    ModelImport(settings, database, blobs, SERVING, cast(Any, None))._publish(ready, model, OWNER)
+    ModelImport(settings, database, blobs, SERVING, cast(Any, None))._publish(ready, None, manifest, OWNER)
 
 
 def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:

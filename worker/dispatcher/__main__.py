@@ -154,7 +154,7 @@ def beside_the_worker(settings: Settings) -> Iterator[threading.Event]:
 
 
 def _database(settings: Settings) -> Database:
-    return Database(settings.sqlalchemy_url(), max_connections=settings.database_connections)
+    return Database(settings.sqlalchemy_url())
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import os
 import queue
 import sys
 import threading
-import time
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -131,7 +130,6 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     Returns:
         Content of the last message.
     """
-    started = time.monotonic()
     channel.stage("preparing")
     from core.clip.config import resolve_config
     from core.clip.data.decoders import decoded_apart
@@ -183,7 +181,6 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
             reporter=channel,
             limits=ImageLimits(task.max_image_bytes, task.max_image_pixels),
             checkpoints=checkpoints,
-            seconds=task.deadline_seconds - (time.monotonic() - started),
             on_trained=publish,
             trained=trained,
         )

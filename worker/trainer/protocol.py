@@ -20,8 +20,6 @@ class Task:
     max_image_bytes: int
     max_image_pixels: int
     checkpoint_seconds: float
-    deadline_seconds: float
-    """Time after which the supervisor kills the trainer."""
     serving_reserve_bytes: int
     """GPU memory left free for an API."""
     trained_seconds: float | None = None

@@ -66,7 +66,7 @@ def run_trainer(
             if now - started > deadline_seconds:
                 raise TrainerFailed(
                     "deadline_exceeded",
-                    f"The training took longer than {deadline_seconds:g} s (CLIPCITE_DEADLINE_SECONDS). "
+                    f"The job took longer than {deadline_seconds:g} s (CLIPCITE_DEADLINE_SECONDS). "
                     "Use fewer epochs or images, or raise the limit.",
                 )
             if not loading and now - heard > stall_seconds:

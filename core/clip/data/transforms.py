@@ -1,15 +1,14 @@
 """Transforms from decoded images to the input of an image tower."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
+from torchvision.transforms import CenterCrop, Compose, Resize
 from torchvision.transforms.functional import pil_modes_mapping
 
 from core.clip.data.images import Fit
@@ -61,7 +60,7 @@ def random_resized_crop(image: Tensor, size: int, crop_scale: float, generator: 
 def to_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Normalise uint8 images [B, 3, H, W] to the input of an image tower."""
     m, s = (torch.tensor(values, device=images.device)[:, None, None] for values in (mean, std))
-    return (images.float() / 255 - m) / s
+    return images.float().div_(255).sub_(m).div_(s)
 
 
 @dataclass(frozen=True)
@@ -72,20 +71,18 @@ class Pixels:
     image takes a quarter of the bytes.
     """
 
-    preprocess: Callable[[Image.Image], Tensor]
-    """The whole transform: an RGB image to fp32 [3, S, S]."""
+    preprocess: Compose
+    """The whole transform: an RGB image to fp32 [3, S, S]. open_clip's end in ToTensor and Normalize."""
 
     def fit(self, image: Image.Image) -> Tensor:
-        """Scale and crop to uint8 [S, S, 3], or apply the whole transform if it can't be split."""
-        if self._normalize is None:
-            return self.preprocess(image)
-        for transform in self._transforms[:-2]:
+        """Scale and crop to uint8 [S, S, 3]."""
+        for transform in self.preprocess.transforms[:-2]:
             image = transform(image)
         return torch.from_numpy(np.array(image))
 
     def fit_of_decoder(self) -> Fit | None:
         """Return `fit` in a form for decoders, which have no torch, or None for an unusual transform."""
-        match self._transforms[:-2] if self._normalize else []:
+        match self.preprocess.transforms[:-2]:
             case [Resize(size=int(side)) as resize, CenterCrop(size=size), _] if tuple(size) == (side, side):
                 squash = False
             case [Resize(size=(side, other)) as resize, _] if side == other:
@@ -96,23 +93,5 @@ class Pixels:
 
     def finish(self, fitted: Tensor) -> Tensor:
         """Normalise [N, S, S, 3] from `fit` to fp32 [N, 3, S, S], channels last, on the same device."""
-        normalize = self._normalize
-        if normalize is None or fitted.dtype != torch.uint8:
-            return fitted
-        mean, std = (
-            torch.tensor(values, device=fitted.device)[:, None, None]
-            for values in (normalize.mean, normalize.std)
-        )
-        return fitted.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
-
-    @property
-    def _transforms(self) -> list[Any]:
-        return self.preprocess.transforms if isinstance(self.preprocess, Compose) else []
-
-    @property
-    def _normalize(self) -> Normalize | None:
-        """Normalize, if it follows ToTensor as the last transform."""
-        match self._transforms:
-            case [*_, ToTensor(), Normalize() as last]:
-                return last
-        return None
+        normalize = self.preprocess.transforms[-1]
+        return to_pixels(fitted.permute(0, 3, 1, 2), normalize.mean, normalize.std)

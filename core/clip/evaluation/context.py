@@ -49,8 +49,6 @@ class TrainingSet:
     labels: Sequence[int]
     stock_features: Tensor
     """[N, D], by the stock model."""
-    seconds: float
-    """Duration of the training."""
     confirmed: frozenset[int] = frozenset()
     """Positions of the images whose labels are certain."""
 

@@ -64,7 +64,7 @@ def cross_validate(
         fold_reporter = FoldReporter(reporter, number, len(folds))
         kept = sorted({*range(total)} - {*fold})
         images, labels = [trained.images[i] for i in kept], [trained.labels[i] for i in kept]
-        tuned = fine_tune(
+        theta_1 = fine_tune(
             backbone,
             images,
             labels,
@@ -72,7 +72,7 @@ def cross_validate(
             _fold_config(config, total, len(kept), epochs, number),
             fold_reporter,
         )
-        delta = encode(tower_parameters(backbone.model), tuned.theta_1, config.delta_format)
+        delta = encode(tower_parameters(backbone.model), theta_1, config.delta_format)
         stock_features = trained.stock_features[[kept[i] for i in support_shots(labels)]]
         support_set = encode_support_set(backbone, delta, images, labels, stock_features, up_to=config.alpha)
         predicted = predict(

@@ -54,10 +54,6 @@ def predict_test_images(
     )
 
 
-SLACK = 1.3
-"""Cross-validation is skipped if less than this multiple of the training time is left."""
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """The results of an evaluation."""
@@ -75,8 +71,6 @@ def evaluate(
     weights: Weights,
     tests: Sequence[tuple[int, Shot]],
     reporter: Reporter,
-    *,
-    seconds_left: float | None = None,
 ) -> Evaluation:
     """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).
 
@@ -85,7 +79,6 @@ def evaluate(
     Args:
         weights: the stored weights, so that the result includes the loss from quantisation.
         tests: (position in the upload, image), of trained or new classes.
-        seconds_left: time limit. Cross-validation that would exceed it is skipped with a warning.
 
     Raises:
         BadImage: an image can't be read.
@@ -100,7 +93,7 @@ def evaluate(
     text_features = build_zero_shot_classifier(
         context.backbone.model, context.backbone.tokenize, candidates.prompts[: candidates.trained]
     ).cpu()
-    cross_validated = None if tests else _cross_validate(context, candidates, seconds_left, reporter)
+    cross_validated = None if tests else _cross_validate(context, candidates, reporter)
     if tests:
         held_out, source = predict_test_images(context, weights, tests, reporter), "test"
     elif cross_validated is not None:
@@ -141,20 +134,12 @@ def _one_per_photo(predictions: HeldOutPredictions, trained: TrainingSet) -> Hel
 
 
 def _cross_validate(
-    context: EvalContext, candidates: Candidates, seconds_left: float | None, reporter: Reporter
+    context: EvalContext, candidates: Candidates, reporter: Reporter
 ) -> HeldOutPredictions | None:
-    """Cross-validate. Return None if there are too few images, if time is short, or if a fold model fails."""
+    """Cross-validate. Return None if there are too few images or if a fold model fails."""
     trained = context.trained
     folds = make_folds(trained.labels, context.config.seed, trained.photos.tolist())
     if not folds:
-        return None
-    if seconds_left is not None and seconds_left < SLACK * trained.seconds:
-        reporter.warn(
-            "report_left_out",
-            f"No report: cross-validation would take about as long as the training "
-            f"({trained.seconds:.0f} s) and exceed CLIPCITE_DEADLINE_SECONDS. Send test images, or use "
-            "fewer epochs.",
-        )
         return None
     try:
         return cross_validate(context, folds, candidates, reporter)

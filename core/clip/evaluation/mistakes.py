@@ -1,7 +1,7 @@
 """Wrong predictions, and predictions that training changed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,33 +14,14 @@ MAX_SHOWN = 24
 """Maximum number of mistakes, and of label issues, in a report."""
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """An image whose prediction differs from its label."""
-
-    position: int
-    """Position of the image in the upload, training images first."""
-    class_name: str
-    predicted: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Change(Mistake):
-    """An image that only one of the two models, stock and adapted, classifies correctly."""
-
-    before: str
-    """Prediction of the stock model. The adapted model's is `predicted`."""
-
-
 def find_mistakes(
     scores: NDArray[np.float64],
     truth: NDArray[np.int64],
     positions: NDArray[np.int64],
     names: Sequence[str],
     scale: float,
-) -> tuple[Mistake, ...]:
-    """Return the most confident wrong predictions.
+) -> list[dict[str, Any]]:
+    """Return the most confident wrong predictions, as `clipcite.wire.report.ImageReport`.
 
     Args:
         scale: logit scale divided by the temperature.
@@ -49,18 +30,23 @@ def find_mistakes(
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_SHOWN]
-    return tuple(
-        Mistake(
-            int(positions[i]), names[truth[i]], names[predicted[i]], float(probabilities[i, predicted[i]])
-        )
+    return [
+        {
+            "position": int(positions[i]),
+            "class_name": names[truth[i]],
+            "predicted": names[predicted[i]],
+            "probability": float(probabilities[i, predicted[i]]),
+        }
         for i in worst
-    )
+    ]
 
 
 def find_changes(
     held_out: HeldOutPredictions, which: str, logit_scale: float, temperature: float
-) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the images that only the adapted model gets right, and those that only the stock model does.
+
+    Both are lists of `clipcite.wire.report.ChangedImage`.
 
     Args:
         which: candidates: `trained_only` or `all_classes`.
@@ -72,18 +58,18 @@ def find_changes(
     after = scores.argmax(axis=1)
     probability = softmax(logit_scale / temperature * scores)[np.arange(len(truth)), after]
 
-    def changes(rows: NDArray[np.int64]) -> tuple[Change, ...]:
+    def changes(rows: NDArray[np.int64]) -> list[dict[str, Any]]:
         by_confidence = rows[np.argsort(-probability[rows], kind="stable")]
-        return tuple(
-            Change(
-                int(held_out.positions[i]),
-                names[truth[i]],
-                names[after[i]],
-                float(probability[i]),
-                names[before[i]],
-            )
+        return [
+            {
+                "position": int(held_out.positions[i]),
+                "class_name": names[truth[i]],
+                "predicted": names[after[i]],
+                "probability": float(probability[i]),
+                "before": names[before[i]],
+            }
             for i in by_confidence[in_turns(truth[by_confidence].tolist())]
-        )
+        ]
 
     right_before, right_after = before == truth, after == truth
     return changes(np.flatnonzero(~right_before & right_after)), changes(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
 from core.clip.evaluation.label_issues import LabelIssue
-from core.clip.evaluation.mistakes import MAX_SHOWN, Mistake, find_changes, find_mistakes
+from core.clip.evaluation.mistakes import MAX_SHOWN, find_changes, find_mistakes
 from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, RejectionLimits
 from core.clip.evaluation.report_text import ClassResult, recommend, summary
 from core.clip.evaluation.verdict import Judgement
@@ -61,7 +61,12 @@ def build_report(
     )
     mistakes = find_mistakes(scores, truth, held_out.positions, candidates.names, logit_scale / temperature)
     issues = [
-        Mistake(s.position, candidates.names[s.label], candidates.names[s.suggested_label], s.probability)
+        {
+            "position": s.position,
+            "class_name": candidates.names[s.label],
+            "predicted": candidates.names[s.suggested_label],
+            "probability": s.probability,
+        }
         for s in label_issues[:MAX_SHOWN]
     ]
 
@@ -91,10 +96,10 @@ def build_report(
         "confusion_matrix": confusion.tolist()
         if len(truth) and len(confusion) <= MAX_CONFUSION_CLASSES
         else None,
-        "fixed": [asdict(each) for each in fixed],
-        "broken": [asdict(each) for each in broken],
-        "mistakes": [asdict(each) for each in mistakes],
-        "label_issues": [asdict(each) for each in issues],
+        "fixed": fixed,
+        "broken": broken,
+        "mistakes": mistakes,
+        "label_issues": issues,
         "calibration": _reliability(
             logit_scale * held_out.adapted.trained_only[trained], truth[trained], calibration
         ),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from core.clip.inference.request_rule import SCORING_VERSION
 
@@ -96,7 +97,7 @@ def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
     rest = 1 / (images + 2) if classes > 1 else 0.0
     target = np.full(logits.shape, rest / max(1, classes - 1))
     target[np.arange(images), truth] = 1 - rest
-    losses = [-(target * _log_softmax(logits / t)).sum() for t in TEMPERATURES]
+    losses = [-(target * log_softmax(logits / t, axis=1)).sum() for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
@@ -109,8 +110,8 @@ def cross_calibrated(logits: Floats, truth: NDArray[np.int64]) -> Floats:
 
 
 def softmax(logits: Floats) -> Floats:
-    """Return the row-wise softmax."""
-    result: Floats = np.exp(_log_softmax(logits))
+    """Return the row-wise softmax. scipy.special.softmax differs in the last bit."""
+    result: Floats = np.exp(log_softmax(logits, axis=1))
     return result
 
 
@@ -123,12 +124,6 @@ def calibration_error(probabilities: Floats, truth: NDArray[np.int64]) -> float:
     correct = probabilities.argmax(axis=1) == truth
     gaps = np.bincount(np.minimum((confidence * BINS).astype(int), BINS - 1), confidence - correct)
     return float(np.abs(gaps).sum() / len(truth))
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
 
 
 def thinned(ascending: Floats) -> Floats:

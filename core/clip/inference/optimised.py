@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from core.clip.data.transforms import Pixels
-from core.clip.models.features import encode_images, encode_trimmed, is_causal_clip
+from core.clip.models.features import encode_images, encode_trimmed, find_convolutions, is_causal_clip
 
 MAX_DIFFERENCE = 1e-5
 """Maximum difference of a normalised feature from the original network's, due to rounding order."""
@@ -147,7 +147,9 @@ def plan_inference(
     finished = pixels.finish(images)
     plan = InferencePlan(pixels)
     if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        before, convolutions = _convolutions(network, finished)
+        before, found = find_convolutions(network, finished)
+        names: dict[nn.Module | None, str] = {module: name for name, module in network.named_modules()}
+        convolutions = {names[c]: ([1, *shape[1:]], names.get(norm)) for c, (shape, norm) in found.items()}
         plan = replace(plan, convolutions=convolutions)
         difference = float((encode_images(plan.of(network), finished) - before).abs().max())
         if not difference <= MAX_DIFFERENCE:
@@ -155,33 +157,6 @@ def plan_inference(
             plan = replace(plan, convolutions={})
     plan = replace(plan, dtype=dtype)
     return replace(plan, program=_traced(plan, plan.of(network).network, images))
-
-
-def _convolutions(
-    network: nn.Module, pixels: Tensor
-) -> tuple[Tensor, dict[str, tuple[list[int], str | None]]]:
-    """Return the features, and for each convolution the shape of its input and the norm that follows it."""
-    names = {module: name for name, module in network.named_modules()}
-    made_by: dict[int, str] = {}  # id of an output → the convolution that made it
-    outputs: list[Tensor] = []  # references prevent the reuse of an id
-    found: dict[str, tuple[list[int], str | None]] = {}
-
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d):
-            found[names[module]] = ([1, *inputs[0].shape[1:]], None)
-            outputs.append(output)
-            made_by[id(output)] = names[module]
-        elif id(inputs[0]) in made_by:
-            name = made_by[id(inputs[0])]
-            found[name] = (found[name][0], names[module])
-
-    watched = [m for m in names if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
-    hooks = [module.register_forward_hook(note) for module in watched]
-    try:
-        return encode_images(network, pixels), found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 class Reordered(nn.Module):

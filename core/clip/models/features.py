@@ -43,6 +43,37 @@ def encode_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     return F.normalize(features.float(), dim=-1)
 
 
+@torch.no_grad()
+def find_convolutions(
+    model: nn.Module, pixels: Tensor
+) -> tuple[Tensor, dict[nn.Conv2d, tuple[tuple[int, ...], nn.BatchNorm2d | None]]]:
+    """Encode images, and find the convolutions of the image tower.
+
+    Returns:
+        The features, and for each convolution the shape of its input and the BatchNorm2d after it, if any.
+    """
+    made_by: dict[int, nn.Conv2d] = {}  # id of an output → the convolution that computed it
+    outputs: list[Tensor] = []  # references prevent the reuse of an id
+    found: dict[nn.Conv2d, tuple[tuple[int, ...], nn.BatchNorm2d | None]] = {}
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            outputs.append(output)
+            made_by[id(output)] = module
+            found[module] = (tuple(inputs[0].shape), None)
+        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made_by:
+            convolution = made_by[id(inputs[0])]
+            found[convolution] = (found[convolution][0], module)
+
+    watched = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+    hooks = [module.register_forward_hook(record) for module in watched]
+    try:
+        return encode_images(model, pixels), found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def is_causal_clip(network: nn.Module) -> bool:
     """Return True for open_clip's CLIP text tower: causal attention, feature of the end token.
 

@@ -3,33 +3,29 @@
 On a CPU, resuming gives bit-identical weights to an uninterrupted training.
 
 A checkpoint is one safetensors file, with all non-tensor state as JSON in its header. The file is written
-under a temporary name, flushed and renamed, so that a partial file never has the final name. The hash in
-the name detects later corruption.
+under a temporary name and renamed, so that a partial file never has the final name. The worker compares the
+hash in the name before it hands a checkpoint to the trainer.
 """
 
-import hashlib
 import json
-import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from core.clip.config import AdaptConfig, Precision
-from core.clip.models.backbone import Backbone
-from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, checkpoint_name, is_whole, newest_first
+from core.clip.config import Precision
+from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, checkpoint_name, newest_first
 from core.clip.training.progress import Reporter
 from core.clip.weights.manifest import file_sha256
 
-FORMAT = 2
-"""Version of the training loop. A changed loop must not resume a training of an older version."""
+FORMAT = 3
+"""Version of the training loop and the file. A training must not resume with a loop of another version."""
 
 
 @dataclass(frozen=True)
@@ -88,40 +84,38 @@ class Checkpoints:
         self._folder = folder
         self._seconds = seconds
         self._written = time.monotonic()
-        self._identity = ""
+        self._backbone = ""
 
     def precision(self) -> Precision | None:
-        """Return the precision of the newest checkpoint that can be read, or None without one."""
-        for path in newest_first(self._folder):
-            with suppress(SafetensorError, ValueError, KeyError), safe_open(path, framework="pt") as file:
-                precision: Precision = json.loads(file.metadata()["checkpoint"])["precision"]
+        """Return the precision of the newest checkpoint, or None without a usable one."""
+        for path in newest_first(self._folder)[:1]:
+            header = _header(path)
+            if header["format"] == FORMAT:
+                precision: Precision = header["precision"]
                 return precision
         return None
 
-    def resume(self, state: TrainingState, identity: str, reporter: Reporter) -> int:
-        """Load the newest usable checkpoint into `state`. Return the completed epochs, or 0 without one.
+    def resume(self, state: TrainingState, backbone: str, reporter: Reporter) -> int:
+        """Load the newest checkpoint into `state`. Return the completed epochs, or 0 without one.
 
-        A damaged checkpoint, or one of another training (see `identity_of`), causes a warning.
+        A checkpoint of another version of the software or of the backbone causes a warning. The other inputs
+        of a training are those of its job and never change.
+
+        Args:
+            backbone: SHA-256 of the backbone.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._written, self._identity = time.monotonic(), identity
-        for path in newest_first(self._folder):
-            try:
-                epoch, fits = self._load(path, state)
-            except (SafetensorError, ValueError, KeyError):
-                reporter.warn(
-                    "checkpoint_damaged",
-                    "A checkpoint of the training is damaged. The training resumes from an earlier "
-                    "checkpoint or starts again; check the disk.",
-                )
-                continue
-            if fits:
-                reporter.resumed(epoch)
-                return epoch
+        self._written, self._backbone = time.monotonic(), backbone
+        for path in newest_first(self._folder)[:1]:
+            header = _header(path)
+            if header["format"] == FORMAT and header["backbone"] == backbone:
+                state.load(load_file(path), header["scaler"])
+                reporter.resumed(header["epoch"])
+                return int(header["epoch"])
             reporter.warn(
                 "checkpoint_outdated",
-                "The checkpoint belongs to a training with different images, settings, backbone or version "
-                "of this software. It is ignored, and the training starts again.",
+                "The checkpoint belongs to another version of the backbone or of this software. It is "
+                "ignored, and the training starts again.",
             )
         return 0
 
@@ -146,56 +140,18 @@ class Checkpoints:
     def _write(self, part: Path, epoch: int, state: TrainingState) -> None:
         header = {
             "format": FORMAT,
-            "identity": self._identity,
+            "backbone": self._backbone,
             "epoch": epoch,
             "precision": state.precision,
             "scaler": state.scaler.state_dict(),
         }
         save_file(state.tensors(), part, metadata={"checkpoint": json.dumps(header)})
-        _flush(part)
         part.replace(self._folder / checkpoint_name(epoch, file_sha256(part)))
-        _flush(self._folder)
         for old in newest_first(self._folder)[MAX_CHECKPOINTS:]:
             old.unlink()
 
-    def _load(self, path: Path, state: TrainingState) -> tuple[int, bool]:
-        """Return the epoch, and whether the checkpoint is of this training. Only then change `state`."""
-        if not is_whole(path):
-            raise ValueError("The SHA-256 does not match.")
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["checkpoint"])
-            epoch, fits = int(header["epoch"]), header["format"] == FORMAT
-            fits = fits and header["identity"] == self._identity
-            if fits:
-                state.load({name: file.get_tensor(name) for name in file.keys()}, header["scaler"])  # noqa: SIM118
-        return epoch, fits
 
-
-def identity_of(
-    backbone: Backbone,
-    images: Sequence[Tensor],
-    labels: Sequence[int],
-    prompts: Sequence[Sequence[str]],
-    config: AdaptConfig,
-) -> str:
-    """Return a hash of all inputs of a training. Equal hashes mean the same training."""
-    inputs = [
-        config.to_dict(),
-        backbone.sha256,
-        backbone.image_size,
-        list(labels),
-        [list(t) for t in prompts],
-    ]
-    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
-    for image in images:
-        digest.update(repr(tuple(image.shape)).encode())
-        digest.update(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()).data)
-    return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _header(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        header: dict[str, Any] = json.loads(file.metadata()["checkpoint"])
+    return header

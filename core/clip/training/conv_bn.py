@@ -14,6 +14,8 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
+from core.clip.models.features import find_convolutions, image_features
+
 
 def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
     """Fuse each BatchNorm2d into its preceding convolution, and speed up depthwise gradients, in place.
@@ -28,39 +30,19 @@ def fuse_conv_bn(model: nn.Module, image_size: int) -> None:
         return
     image = torch.linspace(-1, 1, 3 * image_size**2).view(1, 3, image_size, image_size)
     image = image.to(next(model.parameters()).device)
-    made_by: dict[int, nn.Conv2d] = {}  # id of an output → the convolution that computed it
-    norm_of: dict[nn.Conv2d, nn.BatchNorm2d] = {}
-    outputs: list[Tensor] = []  # references prevent the reuse of an id
-
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d):
-            outputs.append(output)
-            made_by[id(output)] = module
-        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made_by:
-            norm_of[made_by[id(inputs[0])]] = module
-
-    hooks = [module.register_forward_hook(record) for module in (*convolutions, *norms)]
-    before = _features(model, image)
-    for hook in hooks:
-        hook.remove()
-
+    before, found = find_convolutions(model, image)
     changed: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
     for convolution in convolutions:
-        norm = norm_of.get(convolution)
+        _, norm = found.get(convolution, ((), None))
         if norm is not None or _is_depthwise(convolution):
             changed[convolution] = _Fused(convolution, norm)
         if norm is not None:
             changed[norm] = _after(norm)
     for module, forward in changed.items():
         module.forward = forward
-    if not torch.allclose(_features(model, image), before, atol=1e-4):
+    if not torch.allclose(image_features(model, image), before, atol=1e-4):
         for module in changed:
             del module.forward
-
-
-@torch.no_grad()
-def _features(model: nn.Module, image: Tensor) -> Tensor:
-    return F.normalize(cast(Any, model).encode_image(image), dim=-1)
 
 
 def _is_depthwise(convolution: nn.Conv2d) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -24,21 +23,11 @@ from core.clip.models.features import (
     encode_images,
     encode_tokens,
 )
-from core.clip.training.checkpoint import Checkpoints, TrainingState, identity_of
+from core.clip.training.checkpoint import Checkpoints, TrainingState
 from core.clip.training.conv_bn import fuse_conv_bn
 from core.clip.training.losses import Features, losses, supervised_contrastive, total_loss
 from core.clip.training.microbatch import MicroBatcher
 from core.clip.training.progress import Reporter, StepProgress
-
-
-@dataclass(frozen=True)
-class FineTuned:
-    """The result of a training."""
-
-    theta_1: dict[str, Tensor]
-    """θ_1: fp32 tensors by name on the backbone's device, without `logit_scale` and buffers."""
-    classifier: Tensor
-    """W [C, D], normalised. Inference uses the text tower instead of W."""
 
 
 def cosine(step: int, steps: int) -> float:
@@ -68,7 +57,7 @@ def fine_tune(
     *,
     recipe: Recipe | None = None,
     checkpoints: Checkpoints | None = None,
-) -> FineTuned:
+) -> dict[str, Tensor]:
     """Train both towers of a copy of the backbone on labelled images.
 
     Args:
@@ -78,6 +67,10 @@ def fine_tune(
             no more than one. The teacher's features of all prompts are computed once.
         recipe: replaced parts. None: the method itself.
         checkpoints: checkpoints to resume from and to write. None disables checkpoints.
+
+    Returns:
+        θ_1: fp32 tensors by name on the backbone's device, without `logit_scale` and buffers. The classifier
+        W is not returned, because inference uses the text tower instead.
 
     Raises:
         Cancelled: the reporter requested a stop.
@@ -138,8 +131,7 @@ def fine_tune(
     state = TrainingState({**theta, "W": classifier}, optimizer, scaler, generators, config.precision)
     earlier = 0  # steps of earlier attempts
     if checkpoints is not None:
-        identity = identity_of(backbone, images, labels, prompts, config)
-        earlier = checkpoints.resume(state, identity, reporter) * batches_per_epoch
+        earlier = checkpoints.resume(state, backbone.sha256, reporter) * batches_per_epoch
     annealing = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: recipe.schedule(earlier + step, steps)
     )
@@ -222,7 +214,7 @@ def fine_tune(
         raise TrainingDiverged(
             "The trained weights are not finite. Use a lower learning_rate or precision fp32."
         )
-    return FineTuned(theta_1, F.normalize(classifier.detach(), dim=-1))
+    return theta_1
 
 
 def _encode(

@@ -18,18 +18,19 @@ CONNECT_SECONDS = 3
 POOL_SECONDS = 2
 """Timeout for a pooled connection. It is below CONNECT_SECONDS, so that waits for a hanging server don't add
 up."""
+MAX_CONNECTIONS = 8
+"""Maximum number of connections of each process to PostgreSQL."""
 BUSY_MILLISECONDS = 5_000
 """Timeout for SQLite's lock."""
 
 
-def make_engine(url: str, *, migrating: bool = False, max_connections: int = 8) -> Engine:
+def make_engine(url: str, *, migrating: bool = False) -> Engine:
     """Return an engine for the database at the URL.
 
     Args:
         url: SQLAlchemy URL.
         migrating: disable time limits on PostgreSQL. Disable foreign keys on SQLite, where a migration copies
             a table and drops the old one.
-        max_connections: maximum number of connections to PostgreSQL.
 
     Raises:
         DatabaseUnavailable: the URL is invalid, or of an unsupported database.
@@ -39,7 +40,7 @@ def make_engine(url: str, *, migrating: bool = False, max_connections: int = 8) 
         if kind == "sqlite":
             return _sqlite(url, migrating)
         if kind == "postgresql":
-            return _postgresql(url, migrating, max_connections)
+            return _postgresql(url, migrating)
     except (ArgumentError, NoSuchModuleError, ImportError):
         kind = "something else"
     # Never quote the URL, because it may contain a password.
@@ -70,7 +71,7 @@ def _sqlite(url: str, migrating: bool) -> Engine:
     return engine
 
 
-def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
+def _postgresql(url: str, migrating: bool) -> Engine:
     arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,
         "application_name": "clipcite",
@@ -88,7 +89,7 @@ def _postgresql(url: str, migrating: bool, max_connections: int) -> Engine:
         json_serializer=_json,
         hide_parameters=True,  # errors would quote users' data
         connect_args=arguments,
-        pool_size=max_connections,
+        pool_size=MAX_CONNECTIONS,
         max_overflow=0,
         pool_use_lifo=True,  # recently used connections need no check
         pool_timeout=POOL_SECONDS,

@@ -33,33 +33,19 @@ class Database:
     commit fails, the change may be stored or not, so callers must check before they act on it.
     """
 
-    def __init__(self, url: str, *, max_connections: int = 8) -> None:
-        """Open the database at the URL. `max_connections` limits connections to PostgreSQL."""
-        self.engine = make_engine(url, max_connections=max_connections)
+    def __init__(self, url: str) -> None:
+        self.engine = make_engine(url)
         # On SQLite, a transaction that reads and then writes fails if another one wrote in between. BEGIN
         # IMMEDIATE waits for the lock instead.
         self._readers = sessionmaker(self.engine, expire_on_commit=False)
         self._writers = sessionmaker(
             self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE"), expire_on_commit=False
         )
-        self._single_reads = self._readers
-        if self.engine.dialect.name == "postgresql":
-            autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            self._single_reads = sessionmaker(autocommit, expire_on_commit=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Yield a session whose transaction is never committed."""
         with unavailability(), self._readers() as session:
-            yield session
-
-    @contextmanager
-    def read_single(self) -> Iterator[Session]:
-        """Yield a session without a transaction, for independent statements.
-
-        Each statement is one message to PostgreSQL. A transaction needs two more.
-        """
-        with unavailability(), self._single_reads() as session:
             yield session
 
     @contextmanager

@@ -24,9 +24,16 @@ class NewImage:
     label_confirmed: bool = False
 
 
-def get(session: Session, job_id: str, *, owner: str) -> Job:
-    """Return a job. Raise JobNotFound if the owner has no such job."""
+def get(session: Session, job_id: str, *, owner: str, lock: bool = False) -> Job:
+    """Return a job. Raise JobNotFound if the owner has no such job.
+
+    Args:
+        lock: read the job again and lock it until the transaction ends. On SQLite the transaction itself is
+            the lock (`Database.write`).
+    """
     query = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
     job = session.scalars(query).one_or_none()
     if job is None:
         raise JobNotFound(job_id)
@@ -60,17 +67,6 @@ def images(session: Session, job_id: str) -> list[JobImage]:
 
 def image(session: Session, job_id: str, position: int) -> JobImage | None:
     return session.scalar(select(JobImage).where(JobImage.job_id == job_id, JobImage.position == position))
-
-
-def locked(session: Session, job_id: str, *, owner: str) -> Job | None:
-    """Return the owner's job, or None. Lock it until the transaction ends.
-
-    On SQLite the transaction itself is the lock (`Database.write`).
-    """
-    query = select(Job).where(Job.id == sanitize_text(job_id), Job.owner == owner)
-    return session.scalars(
-        query.with_for_update(), execution_options={"populate_existing": True}
-    ).one_or_none()
 
 
 def blobs_of(job_id: str) -> str:

@@ -25,6 +25,7 @@ from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
+from core.clip.weights.manifest import Manifest
 from core.log import current
 from core.store.accounts import audit, owners
 from core.store.db.ids import new_id
@@ -44,9 +45,9 @@ from core.store.db.tables import (
     WebhookDelivery,
 )
 from core.store.db.text import sanitize_text, utc_text
-from core.store.errors import Conflict, JobNotFound
-from core.store.jobs.jobs import NewImage, blobs_of, checkpoints_of, get, locked
-from core.store.registry.models import NewModel, add_model, set_metrics
+from core.store.errors import Conflict
+from core.store.jobs.jobs import NewImage, blobs_of, checkpoints_of, get
+from core.store.registry.models import add_model, set_metrics
 from core.store.storage import deletions
 
 FAR_LEASES = 10
@@ -132,9 +133,7 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
         JobNotFound: the owner has no such job.
         Conflict: the job has succeeded or failed.
     """
-    job = locked(session, job_id, owner=owner)
-    if job is None:
-        raise JobNotFound(job_id)
+    job = get(session, job_id, owner=owner, lock=True)
     if any(notice["code"] == EVALUATION_CANCELLED for notice in job.warnings):
         return job
     if job.status in FINAL and job.status != CANCELLED:
@@ -161,9 +160,7 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
         JobNotFound: the owner has no such job.
         Conflict: the job is running.
     """
-    job = locked(session, job_id, owner=owner)
-    if job is None:
-        raise JobNotFound(job_id)
+    job = get(session, job_id, owner=owner, lock=True)
     if job.status == RUNNING:
         raise Conflict(
             "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
@@ -348,7 +345,8 @@ def record_checkpoint(session: Session, claim: Claim, folder: str, epoch: int) -
 def publish(
     session: Session,
     claim: Claim,
-    model: NewModel,
+    model_id: str,
+    manifest: Manifest,
     metrics: dict[str, Any] | None,
     *,
     seconds: float | None = None,
@@ -376,18 +374,20 @@ def publish(
         before=RUNNING,
         token=claim.token,
         event=PUBLISHED,
-        data={"model_id": model.id, "seconds": seconds},
-        model_id=model.id,
+        data={"model_id": model_id, "seconds": seconds},
+        model_id=model_id,
         metrics=metrics,
         reserved_bytes=0,
         progress=None if progress is None else {**progress, "stage": EVALUATING},
     )
     if job is None:
-        return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model.id
+        return session.scalar(select(Job.model_id).where(Job.id == claim.job_id)) == model_id
     mark_checkpoints(session, job)
     add_model(
         session,
-        model,
+        model_id,
+        claim.name,
+        manifest,
         owner=job.owner,
         job_id=claim.job_id,
         metrics=metrics,

@@ -5,7 +5,6 @@ version.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest
 from core.store.accounts import owners
 from core.store.db.pagination import page
 from core.store.db.tables import Alias, Model, ModelName
@@ -23,29 +23,11 @@ from core.store.registry import references
 from core.store.storage import deletions
 
 
-@dataclass(frozen=True)
-class NewModel:
-    """Model whose files are stored and verified, ready for publication."""
-
-    id: str
-    name: str | None
-    backbone: str
-    image_size: int | None
-    classes: list[str]
-    alpha: float
-    templates: list[str]
-    prompts: dict[str, list[str]]
-    weights_key: str
-    manifest_key: str
-    sha256: str
-    bytes: int
-    delta_format: str
-    """Storage format of the delta."""
-
-
 def add_model(
     session: Session,
-    model: NewModel,
+    model_id: str,
+    name: str | None,
+    manifest: Manifest,
     *,
     owner: str,
     job_id: str | None,
@@ -55,23 +37,34 @@ def add_model(
 ) -> Model:
     """Insert the row of a model.
 
-    Its files must be stored, and `blobs_of` must have been announced before (`deletions`). Only
+    Its files must be stored below `blobs_of`, which must have been announced before (`deletions`). Only
     `lifecycle.publish` and an import may call this function. `publish` also sets the job's
     `model_id`, in the same transaction.
     """
-    version = None if model.name is None else _next_version(session, owner, model.name)
     row = Model(
-        **asdict(model),
-        version=version,
+        id=model_id,
+        name=name,
+        version=None if name is None else _next_version(session, owner, name),
         owner=owner,
         job_id=job_id,
+        backbone=manifest.backbone,
+        image_size=manifest.image_size,
+        classes=list(manifest.class_names),
+        alpha=manifest.config["alpha"],
+        templates=manifest.config["templates"],
+        prompts=manifest.config["prompts"],
+        weights_key=f"{blobs_of(model_id)}/{WEIGHTS}",
+        manifest_key=f"{blobs_of(model_id)}/{MANIFEST}",
+        sha256=manifest.sha256,
+        bytes=manifest.bytes,
+        delta_format=manifest.delta_format,
         metrics=metrics,
         created_at=at,
         created_by=created_by,
     )
     session.add(row)
     session.flush()
-    deletions.keep(session, blobs_of(model.id))
+    deletions.keep(session, blobs_of(model_id))
     return row
 
 

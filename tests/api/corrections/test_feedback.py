@@ -118,7 +118,7 @@ def test_two_requests_with_one_image_at_once_add_it_once(trained: tuple[Service,
     clean_up(service)
     assert blobs_below(service, job) == 9
     assert image_bytes(service) == sum(
-        [row.bytes for row in images_of(service, job)] + [samples.new_model().bytes]
+        [row.bytes for row in images_of(service, job)] + [samples.new_model().manifest.bytes]
     )
 
 

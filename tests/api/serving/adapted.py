@@ -19,7 +19,6 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.jobs import lifecycle
-from core.store.registry.models import NewModel
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import create_job
@@ -76,21 +75,6 @@ def publish_model(
         )
         for file in (WEIGHTS, MANIFEST):
             blobs.put(f"models/{model_id}/{file}", Path(folder) / file)
-    model = NewModel(
-        id=model_id,
-        name=name,
-        backbone=backbone.name,
-        image_size=manifest.image_size,
-        classes=list(classes),
-        alpha=float(resolved.alpha),
-        templates=list(resolved.templates),
-        prompts={name: list(prompts) for name, prompts in resolved.prompts.items()},
-        weights_key=f"models/{model_id}/{WEIGHTS}",
-        manifest_key=f"models/{model_id}/{MANIFEST}",
-        sha256=manifest.sha256,
-        bytes=manifest.bytes,
-        delta_format=manifest.delta_format,
-    )
     counts = [{"name": name, "images": 4, "test_images": 0} for name in classes]
     with database.write() as session:
         create_job(
@@ -106,5 +90,5 @@ def publish_model(
         claim = lifecycle.claim(session, job_id, worker="a test", lease_seconds=60)
         assert claim is not None
         deletions.announce(session, f"models/{model_id}")
-        assert lifecycle.publish(session, claim, model, metrics)
+        assert lifecycle.publish(session, claim, model_id, manifest, metrics)
     return model_id

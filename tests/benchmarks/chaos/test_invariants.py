@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from benchmarks.chaos.invariants import check
+from core.clip.weights import manifest
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Model
@@ -21,6 +22,7 @@ from tests.core.store.samples import OWNER, claimed, create_job, new_model, publ
 from tests.core.store.storage.test_blobs import bucket
 
 IMAGE, WEIGHTS = b"an image", b"weights"
+FILES = (manifest.WEIGHTS, manifest.MANIFEST)
 
 
 @dataclass
@@ -70,11 +72,10 @@ def store(request: pytest.FixtureRequest, database: Database, tmp_path: Path) ->
             images=[image],
         )
     claim = claimed(database, job_id)
-    for file in ("weights", "manifest"):
+    for file in FILES:
         blobs.put(f"models/{model_id}/{file}", WEIGHTS)
     blobs.put(jobs.report_of(job_id, model_id), b"{}")
-    keys = {f"{file}_key": f"models/{model_id}/{file}" for file in ("weights", "manifest")}
-    model = new_model(id=model_id, sha256=sha256(WEIGHTS), **keys)
+    model = new_model(id=model_id, sha256=sha256(WEIGHTS))
     assert publish(database, claim, model, evaluate=True)
     with database.write() as session:
         deletions.announce(session, jobs.report_of(job_id, model_id))
@@ -117,7 +118,7 @@ def published_twice(store: Store) -> None:
 
 def other_bytes(store: Store) -> None:
     store.blobs.delete_prefix(f"models/{store.model_id}")
-    for file in ("weights", "manifest"):
+    for file in FILES:
         store.blobs.put(f"models/{store.model_id}/{file}", b"flipped")
 
 

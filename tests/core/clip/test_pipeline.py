@@ -94,7 +94,7 @@ def held_of(
     given: AdaptConfig,
     reporter: Reporter,
 ) -> HeldOutPredictions:
-    trained = TrainingSet(tuple(class_names), [], [], [], [], [], torch.empty(0), 0.0)
+    trained = TrainingSet(tuple(class_names), [], [], [], [], [], torch.empty(0))
     return predict_test_images(
         EvalContext(backbone, trained, given), weights, list(enumerate(tests)), reporter
     )

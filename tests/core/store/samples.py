@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest
 from core.settings import Settings
 from core.store.accounts import owners
 from core.store.accounts.idempotency import IdempotencyClaim
@@ -19,7 +22,6 @@ from core.store.jobs import jobs, lifecycle
 from core.store.jobs.jobs import NewImage
 from core.store.jobs.lifecycle import Claim
 from core.store.registry import models
-from core.store.registry.models import NewModel
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 
@@ -80,24 +82,33 @@ def new_image(file_name: str, split: str = "train", *, bytes: int = 3) -> NewIma
     return NewImage(split, "red fox", file_name, "jobs/x/1", "0" * 64, bytes)
 
 
-def new_model(**given: Any) -> NewModel:
+@dataclass(frozen=True)
+class NewModel:
+    """A model to publish."""
+
+    id: str
+    name: str | None
+    manifest: Manifest
+
+
+def new_model(
+    *, id: str | None = None, name: str | None = None, classes: Sequence[str] = ("red fox",), **given: Any
+) -> NewModel:
     fields: dict[str, Any] = {
-        "id": new_id("mdl"),
-        "name": None,
-        "backbone": "starter",
-        "image_size": 160,
-        "classes": ["red fox"],
-        "alpha": 0.1 + 0.2,
-        "templates": ["a photo of a {}."],
-        "prompts": {"red fox": ["a fox"]},
-        "weights_key": "models/x/weights",
-        "manifest_key": "models/x/manifest",
         "sha256": "0" * 64,
         "bytes": 5_000_000_000,
+        "backbone": "starter",
+        "backbone_sha256": "0" * 64,
+        "image_size": 160,
+        "config": {
+            "alpha": 0.1 + 0.2,
+            "templates": ["a photo of a {}."],
+            "prompts": {"red fox": ["a fox"]},
+        },
         "delta_format": "full",
         **given,
     }
-    return NewModel(**fields)
+    return NewModel(id or new_id("mdl"), name, Manifest(class_names=tuple(classes), **fields))
 
 
 def claimed(database: Database, job_id: str, *, lease_seconds: float = 30) -> Claim:
@@ -147,7 +158,8 @@ def publish(
     model = model or new_model()
     with database.write() as session:
         deletions.announce(session, models.blobs_of(model.id))
-        return lifecycle.publish(session, claim, model, metrics, evaluate=evaluate)
+        named = replace(claim, name=model.name)
+        return lifecycle.publish(session, named, model.id, model.manifest, metrics, evaluate=evaluate)
 
 
 def store_report(database: Database, blobs: Blobs, job_id: str, report: dict[str, Any]) -> None:
@@ -183,12 +195,10 @@ def stored_model(database: Database, blobs: Blobs, **given: Any) -> str:
     """Publish a model of a new job, with its files."""
     model_id = new_id("mdl")
     weights = f"weights of {model_id}".encode()
-    blobs.put(f"models/{model_id}/weights", weights)
-    blobs.put(f"models/{model_id}/manifest", b"{}")
+    blobs.put(f"models/{model_id}/{WEIGHTS}", weights)
+    blobs.put(f"models/{model_id}/{MANIFEST}", b"{}")
     model = new_model(
         id=model_id,
-        weights_key=f"models/{model_id}/weights",
-        manifest_key=f"models/{model_id}/manifest",
         sha256=hashlib.sha256(weights).hexdigest(),
         bytes=len(weights),
         **given,

@@ -60,7 +60,6 @@ def write_job(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, 
         max_image_bytes=10_000,
         max_image_pixels=10_000,
         checkpoint_seconds=checkpoint_seconds,
-        deadline_seconds=PATIENCE,
         serving_reserve_bytes=0,
     )
     (folder / TASK).write_text(json.dumps(asdict(task)))

@@ -1,10 +1,12 @@
+import json
+
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torchvision.transforms import Normalize, ToTensor
 
 from core.clip.data.transforms import Pixels
-from core.clip.models.backbone import Backbone
+from core.clip.models.backbone import Backbone, image_transform
 from tests.api import crafted
 
 
@@ -19,9 +21,12 @@ def test_the_halves_are_the_whole(backbone: Backbone, size: tuple[int, int]) -> 
     assert finished.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_transform_of_another_kind_stays_whole() -> None:
-    def preprocess(image: Image.Image) -> Tensor:
-        return torch.ones(3, 2, 2)
-
-    pixels = Pixels(preprocess)
-    assert torch.equal(pixels.finish(pixels.fit(Image.new("RGB", (5, 5)))[None]), torch.ones(1, 3, 2, 2))
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
+def test_every_transform_of_open_clip_ends_in_the_normalisation(mode: str) -> None:
+    settings = {"size": 48, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.25), "resize_mode": mode}
+    preprocess = image_transform(json.dumps(settings))
+    *_, to_tensor, normalize = preprocess.transforms
+    assert isinstance(to_tensor, ToTensor)
+    assert isinstance(normalize, Normalize)
+    pixels, image = Pixels(preprocess), Image.fromarray(crafted.pixels(0, 70, 90))
+    assert torch.equal(pixels.finish(pixels.fit(image)[None])[0], preprocess(image))

@@ -175,14 +175,6 @@ def test_an_interrupted_cross_validation_resumes_to_the_same_report(tiny: Backbo
     assert again.evaluation.metrics == whole.evaluation.metrics
 
 
-def test_fold_models_over_the_time_budget_are_left_out(tiny: Backbone) -> None:
-    recorder = Recorder()
-    result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder, seconds=0.01)
-    assert [code for code, _ in recorder.warnings] == ["report_left_out"]
-    assert "CLIPCITE_DEADLINE_SECONDS" in recorder.warnings[0][1]
-    assert read(result.evaluation.report).measured_on.source == "none"
-
-
 def test_a_failing_fold_model_costs_the_report_only(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_memory(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")

@@ -19,7 +19,7 @@ from tests.core.clip.test_pipeline import config, shots
 def test_each_image_has_the_scores_of_a_classifier_with_this_alpha(tiny: Backbone, alpha: float) -> None:
     weights = adapt(tiny, shots("red", "green"), config(epochs=1, evaluate="none")).weights
     images = shots("red", "green", each=IMAGE_BATCH_SIZE // 2 + 3, seed=50)  # More than one batch.
-    trained = TrainingSet(("red", "green"), [4, 4], [], [], [], [], torch.empty(0), 0.0)
+    trained = TrainingSet(("red", "green"), [4, 4], [], [], [], [], torch.empty(0))
     prompts = (("a red",), ("a green",), ("a grey",))
     held = predict(
         EvalContext(tiny, trained, config(alpha=alpha)),

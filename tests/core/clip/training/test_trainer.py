@@ -63,7 +63,7 @@ def train(
     images = images or noise(len(LABELS))
     labels = (LABELS * 2)[: len(images)]
     shots = [to_tensor(image) for image in images]
-    return fine_tune(backbone, shots, labels, texts, config(**given), reporter or Recorder()).theta_1
+    return fine_tune(backbone, shots, labels, texts, config(**given), reporter or Recorder())
 
 
 def largest_change(backbone: Backbone, theta_1: dict[str, Tensor], *, text: bool) -> float:

@@ -20,6 +20,7 @@ from admin import snapshots
 from admin.snapshots import TABLES, Backup, BackupError
 from api.models import aliases
 from clipcite.cli.main import app
+from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.store import backbones
 from core.store.accounts import api_keys, owners
 from core.store.db import migrate
@@ -248,13 +249,13 @@ def test_a_used_storage_is_refused(source: Source, target: Target) -> None:
 def test_a_changed_file_is_found(source: Source, target: Target) -> None:
     model = stored_model(source.database, source.blobs)
     source.back_up()
-    source.blobs.put(f"models/{model}/weights", b"X" * len(f"weights of {model}"))
-    assert source.problems() == [f"models/{model}/weights: its content has changed"]
-    source.blobs.delete(f"models/{model}/manifest")
-    assert f"models/{model}/manifest: missing" in source.problems()
-    source.backup.put(f"blobs/models/{model}/manifest", b"[]")
+    source.blobs.put(f"models/{model}/{WEIGHTS}", b"X" * len(f"weights of {model}"))
+    assert source.problems() == [f"models/{model}/{WEIGHTS}: its content has changed"]
+    source.blobs.delete(f"models/{model}/{MANIFEST}")
+    assert f"models/{model}/{MANIFEST}: missing" in source.problems()
+    source.backup.put(f"blobs/models/{model}/{MANIFEST}", b"[]")
     assert snapshots.verify_backup(source.backup).problems == [
-        f"models/{model}/manifest: its content has changed"
+        f"models/{model}/{MANIFEST}: its content has changed"
     ]
     with pytest.raises(BlobDamaged):
         snapshots.restore(*target, source.backup)

@@ -173,7 +173,7 @@ STALE_WRITES: dict[str, Callable[[Any, Claim], bool | str | None]] = {
     "requeue": lambda s, c: lifecycle.requeue(
         s, c, spend_attempt=True, max_attempts=1, code="late", detail="late"
     ),
-    "publish": lambda s, c: lifecycle.publish(s, c, new_model(), None),
+    "publish": lambda s, c: lifecycle.publish(s, c, "mdl_1", new_model().manifest, None),
     "finish": lambda s, c: lifecycle.finish(s, c, None, "jobs/x/report-late.json"),
 }
 
@@ -265,7 +265,9 @@ def test_a_model_is_published_before_its_evaluation(database: Database) -> None:
     for _ in range(2):  # The second call is a retry after a lost answer.
         with database.write() as session:
             metrics = {"verdict": "evaluating"}
-            assert lifecycle.publish(session, claim, model, metrics, seconds=12.5, evaluate=True)
+            assert lifecycle.publish(
+                session, claim, model.id, model.manifest, metrics, seconds=12.5, evaluate=True
+            )
     job = job_of(database, claim.job_id)
     assert (job.status, job.model_id, job.metrics) == ("running", model.id, {"verdict": "evaluating"})
     assert (job.progress, job.reserved_bytes) == ({"stage": "evaluating", "fraction": 0.5}, 0)
@@ -299,7 +301,9 @@ def test_a_job_that_lost_its_worker_in_the_evaluation_keeps_its_model(database: 
         again = claimed(database, claim.job_id)
         assert (again.attempt, again.model_id) == (attempt, model_id)
         with database.write() as session:
-            assert not lifecycle.publish(session, again, new_model(), None)  # It already has a model.
+            assert not lifecycle.publish(
+                session, again, "mdl_2", new_model().manifest, None
+            )  # It already has a model.
             assert not lifecycle.finish(session, claim, None, "late")  # The first worker wakes up.
     let_lease_expire(database, claim.job_id)
     assert expire(database) == ["succeeded"]
