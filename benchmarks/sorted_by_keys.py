@@ -6,7 +6,7 @@
 A script drops a pile onto *Train*, and presses *Group them*. It names the most frequent class of the nine
 thumbnails of each group: by its digit, or for a new class by `/`, the name and Enter. With `--untick` it
 first removes the thumbnails of other classes. After 10, 20 and 30 groups it reads the classes of all photos
-from the page. Then it presses *Make a model*, and reads them again.
+from the page. Then it presses *Make a model*, and reads them again, also as if nothing were *something else*.
 A data set is a folder with `test/<class>/`. No class is known before.
 """
 
@@ -38,7 +38,10 @@ DIGITS = "1234567890"
 CLASSES = """async () => {
   const { sorting } = await import("/page/lib/sorting/sorting.js");
   const { classOf } = await import("/page/lib/sorting/groups.js");
-  return sorting.images.map((image) => [image.name, String(classOf(image))]);
+  return sorting.images.map((image) => {
+    const inClass = classOf({ ...image, rejected: false });
+    return [image.name, String(classOf(image)), String(inClass)];
+  });
 }"""
 
 
@@ -81,10 +84,11 @@ class Requests:
             quiet = 0 if self.open else quiet + 1
 
 
-def accuracy(page: Page, truth: dict[str, str]) -> float:
-    """Return the fraction of all photos that are in the group of their class."""
-    found: list[tuple[str, str]] = page.evaluate(CLASSES)
-    return sum(truth[name] == said for name, said in found) / len(truth)
+def accuracy(page: Page, truth: dict[str, str]) -> tuple[float, float]:
+    """Return the fraction of photos in the group of their class, also as if nothing were *something else*."""
+    found: list[tuple[str, str, str]] = page.evaluate(CLASSES)
+    sorted_right = sum(truth[name] == place for name, place, _ in found)
+    return sorted_right / len(truth), sum(truth[name] == best for name, _, best in found) / len(truth)
 
 
 def answer(hand: Hand, truth: dict[str, str], known: list[str], untick: bool) -> None:
@@ -135,13 +139,14 @@ def measure(browser: Browser, url: str, folder: Path, seed: int, untick: bool) -
             if asked.is_visible():
                 hand.press("Escape")
             requests.settle()
-            row[f"after {number}"] = accuracy(page, truth)
+            row[f"after {number}"] = accuracy(page, truth)[0]
         row |= {"groups": answered, "classes": len(known)}
         hand.click("Make a model")
         expect(page.get_by_label("Model", exact=True)).not_to_have_value("stock", timeout=1_800_000)
         expect(page.locator(".brought")).to_be_visible(timeout=600_000)
         requests.settle()
-        row |= {"model": accuracy(page, truth), "keys": hand.keys, "clicks": hand.clicks}
+        model, nothing_apart = accuracy(page, truth)
+        row |= {"model": model, "nothing apart": nothing_apart, "keys": hand.keys, "clicks": hand.clicks}
         row["minutes"] = (time.monotonic() - started) / 60
         return row
 
@@ -177,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "classes found",
             *(f"after {n} groups" for n in MEASURED),
             "model",
+            "model, nothing apart",
             "groups",
             "keys",
             "clicks",
@@ -188,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         first = [row["set"], str(row["seed"]), "yes" if row["untick"] else "no"]
         counts = [str(row[name]) for name in ("photos", "classes", "groups", "keys", "clicks")]
         minutes = f"{row['minutes']:.1f}"
-        table.rows.append([*first, *counts[:2], *shares, figure(row["model"]), *counts[2:], minutes])
+        shares += [figure(row["model"]), figure(row["nothing apart"])]
+        table.rows.append([*first, *counts[:2], *shares, *counts[2:], minutes])
     Console(width=200).print(table.markdown(), markup=False, soft_wrap=True)
 
 
