@@ -99,8 +99,9 @@ def measure(browser: Browser, url: str, model: str, folder: Path) -> dict[str, A
             "all": seconds,
             "as opened": frame(page),
         }
-        for unfold in page.get_by_role("button", name=re.compile("^Show all")).all():
-            unfold.click()
+        page.get_by_role("button", name=re.compile("^Show all")).evaluate_all(
+            "(buttons) => buttons.forEach((button) => button.click())"
+        )
         return row | {
             "unfolded": frame(page),
             "longest": page.evaluate("window.longest"),

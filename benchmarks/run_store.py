@@ -4,7 +4,6 @@ Arrays are named by the hash of their content, so runs with the same test images
 matrices are rounded to 16 bits. Several processes may add to the same files.
 """
 
-import argparse
 import fcntl
 import hashlib
 import json
@@ -46,16 +45,6 @@ class Run:
         """Return the matrix [N, C], rounded. Runs packed before 0.2.0 have none."""
         kept = self.matrices[name]
         return unpack(self.read(kept["array"]), kept["offset"], kept["scale"])
-
-
-def runs_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a command line that names the backbone and the folder of stored runs."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--backbone", default="starter")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    return parser
 
 
 class RunStore:

@@ -21,7 +21,7 @@ from core.clip.weights.support_set import SupportSet
 
 Floats = NDArray[np.float64]
 LOST_SHARES = (0.01, pile.LOST, 0.1, 0.2)
-"""Shares of the training images below the limits of `reject` that the report compares."""
+"""Expected shares of new images of the classes below the limits of `reject` that the report compares."""
 
 
 @dataclass(frozen=True)

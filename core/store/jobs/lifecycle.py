@@ -548,7 +548,10 @@ def fail(
     if failed is not None:
         mark_checkpoints(session, failed)
         return failed
-    detail = f"The model is ready, but it was not evaluated. {error['detail']}"
+    detail = (
+        f"The model is ready, but it was not evaluated. {error['detail']} You can also evaluate the model "
+        "with test images."
+    )
     return _skip_evaluation(session, job_id, EVALUATION_FAILED, detail, token=token, before=RUNNING, at=at)
 
 

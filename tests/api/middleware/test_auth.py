@@ -78,6 +78,14 @@ def test_no_route_is_forgotten(locked: Service) -> None:
     assert described == set(ENDPOINTS)
 
 
+def test_the_admin_key_opens_every_route(locked: Service) -> None:
+    for (method, path), status in ROUTES.items():
+        assert (
+            locked.client.request(method, path, headers={"Authorization": f"Bearer {KEY}"}).status_code
+            == status
+        )
+
+
 def test_every_route_needs_a_key(locked: Service) -> None:
     for method, path in ROUTES:
         response = locked.client.request(method, f"{path}?api_key={KEY}&access_token={KEY}")

@@ -1,13 +1,14 @@
 """The engine: features of acquired models, and how long these stay in memory."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 import torch
 from torch import Tensor
 
+from api.classify.scoring import Decoded, Images
 from api.serving.pool.model_pool import BACKBONE
 from api.serving.pool.served_model import ServedModel
 from api.serving.types import ImageScores, WeightsKey
@@ -42,31 +43,33 @@ def test_many_images_come_back_in_their_order(world: World) -> None:
         assert found == pytest.approx(expected, abs=2e-5)
 
 
-def test_the_model_is_held_until_its_images_end_if_the_prompts_fail(
+def test_the_model_is_held_until_its_images_end_if_later_ones_fail(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, failed, go_on = threading.Event(), threading.Event(), threading.Event()
-    encode = ServedModel.encode_images
+    encode, decoded = ServedModel.encode_images, Images.decoded
 
     def slow(self: ServedModel, pixels: Tensor) -> Tensor:
         begun.set()
         assert go_on.wait(600)
         return encode(self, pixels)
 
-    def broken(sentences: Sequence[str]) -> None:
+    def broken(self: Images, model: ServedModel) -> Iterator[list[Decoded]]:
+        batch = next(decoded(self, model))
+        yield from (batch, batch)
         assert begun.wait(600)
         failed.set()
-        raise RuntimeError("no tokenizer")
+        raise RuntimeError("no decoder")
 
     monkeypatch.setattr(ServedModel, "encode_images", slow)
-    world.before_tokenizing = broken
+    monkeypatch.setattr(Images, "decoded", broken)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(world.classify)
         assert failed.wait(600)
         assert not wait([asked], timeout=0.5).done  # The image is still being computed.
         assert held(world) == 1
         go_on.set()
-        with pytest.raises(RuntimeError, match="no tokenizer"):
+        with pytest.raises(RuntimeError, match="no decoder"):
             asked.result(600)
     assert held(world) == 0
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -212,21 +213,44 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert len(late) < 10, late
 
 
-def test_a_trainer_that_has_no_job_yet_ends_with_its_worker(tmp_path: Path) -> None:
-    """The worker is killed during the imports of the trainer, which can be told nothing then."""
+@pytest.mark.parametrize(
+    ("moment", "signum"),
+    [("importing", signal.SIGKILL), ("waiting", signal.SIGTERM)],
+)
+def test_the_trainer_ends_with_its_worker(tmp_path: Path, moment: str, signum: signal.Signals) -> None:
     migrate.upgrade(f"sqlite:///{tmp_path / 'clipcite.db'}")
-    environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path)}
+    environment = {**os.environ, "CLIPCITE_DATA": str(tmp_path), "CLIPCITE_ADMIN_KEY": "hunter2"}
     with (tmp_path / "log").open("w") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "worker"], env=environment, stderr=log, start_new_session=True
         )
     try:
         waiting = wait_for(lambda: running_module(worker.pid, "worker.trainer"))
-        worker.kill()
+        assert "hunter2" not in str(waiting.environ())
+        if moment == "waiting":
+            _until_idle(waiting)
+        worker.send_signal(signum)
         worker.wait(PATIENCE)
+        if signum == signal.SIGTERM:
+            assert not waiting.is_running()  # The worker ended its trainer before its own end.
         psutil.wait_procs([waiting], timeout=PATIENCE)
         assert not waiting.is_running()
     finally:
         worker.kill()
         worker.wait()
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    said = (tmp_path / "log").read_text()
+    assert "hunter2" not in said
+    assert "Traceback" not in said
+
+
+def _until_idle(process: psutil.Process) -> None:
+    """Wait until the trainer has finished its imports and is idle."""
+    until = time.monotonic() + PATIENCE
+    used = -1.0
+    while time.monotonic() < until:
+        now = sum(process.cpu_times()[:2])
+        if now > 1 and now == used:
+            return
+        used = now
+        time.sleep(1)
+    raise AssertionError("It does not come to rest")
