@@ -98,13 +98,13 @@ def measure(browser: Browser, url: str, model: str, folder: Path) -> dict[str, A
             "first": first,
             "all": seconds,
             "as opened": frame(page),
+            "longest": page.evaluate("window.longest"),
         }
         page.get_by_role("button", name=re.compile("^Show all")).evaluate_all(
             "(buttons) => buttons.forEach((button) => button.click())"
         )
         return row | {
             "unfolded": frame(page),
-            "longest": page.evaluate("window.longest"),
             "JavaScript": page.evaluate("performance.memory.usedJSHeapSize"),
             "process": largest_renderer(),
         }
