@@ -102,9 +102,6 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
         calibration = _calibration(held, classifier, options)
         usual = len(images) * held.served.backbone.image_size**2 // USUAL_SIDE**2
         take(max(0, usual - len(images)))
-        prompting = time.perf_counter()
-        # Before the images: on a slow machine, these may take longer than the prompts may wait.
-        serving.texts.encode(classifier, held, take)
         decoding = time.perf_counter()
         problems: list[BadImage | None] = []
         batcher, sent = serving.engine.batcher, list[BatchItem]()
@@ -112,6 +109,7 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
             with batcher.pending((held.served, "images")) as coming:
                 _send(serving, images, held.served, problems, sent, coming)
                 encoding = time.perf_counter()
+                serving.texts.encode(classifier, held, take)  # prompts and images are encoded concurrently
                 features = torch.cat([batcher.wait(part, serving.engine.wait_seconds) for part in sent])
         finally:
             for part in sent:  # the model must stay in memory until all are computed
@@ -122,7 +120,7 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
         encoded = time.perf_counter()
         found = iter(readable)
         results = [next(found) if problem is None else problem for problem in problems]
-        seconds = {"decode": encoding - decoding, "encode": decoding - prompting + encoded - encoding}
+        seconds = {"decode": encoding - decoding, "encode": encoded - encoding}
         return result_of(held, classifier, scores, results, options, calibration, judgement, started, seconds)
 
 

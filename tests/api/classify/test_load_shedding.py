@@ -115,23 +115,6 @@ def test_a_request_that_waits_too_long_gets_503(make_service: MakeService, held:
         assert all(one.result(60).status_code == 200 for one in first)
 
 
-def test_prompts_do_not_wait_for_the_images_of_their_own_request(
-    make_service: MakeService, held: Held
-) -> None:
-    service = make_service()
-    held.set()
-    assert classify(service).status_code == 200  # loads the model
-    held.clear()
-    service.app.state.serving.engine.wait_seconds = 0.2
-    with ThreadPoolExecutor(1) as pool:
-        lone = pool.submit(classify, service, images=20, class_names=["badger", "yew"])
-        wait_for(lambda: held.waiting or lone.done())
-        with pytest.raises(TimeoutError):  # the images take longer than others may wait
-            lone.result(1)
-        held.set()
-        assert lone.result(60).status_code == 200
-
-
 def test_the_unread_body_of_a_refused_request_does_no_harm(make_service: MakeService) -> None:
     """The request is refused unread. The next one succeeds, on the same connection or another."""
     service = make_service()

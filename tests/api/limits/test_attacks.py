@@ -232,7 +232,7 @@ ATTACKS = {
     "the worst TIFFs": image(partial(crafted.tiff_of_jpegs, 96, LARGE), "TIFF", cpu=8),  # 5, beside a load 7
     "the worst WebPs": image(partial(crafted.flat_webp, LARGE), "WebP", cpu=3),
     "40 WebPs of 46 bytes": Attack(files_of_one_kind(crafted.flat_webp), {200, 503}, 880 * MB),
-    "140 MB of refused prompts": Attack(prompts, {422}, 600 * MB),
+    "140 MB of refused prompts": Attack(prompts, {422}, 400 * MB),
     "base64 of blanks": Attack(base64_of(b"AA "), {422}, 1_000 * MB, base64_of(b"AAA"), 2),
     "all places for images": Attack(places, {200, 404, 503}),
     "exports in a loop": Attack(exports, {200, 503}, 700 * MB),

@@ -1,14 +1,13 @@
 """The engine: features of acquired models, and how long these stay in memory."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 import torch
 from torch import Tensor
 
-from api.classify.scoring import Decoded, Images
 from api.serving.pool.model_pool import BACKBONE
 from api.serving.pool.served_model import ServedModel
 from api.serving.types import ImageScores, WeightsKey
@@ -43,33 +42,31 @@ def test_many_images_come_back_in_their_order(world: World) -> None:
         assert found == pytest.approx(expected, abs=2e-5)
 
 
-def test_the_model_is_held_until_its_images_end_if_later_ones_fail(
+def test_the_model_is_held_until_its_images_end_if_the_prompts_fail(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, failed, go_on = threading.Event(), threading.Event(), threading.Event()
-    encode, decoded = ServedModel.encode_images, Images.decoded
+    encode = ServedModel.encode_images
 
     def slow(self: ServedModel, pixels: Tensor) -> Tensor:
         begun.set()
         assert go_on.wait(600)
         return encode(self, pixels)
 
-    def broken(self: Images, model: ServedModel) -> Iterator[list[Decoded]]:
-        batch = next(decoded(self, model))
-        yield from (batch, batch)
+    def broken(sentences: Sequence[str]) -> None:
         assert begun.wait(600)
         failed.set()
-        raise RuntimeError("no decoder")
+        raise RuntimeError("no tokenizer")
 
     monkeypatch.setattr(ServedModel, "encode_images", slow)
-    monkeypatch.setattr(Images, "decoded", broken)
+    world.before_tokenizing = broken
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(world.classify)
         assert failed.wait(600)
         assert not wait([asked], timeout=0.5).done  # The image is still being computed.
         assert held(world) == 1
         go_on.set()
-        with pytest.raises(RuntimeError, match="no decoder"):
+        with pytest.raises(RuntimeError, match="no tokenizer"):
             asked.result(600)
     assert held(world) == 0
 
