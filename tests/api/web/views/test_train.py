@@ -17,7 +17,7 @@ LONG = 1000  # Number of epochs; no test waits for the end.
 
 @pytest.fixture
 def page(browser: Browser, service: Service) -> Iterator[Page]:
-    with window(browser, service.url, expected=["404"]) as page:  # the lists show jobs of other tests
+    with window(browser, service.url, expected=["404"]) as page:  # models whose job another test deleted
         yield page
 
 
