@@ -139,7 +139,7 @@ def beside_the_worker(settings: Settings) -> Iterator[threading.Event]:
 
     def dispatch_until_stopped() -> None:
         try:
-            run(settings, _database(settings), stop)
+            run(settings, Database(settings.sqlalchemy_url()), stop)
         except Exception:
             logger.exception("The dispatcher can't run")
             os._exit(1)
@@ -153,17 +153,13 @@ def beside_the_worker(settings: Settings) -> Iterator[threading.Event]:
         thread.join(2 * LAST_WORDS_SECONDS)
 
 
-def _database(settings: Settings) -> Database:
-    return Database(settings.sqlalchemy_url())
-
-
 def main() -> None:
     settings = get_settings()
     start_logging(settings)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
-    database = _database(settings)
+    database = Database(settings.sqlalchemy_url())
     error = database.startup_error()
     if error is not None:
         sys.exit(error)

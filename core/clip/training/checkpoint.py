@@ -88,12 +88,11 @@ class Checkpoints:
 
     def precision(self) -> Precision | None:
         """Return the precision of the newest checkpoint, or None without a usable one."""
-        for path in newest_first(self._folder)[:1]:
-            header = _header(path)
-            if header["format"] == FORMAT:
-                precision: Precision = header["precision"]
-                return precision
-        return None
+        found = self._newest()
+        if found is None or found[1]["format"] != FORMAT:
+            return None
+        precision: Precision = found[1]["precision"]
+        return precision
 
     def resume(self, state: TrainingState, backbone: str, reporter: Reporter) -> int:
         """Load the newest checkpoint into `state`. Return the completed epochs, or 0 without one.
@@ -106,17 +105,19 @@ class Checkpoints:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._written, self._backbone = time.monotonic(), backbone
-        for path in newest_first(self._folder)[:1]:
-            header = _header(path)
-            if header["format"] == FORMAT and header["backbone"] == backbone:
-                state.load(load_file(path), header["scaler"])
-                reporter.resumed(header["epoch"])
-                return int(header["epoch"])
-            reporter.warn(
-                "checkpoint_outdated",
-                "The checkpoint belongs to another version of the backbone or of this software. It is "
-                "ignored, and the training starts again.",
-            )
+        found = self._newest()
+        if found is None:
+            return 0
+        path, header = found
+        if header["format"] == FORMAT and header["backbone"] == backbone:
+            state.load(load_file(path), header["scaler"])
+            reporter.resumed(header["epoch"])
+            return int(header["epoch"])
+        reporter.warn(
+            "checkpoint_outdated",
+            "The checkpoint belongs to another version of the backbone or of this software. It is "
+            "ignored, and the training starts again.",
+        )
         return 0
 
     def after_epoch(self, epoch: int, state: TrainingState, reporter: Reporter) -> None:
@@ -150,8 +151,10 @@ class Checkpoints:
         for old in newest_first(self._folder)[MAX_CHECKPOINTS:]:
             old.unlink()
 
-
-def _header(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="pt") as file:
-        header: dict[str, Any] = json.loads(file.metadata()["checkpoint"])
-    return header
+    def _newest(self) -> tuple[Path, dict[str, Any]] | None:
+        """Return the newest checkpoint and its header, or None without one."""
+        newest = newest_first(self._folder)
+        if not newest:
+            return None
+        with safe_open(newest[0], framework="pt") as file:
+            return newest[0], json.loads(file.metadata()["checkpoint"])
