@@ -31,7 +31,7 @@ class Engine:
     """A pool of models, and a batcher across requests. Thread-safe."""
 
     wait_seconds: float = 10.0
-    """Maximum time that a request waits for a model, and for its rows to start."""
+    """Maximum time that a request waits for a model, and for its rows to start while others start."""
 
     def __init__(self, settings: Settings, database: Database, blobs: Blobs) -> None:
         device = find_device(settings.device)
@@ -57,7 +57,7 @@ class Engine:
         Args:
             model: acquired model, held until the call returns.
             images: uint8 [N, S, S, 3] from `Pixels.fit`, N > 0.
-            wait_seconds: maximum time until the first row starts. None: no limit.
+            wait_seconds: maximum time until the first row starts, while others start. None: no limit.
 
         Raises ServerBusy.
         """

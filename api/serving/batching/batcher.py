@@ -68,6 +68,8 @@ class Batcher:
         self._rows: Counter[str] = Counter()
         self._busy_seconds = 0.0
         self._computing = 0
+        self._begun = 0
+        """Number of batches that were started."""
         self._closed = False
         # One thread for lone batches and `workers` for concurrent ones, or one thread for everything.
         alone = self._is_alone if workers > 1 else lambda: bool(self._queues)
@@ -113,17 +115,19 @@ class Batcher:
         """Wait for the features [n, D] of an item.
 
         Raises:
-            ServerBusy: no row was started within this time, and the item is withdrawn.
+            ServerBusy: only other items were started within this time, and the item is withdrawn. If
+                nothing was started, the current batch takes long: trying again would not help.
             Exception: any error of the model.
         """
-        try:
-            return item.features.result(timeout=seconds)
-        except TimeoutError:
-            if item.features.done():  # the model itself raised the error
-                raise
-        if self.withdraw(item):
-            raise ServerBusy(f"The model was busy for {seconds:g} s. Try again in a few seconds.")
-        return item.features.result()
+        while True:
+            begun = self._begun
+            try:
+                return item.features.result(timeout=seconds)
+            except TimeoutError:
+                if item.features.done():  # the model itself raised the error
+                    raise
+            if self._begun > begun and self.withdraw(item):
+                raise ServerBusy(f"The model was busy for {seconds:g} s. Try again in a few seconds.")
 
     def withdraw(self, item: BatchItem) -> bool:
         """Remove an item from its queue, unless it has started. Return whether it was removed."""
@@ -212,6 +216,7 @@ class Batcher:
             if items:
                 self._queues[queue] = items  # last in line
             self._computing += 1
+            self._begun += 1
             return batch
 
     def _linger(self) -> None:

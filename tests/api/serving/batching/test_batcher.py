@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 import torch
@@ -124,23 +124,45 @@ def test_rows_of_another_shape_get_their_own_batch(batcher: BatcherWithModels) -
     assert network.batches[1:] == [[0, 1], [2, 3]]
 
 
-def test_a_timed_out_request_is_refused_and_leaves_nothing(batcher: BatcherWithModels) -> None:
+def test_a_request_is_refused_while_others_are_computed_and_leaves_nothing(
+    batcher: BatcherWithModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Slow(), Slow()
+    current = held_up(batcher, first)
+    second.gate.clear()
+    turn = batcher.submit_to(("b", "images"), second, rows(1))
+    late = batcher.submit_to(("a", "images"), Slow(), rows(5))
+    asked, result = threading.Event(), late.features.result
+    monkeypatch.setattr(late.features, "result", lambda timeout: (asked.set(), result(timeout))[1])
+    with ThreadPoolExecutor(2) as pool:
+        refused = pool.submit(batcher.wait, late, 0.02)
+        assert asked.wait(60)
+        begun = pool.submit(batcher.wait, turn, 0.02)
+        first.gate.set()
+        with pytest.raises(ServerBusy, match="Try again"):
+            refused.result(60)
+        assert second.begun.is_set()
+        assert waiting_rows(batcher) == 0
+        ending = threading.Thread(target=batcher.end, args=[late], daemon=True)  # The request ends, too.
+        ending.start()
+        ending.join(10)
+        assert not ending.is_alive()
+        second.gate.set()
+        assert torch.equal(begun.result(60), rows(2))  # Computing rows are waited for.
+    assert torch.equal(batcher.wait(current, 60), rows(0))
+    assert (first.batches, second.batches) == ([[-1.0]], [[1.0]])
+
+
+def test_a_request_waits_for_a_batch_that_takes_long(batcher: BatcherWithModels) -> None:
+    """On a slow machine with one thread, a request's own images may keep its prompts waiting."""
     network = Slow()
-    first = held_up(batcher, network)
-    late = batcher.submit_to(("a", "images"), network, rows(5))
-    with pytest.raises(ServerBusy, match="Try again"):
-        batcher.wait(late, 0.02)
-    assert waiting_rows(batcher) == 0
-    ending = threading.Thread(target=batcher.end, args=[late], daemon=True)  # The request ends, too.
-    ending.start()
-    ending.join(10)
-    assert not ending.is_alive()
+    held_up(batcher, network)
+    prompts = batcher.submit_to(("a", "prompts"), network, rows(5))
     with ThreadPoolExecutor(1) as pool:
-        begun = pool.submit(batcher.wait, first, 0.02)  # Computing rows are waited for.
-        time.sleep(0.05)
+        waiting = pool.submit(batcher.wait, prompts, 0.02)
+        assert not wait([waiting], 0.2).done
         network.gate.set()
-        assert torch.equal(begun.result(60), rows(0))
-    assert network.batches == [[-1.0]]
+        assert torch.equal(waiting.result(60), rows(6))
 
 
 def test_begun_work_is_not_withdrawn(batcher: BatcherWithModels) -> None:
@@ -221,11 +243,11 @@ def test_single_work_gets_all_processors_and_concurrent_work_a_share() -> None:
         beside = batcher.submit_to(("b", "images"), second, rows(1))
         assert second.begun.wait(60)  # While the first one is being computed.
         third = batcher.submit_to(("c", "images"), Slow(), rows(2))
-        with pytest.raises(ServerBusy):  # At most one per processor at a time.
-            batcher.wait(third, 0.1)
+        time.sleep(0.1)
+        assert not third.taken  # At most one per processor at a time.
         for one in (first, second):
             one.gate.set()
-        for work in (alone, beside):
+        for work in (alone, beside, third):
             batcher.wait(work, 60)
         assert (first.threads, second.threads) == ([2], [1])
         assert torch.get_num_threads() == 2
