@@ -7,6 +7,7 @@ open files is 0. The memory and CPU time of an image are limited. It ends when i
 import json
 import mmap
 import os
+import pickle
 import re
 import resource
 import signal
@@ -93,7 +94,8 @@ class Decoder:
         """
         usable = False
         try:
-            self._link.send((limits, room, how))
+            # Connection.send would leave a BytesIO in the traceback of an error, which Python 3.13 reports.
+            self._link.send_bytes(pickle.dumps((limits, room, how)))
             self._link.send_bytes(source)
             if not self._link.poll(SECONDS):
                 raise TimeoutError
