@@ -20,6 +20,8 @@ class BatchItem:
     rows: Tensor
     taken: int = 0
     """Number of rows that already belong to a batch."""
+    passed_over: bool = False
+    """Whether a batch of the same queue or of another model was started while this item waited."""
     parts: dict[int, Tensor] = field(default_factory=dict)
     """Computed features, keyed by their first row."""
     features: Future[Tensor] = field(default_factory=Future)

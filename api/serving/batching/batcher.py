@@ -68,8 +68,6 @@ class Batcher:
         self._rows: Counter[str] = Counter()
         self._busy_seconds = 0.0
         self._computing = 0
-        self._begun = 0
-        """Number of batches that were started."""
         self._closed = False
         # One thread for lone batches and `workers` for concurrent ones, or one thread for everything.
         alone = self._is_alone if workers > 1 else lambda: bool(self._queues)
@@ -115,18 +113,19 @@ class Batcher:
         """Wait for the features [n, D] of an item.
 
         Raises:
-            ServerBusy: only other items were started within this time, and the item is withdrawn. If
-                nothing was started, the current batch takes long: trying again would not help.
+            ServerBusy: only others were started within this time, and the item is withdrawn. If one batch
+                takes that long, trying again would not help. Images of the same model keep its prompts
+                waiting for two batches at most.
             Exception: any error of the model.
         """
         while True:
-            begun = self._begun
+            item.passed_over = False
             try:
                 return item.features.result(timeout=seconds)
             except TimeoutError:
                 if item.features.done():  # the model itself raised the error
                     raise
-            if self._begun > begun and self.withdraw(item):
+            if item.passed_over and self.withdraw(item):
                 raise ServerBusy(f"The model was busy for {seconds:g} s. Try again in a few seconds.")
 
     def withdraw(self, item: BatchItem) -> bool:
@@ -216,7 +215,10 @@ class Batcher:
             if items:
                 self._queues[queue] = items  # last in line
             self._computing += 1
-            self._begun += 1
+            for other, waiting in self._queues.items():
+                if other == queue or other[0] != queue[0]:
+                    for item in waiting:
+                        item.passed_over = True
             return batch
 
     def _linger(self) -> None:

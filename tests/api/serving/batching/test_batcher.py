@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 import torch
@@ -72,6 +72,17 @@ def held_up(batcher: BatcherWithModels, network: Slow) -> BatchItem:
     return work
 
 
+def waiting_for(
+    item: BatchItem, batcher: Batcher, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> Future[Tensor]:
+    """Wait for an item in another thread, at most 20 ms while others are started."""
+    asked, result = threading.Event(), item.features.result
+    monkeypatch.setattr(item.features, "result", lambda timeout: (asked.set(), result(timeout))[1])
+    waiting = pool.submit(batcher.wait, item, 0.02)
+    assert asked.wait(60)
+    return waiting
+
+
 def waiting_rows(batcher: Batcher) -> int:
     with batcher._changed:
         return sum(rows_left(items) for items in batcher._queues.values())
@@ -132,11 +143,8 @@ def test_a_request_is_refused_while_others_are_computed_and_leaves_nothing(
     second.gate.clear()
     turn = batcher.submit_to(("b", "images"), second, rows(1))
     late = batcher.submit_to(("a", "images"), Slow(), rows(5))
-    asked, result = threading.Event(), late.features.result
-    monkeypatch.setattr(late.features, "result", lambda timeout: (asked.set(), result(timeout))[1])
     with ThreadPoolExecutor(2) as pool:
-        refused = pool.submit(batcher.wait, late, 0.02)
-        assert asked.wait(60)
+        refused = waiting_for(late, batcher, pool, monkeypatch)
         begun = pool.submit(batcher.wait, turn, 0.02)
         first.gate.set()
         with pytest.raises(ServerBusy, match="Try again"):
@@ -153,16 +161,24 @@ def test_a_request_is_refused_while_others_are_computed_and_leaves_nothing(
     assert (first.batches, second.batches) == ([[-1.0]], [[1.0]])
 
 
-def test_a_request_waits_for_a_batch_that_takes_long(batcher: BatcherWithModels) -> None:
-    """On a slow machine with one thread, a request's own images may keep its prompts waiting."""
-    network = Slow()
-    held_up(batcher, network)
-    prompts = batcher.submit_to(("a", "prompts"), network, rows(5))
+def test_images_keep_the_prompts_of_their_model_waiting(
+    batcher: BatcherWithModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow one thread is, a request does not get refused because of its own images."""
+    first, second = Slow(), Slow()
+    second.gate.clear()
+    held_up(batcher, first)
+    images = batcher.submit_to(("a", "images"), second, rows(1))
+    prompts = batcher.submit_to(("a", "prompts"), Slow(), rows(5))
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(batcher.wait, prompts, 0.02)
-        assert not wait([waiting], 0.2).done
-        network.gate.set()
+        waiting = waiting_for(prompts, batcher, pool, monkeypatch)
+        assert not wait([waiting], 0.1).done
+        first.gate.set()
+        assert second.begun.wait(60)
+        assert not wait([waiting], 0.1).done
+        second.gate.set()
         assert torch.equal(waiting.result(60), rows(6))
+    assert torch.equal(batcher.wait(images, 60), rows(2))
 
 
 def test_begun_work_is_not_withdrawn(batcher: BatcherWithModels) -> None:
