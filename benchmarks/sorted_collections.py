@@ -1,7 +1,8 @@
 """Accuracy of a sorted collection before and after corrections (benchmarks/pages/sorting.md).
 
     clipcite serve --data /tmp/sorting --port 8765
-    CLIPCITE_DATA=/tmp/sorting python -m benchmarks.sorted_collections --data clothing cifar10 --out sorting.json
+    export CLIPCITE_DATA=/tmp/sorting
+    python -m benchmarks.sorted_collections --data clothing cifar10 clipart --out sorting.json
 
 Everything goes over HTTP: training, sorting, corrections. A data set is a folder with `train/<class>/` and
 `test/<class>/`.

@@ -54,7 +54,7 @@ def sort(pile: Sequence[Path], model: str, *options: str) -> list[dict[str, Any]
         folder.mkdir()
         for number, path in enumerate(pile):
             shutil.copy(path, folder / f"{number:05}{path.suffix}")
-        command = [sys.executable, "-m", "clipcite.cli.main", "sort", str(folder), "--model", model, "--json"]
+        command = [sys.executable, "-m", "clipcite", "sort", str(folder), "--model", model, "--json"]
         # Nothing is copied without --yes. The second call continues the log of the first.
         done = subprocess.run([*command, *options], capture_output=True, text=True)
         if not done.stdout:

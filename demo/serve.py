@@ -3,7 +3,7 @@
 python -m demo.serve serve …      takes the arguments of `clipcite`
 """
 
-from clipcite.cli.main import main
+from clipcite.__main__ import main
 from core.parent_watch import exit_with_parent
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ def moved(project: Project, box: Path) -> None:
         project.compose(*once, "backup", "/backup")
         note(f"{sum(f.stat().st_size for f in backup.rglob('*') if f.is_file()) / 1e6:.0f} MB")
     with step("   restored into a service outside") as note:
-        command = [sys.executable, "-m", "clipcite.cli.main"]
+        command = [sys.executable, "-m", "clipcite"]
         run(*command, "restore", str(backup), "--data", str(outside), cwd=ROOT)
         serve = [*command, "serve", "--port", str(PORT + 2), "--data", str(outside)]
         ours = {**os.environ, "CLIPCITE_ADMIN_KEY": project.key, "CLIPCITE_CACHE": str(box / "cache")}

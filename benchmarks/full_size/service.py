@@ -69,7 +69,7 @@ def running_service(folder: Path, settings: dict[str, str]) -> Iterator[tuple[Se
     command = [
         sys.executable,
         "-m",
-        "clipcite.cli.main",
+        "clipcite",
         "serve",
         "--no-token",
         "--port",

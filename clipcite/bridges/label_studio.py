@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import typer
 
 from clipcite.cli.connection import Exit, Key, Url, connected, give_up
-from clipcite.client.errors import NotFoundError
+from clipcite.errors import NotFoundError
 from clipcite.wire.foreign_site import LOOPBACK_HOST, foreign_reason
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipcite.cli.connection import Exit, Key, Url, connected, give_up
-from clipcite.client.errors import APIStatusError, ClipCiteError
 from clipcite.datasets.detect import read
+from clipcite.errors import APIStatusError, ClipCiteError
 from clipcite.sorting.files import carry_out, tidy
 from clipcite.sorting.log import locked, open_log
 from clipcite.sorting.plan import find_images, plan, without_sorted

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from clipcite.client.errors import (
+from clipcite.client.retry import Retry
+from clipcite.datasets.image import IMAGE_ENDINGS, printable
+from clipcite.errors import (
     APIConnectionError,
     APIStatusError,
     AuthenticationError,
@@ -24,8 +26,6 @@ from clipcite.client.errors import (
     InvalidImages,
     PermissionDeniedError,
 )
-from clipcite.client.retry import Retry
-from clipcite.datasets.image import IMAGE_ENDINGS, printable
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client

@@ -13,8 +13,8 @@ from rich.markup import escape
 from clipcite.cli.connection import AsJson, Exit, Key, Url, print_json, stdout
 from clipcite.cli.operator import server_missing, server_module
 from clipcite.cli.render.tables import facts, print_table
-from clipcite.client.errors import APIConnectionError, ClipCiteError
 from clipcite.client.retry import Retry
+from clipcite.errors import APIConnectionError, ClipCiteError
 
 SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]error[/]"}
 

@@ -23,7 +23,7 @@ from clipcite.cli.connection import (
 from clipcite.cli.references import find_job
 from clipcite.cli.render.progress import show_result, wait_for
 from clipcite.cli.render.tables import job_facts, job_table, print_table
-from clipcite.client.errors import WaitTimeout
+from clipcite.errors import WaitTimeout
 
 jobs = typer.Typer(help="Training jobs.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, its last characters, or its name.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from clipcite.cli.connection import Exit, give_up
-from clipcite.client.errors import NotFoundError, PermissionDeniedError
+from clipcite.errors import NotFoundError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from platformdirs import user_data_path
 
-from clipcite.client.errors import APIConnectionError, InvalidAddress
+from clipcite.errors import APIConnectionError, InvalidAddress
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 

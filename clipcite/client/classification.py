@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.request import BINARY, Request
 from clipcite.datasets.image import ImageFile
+from clipcite.errors import UnprocessableEntityError
 from clipcite.wire.predictions import Classification, ImageResult, Timing
 from clipcite.wire.problems import Notice
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from clipcite.client.errors import APIStatusError, ClipCiteError, InvalidAddress, error_of
+from clipcite.errors import APIStatusError, ClipCiteError, InvalidAddress, error_of
 
 M = TypeVar("M", bound=BaseModel)
 OnUpload = Callable[[int, int], None]

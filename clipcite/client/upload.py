@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, cast
 
-from clipcite.client.errors import InvalidImages
 from clipcite.client.request import BINARY, ZIP, FilePart
 from clipcite.datasets.dataset import ByClass, Dataset, Labelled, dataset_of
 from clipcite.datasets.detect import read
 from clipcite.datasets.image import ImageFile, printable
+from clipcite.errors import InvalidImages
 
 UNSENDABLE = re.compile(r'["\\\r\n\ud800-\udfff]')
 """Characters that a file name in a form or a zip would lose."""

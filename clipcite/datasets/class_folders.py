@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset, Labelled
 from clipcite.datasets.image import IMAGE_ENDINGS, ImageFile
+from clipcite.errors import InvalidImages
 from clipcite.wire.folders import UnclearLayout, Warnings, place_images
 
 

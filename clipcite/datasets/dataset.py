@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from clipcite.client.errors import InvalidImages
 from clipcite.datasets.image import ImageFile, ImageLike, as_image, is_one_image
+from clipcite.errors import InvalidImages
 from clipcite.wire.folders import Split
 
 ByClass = Mapping[str, Sequence[ImageLike]]

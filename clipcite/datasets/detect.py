@@ -5,12 +5,12 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import read_folders
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.image import IMAGE_ENDINGS, reading
 from clipcite.datasets.label_studio import read_label_studio
 from clipcite.datasets.manifests import MANIFESTS, read_imagefolder, read_manifest
+from clipcite.errors import InvalidImages
 
 SUPPORTED = (
     "Supported formats: class folders (also below train/ and test/), a CSV or JSONL file with the columns "

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeGuard, runtime_checkable
 
-from clipcite.client.errors import InvalidImages
+from clipcite.errors import InvalidImages
 
 IMAGE_ENDINGS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff",

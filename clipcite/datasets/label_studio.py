@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset, count_noun
 from clipcite.datasets.image import IMAGE_ENDINGS
 from clipcite.datasets.manifests import FILE_COLUMNS
 from clipcite.datasets.rows import Row, dataset_of_rows
+from clipcite.errors import InvalidImages
 
 KIND = "Label Studio export"
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.image import IMAGE_ENDINGS
 from clipcite.datasets.rows import SPLIT_WORDS, Row, dataset_of_rows
+from clipcite.errors import InvalidImages
 from clipcite.wire.folders import SPLITS
 
 MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}

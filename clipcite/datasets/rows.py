@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from clipcite.client.errors import InvalidImages
 from clipcite.datasets.class_folders import images_below, notes_of
 from clipcite.datasets.dataset import Dataset, Labelled, count_noun
 from clipcite.datasets.image import ImageFile
+from clipcite.errors import InvalidImages
 from clipcite.wire.folders import SPLITS, Warnings, resolve_validation
 
 SPLIT_WORDS: dict[str, str] = SPLITS | {

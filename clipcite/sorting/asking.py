@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from clipcite.cli.classify import is_stock
 from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames, unreadable
-from clipcite.client.errors import UnprocessableEntityError
+from clipcite.errors import UnprocessableEntityError
 from clipcite.sorting.log import Answer, Log, Ranked
 from clipcite.sorting.plan import Image
 from clipcite.wire.classify import MAX_COLLECTION_IMAGES

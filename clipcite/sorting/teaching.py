@@ -133,7 +133,7 @@ def correct(model: Model, log: Log, images: Sequence[Image]) -> list[Image] | No
     Returns:
         The images whose labels are stored now; None if the model can't store labels.
     """
-    from clipcite.client.errors import ConflictError  # loads pydantic, which help does not need
+    from clipcite.errors import ConflictError  # loads pydantic, which help does not need
 
     new = [image for image in images if log.labels[image.key] and image.key not in log.stored]
     if not new:

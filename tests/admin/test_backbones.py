@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from admin.serve import preparing_line
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from core.settings import Settings
 from core.store import backbones as store
 from core.store.db.session import Database
@@ -137,7 +137,7 @@ try:
 except OSError as error:
     print(error.strerror)
 done = subprocess.run(
-    [sys.executable, "-m", "clipcite.cli.main", "backbones", "import", str(folder / "stick")], check=True
+    [sys.executable, "-m", "clipcite", "backbones", "import", str(folder / "stick")], check=True
 )
 with serve(folder / "data", {"CLIPCITE_BACKBONE": name}) as service, Client(service.url) as client:
     result = client.classify([Image.new("RGB", (40, 40), "red")], ["red", "green"])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from core.settings import Settings
 from core.store.db import migrate
 from core.store.db.session import Database
@@ -26,7 +26,7 @@ from worker.dispatcher.cleanup import finish_deletions
 ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 os.fsync = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 app()
 """

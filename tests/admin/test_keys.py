@@ -10,7 +10,7 @@ import pexpect
 import pytest
 from typer.testing import CliRunner, Result
 
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from clipcite.client import address
 from core.store.accounts import api_keys, local_token
 from core.store.db import migrate
@@ -76,7 +76,7 @@ def test_create_list_and_revoke(data: Path) -> None:
 def test_the_first_key_ends_the_token_after_a_question(data: Path, answer: str) -> None:
     local_token.ensure(data)
     (data / "serve.lock").write_text("http://127.0.0.1:8123")
-    command = ["-m", "clipcite.cli.main", "keys", "create", "--data", str(data)]
+    command = ["-m", "clipcite", "keys", "create", "--data", str(data)]
     if answer == "a script":
         said = call(data, "create").stderr
     else:

@@ -16,7 +16,7 @@ from tests.service.running import wait_for
 
 def clipcite(*arguments: str, cwd: Path, **more: str) -> "subprocess.Popen[str]":
     variables = {k: v for k, v in os.environ.items() if not k.startswith("CLIPCITE_")} | more
-    command = [sys.executable, "-m", "clipcite.cli.main", *arguments, "--data", str(cwd / "data")]
+    command = [sys.executable, "-m", "clipcite", *arguments, "--data", str(cwd / "data")]
     return subprocess.Popen(command, env=variables, cwd=cwd, stderr=subprocess.PIPE, text=True)
 
 

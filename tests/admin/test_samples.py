@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from clipcite.datasets.detect import read
 from core.samples import sample
 

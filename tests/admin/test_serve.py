@@ -27,7 +27,7 @@ def serving(
     output, data_and_port = folder / "output", ("--data", str(folder / "data"), "--port", "0")
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "clipcite.cli.main", "serve", *data_and_port, *options],
+            [sys.executable, "-m", "clipcite", "serve", *data_and_port, *options],
             env={**os.environ, **environment, "COLUMNS": "30"},
             stdout=file,
             stderr=file,
@@ -82,7 +82,7 @@ def test_the_link_with_the_token(tmp_path: Path, environment: dict[str, str]) ->
         )
         for data, status in ((tmp_path / "data", 0), (tmp_path, 4)):
             done = subprocess.run(
-                [sys.executable, "-m", "clipcite.cli.main", "jobs", "list", "--url", url],
+                [sys.executable, "-m", "clipcite", "jobs", "list", "--url", url],
                 env={**os.environ, "CLIPCITE_DATA": str(data)},
                 check=False,
             )
@@ -94,7 +94,7 @@ def test_the_link_with_the_token(tmp_path: Path, environment: dict[str, str]) ->
 @pytest.mark.slow
 def test_a_second_service_on_the_folder_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
     """It names the first one, which goes on. Its end releases the folder, even a violent one."""
-    command = [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", "0", "--data", tmp_path / "data"]
+    command = [sys.executable, "-m", "clipcite", "serve", "--port", "0", "--data", tmp_path / "data"]
     with serving(tmp_path, environment) as (process, output):
         url = ready(process, output)[0].removeprefix("Ready: ")
         known = (tmp_path / "data" / "serve.lock").read_text()
@@ -172,7 +172,7 @@ def test_a_mistake_ends_the_start_with_one_sentence(mistake: str, tmp_path: Path
         if "--data" not in options:
             options += ["--data", str(tmp_path / "data")]
         done = subprocess.run(
-            [sys.executable, "-m", "clipcite.cli.main", "serve", *options],
+            [sys.executable, "-m", "clipcite", "serve", *options],
             env={**os.environ, **more},
             capture_output=True,
             text=True,

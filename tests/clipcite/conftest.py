@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from clipcite import Client, Job
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from tests.clipcite.painted import COLOURS, paint
 from tests.service.running import Service
 

@@ -46,7 +46,7 @@ def example(reader_service: Service, tmp_path_factory: pytest.TempPathFactory) -
 def workplace(tmp_path: Path) -> Path:
     """Create a reader's working folder with images and the programs, in `bin` and in `.venv`."""
     for name in ("clipcite", ".venv/bin/clipcite"):
-        _program(tmp_path / ("bin" if "/" not in name else "") / name, '-m clipcite.cli.main "$@"')
+        _program(tmp_path / ("bin" if "/" not in name else "") / name, '-m clipcite "$@"')
     for name in ("bin/python3", ".venv/bin/python"):
         _program(tmp_path / name, '"$@"')
     (tmp_path / ".venv" / "bin" / "activate").touch()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from core.settings import Settings
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clipcite import Client
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from core.clip.models.backbone import Backbone
 from tests.docs.conftest import Shell
 from tests.docs.pages import PAGES, ROOT, blocks, name_of, session

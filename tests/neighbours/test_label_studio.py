@@ -67,7 +67,7 @@ def _answers(http: httpx.Client) -> bool:
 def test_predictions_and_training(
     server: httpx.Client, neighbours: Neighbours, client: Client, folder: Path
 ) -> None:
-    command = [sys.executable, "-m", "clipcite.cli.main", "label-studio", "--model", "shoes@labelled"]
+    command = [sys.executable, "-m", "clipcite", "label-studio", "--model", "shoes@labelled"]
     with socket.create_server(("127.0.0.1", 0)) as free:
         listen = f"127.0.0.1:{free.getsockname()[1]}"
     address = ["--listen", listen, "--server", str(server.base_url), "--retrain-after", "8"]

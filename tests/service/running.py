@@ -74,7 +74,7 @@ class Service:
 def serve(data: Path, environment: Mapping[str, str], port: int = 0) -> Iterator[Service]:
     """Start the service on the port, or on a free one, wait until it is ready, and kill it at the end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "clipcite.cli.main", "serve", "--port", str(port), "--data", str(data)],
+        [sys.executable, "-m", "clipcite", "serve", "--port", str(port), "--data", str(data)],
         env={**os.environ, "COLUMNS": "200", **environment},
         stderr=subprocess.PIPE,
         text=True,

@@ -16,7 +16,7 @@ from tests.service.running import Hold, colours, serve, submit, training, wait_f
 
 def clipcite(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "clipcite.cli.main", *map(str, words)],
+        [sys.executable, "-m", "clipcite", *map(str, words)],
         capture_output=True,
         text=True,
         check=False,

@@ -34,7 +34,7 @@ def distributed(environment: dict[str, str], folder: Path) -> Iterator[tuple[str
             [*(["api", "--port", port] for port in ports), ["worker", "--device", "cpu"], ["dispatcher"]]
         ):
             process = subprocess.Popen(
-                [sys.executable, "-m", "clipcite.cli.main", *command, "--data", str(folder / str(place))],
+                [sys.executable, "-m", "clipcite", *command, "--data", str(folder / str(place))],
                 env={**os.environ, **environment},
             )
             stack.callback(process.wait, 30)

@@ -9,10 +9,10 @@ import anyio.to_thread
 
 from clipcite.client._async.classifier import AsyncClassifier
 from clipcite.client._async.jobs import AsyncJob, AsyncJobs
-from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.request import M, OnUpload, Request, path_of
 from clipcite.client.upload import CHECK_SECONDS, Adaptable, OnBadImage, Upload, upload_of
 from clipcite.datasets.dataset import ByClass
+from clipcite.errors import UnprocessableEntityError
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import Job as JobData
 

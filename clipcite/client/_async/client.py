@@ -8,9 +8,9 @@ from clipcite.client._async.aliases import AsyncAliases
 from clipcite.client._async.jobs import AsyncJobs
 from clipcite.client._async.models import AsyncModels
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.errors import InternalServerError
 from clipcite.client.request import Request, parse
 from clipcite.client.retry import Retry
+from clipcite.errors import InternalServerError
 from clipcite.wire.health import Readiness
 
 

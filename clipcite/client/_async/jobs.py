@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import anyio
 
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.errors import APIConnectionError, APIStatusError, JobFailed, WaitTimeout
 from clipcite.client.request import Request, path_of
 from clipcite.client.retry import RETRYABLE, is_over
+from clipcite.errors import APIConnectionError, APIStatusError, JobFailed, WaitTimeout
 from clipcite.wire.jobs import Event, Status, Until
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.report import Metrics, Report

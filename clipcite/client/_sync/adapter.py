@@ -8,10 +8,10 @@ from typing import Any
 
 from clipcite.client._sync.classifier import Classifier
 from clipcite.client._sync.jobs import Job, Jobs
-from clipcite.client.errors import UnprocessableEntityError
 from clipcite.client.request import M, OnUpload, Request, path_of
 from clipcite.client.upload import CHECK_SECONDS, Adaptable, OnBadImage, Upload, upload_of
 from clipcite.datasets.dataset import ByClass
+from clipcite.errors import UnprocessableEntityError
 from clipcite.wire.adapt import Preflight
 from clipcite.wire.jobs import Job as JobData
 

@@ -14,8 +14,8 @@ from clipcite.client.classification import (
     join_responses,
     unreadable,
 )
-from clipcite.client.errors import InvalidImages, UnprocessableEntityError
 from clipcite.datasets.image import ImageLike, as_image, is_one_image
+from clipcite.errors import InvalidImages, UnprocessableEntityError
 from clipcite.wire.classify import MAX_COLLECTION_IMAGES, MAX_GROUPS, STOCK
 from clipcite.wire.predictions import Classification, CollectionClassification, ImageResult
 

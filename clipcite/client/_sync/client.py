@@ -9,9 +9,9 @@ from clipcite.client._sync.aliases import Aliases
 from clipcite.client._sync.jobs import Jobs
 from clipcite.client._sync.models import Models
 from clipcite.client._sync.transport import Transport
-from clipcite.client.errors import InternalServerError
 from clipcite.client.request import Request, parse
 from clipcite.client.retry import Retry
+from clipcite.errors import InternalServerError
 from clipcite.wire.health import Readiness
 
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from clipcite.client._sync.transport import Transport
-from clipcite.client.errors import APIConnectionError, APIStatusError, JobFailed, WaitTimeout
 from clipcite.client.request import Request, path_of
 from clipcite.client.retry import RETRYABLE, is_over
+from clipcite.errors import APIConnectionError, APIStatusError, JobFailed, WaitTimeout
 from clipcite.wire.jobs import Event, Status, Until
 from clipcite.wire.jobs import Job as JobData
 from clipcite.wire.report import Metrics, Report

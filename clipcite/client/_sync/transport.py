@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 
 from clipcite.client.address import settings_of, unreachable
-from clipcite.client.errors import APIConnectionError
 from clipcite.client.request import M, Request, json_of, parse, parse_list, status_error
 from clipcite.client.retry import NOT_DONE, RETRYABLE, Retry, is_over
+from clipcite.errors import APIConnectionError
 
 CONNECT_SECONDS = 10
 WRITE_SECONDS = 60

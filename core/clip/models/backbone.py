@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from core.clip.config import MAX_ENLARGEMENT, MAX_IMAGE_SIZE, STARTER, USUAL_SIDE
 from core.clip.errors import BackboneUnavailable, InvalidConfig
-from core.clip.models import backbones, transformers_clip
+from core.clip.models import backbones
 from core.clip.models.backbones import CONFIG, LOCAL, TOWER_CONFIG, WEIGHTS, read_config
 from core.clip.models.device import allow_tf32, device_problem, find_device
 from core.clip.models.sizes import training_speed
@@ -231,10 +231,7 @@ def _folder(name: str, cache: Path) -> Path:
         return starter_folder(cache)
     if not name.startswith(LOCAL):
         return backbones.install(name, cache)
-    folder = Path(name.removeprefix(LOCAL))
-    if not (folder / CONFIG).is_file() and transformers_clip.is_clip_folder(folder):
-        return transformers_clip.converted(folder, cache)
-    return folder
+    return backbones.converted(Path(name.removeprefix(LOCAL)), cache)
 
 
 def _model_config(folder: Path, name: str) -> dict[str, Any]:

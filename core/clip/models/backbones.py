@@ -326,9 +326,9 @@ def complete(name: str, source: Source, partial: Path) -> dict[str, Any]:
     if source.weights != WEIGHTS and (partial / source.weights).exists():
         (partial / source.weights).replace(partial / WEIGHTS)
     if not (partial / WEIGHTS).exists() and (partial / CLIP_MODEL_WEIGHTS).exists():
-        from core.clip.models import transformers_clip
-
-        transformers_clip.convert(partial)
+        _convert(partial, partial)
+        for file in CLIP_MODEL_FILES:
+            (partial / file).unlink(missing_ok=True)
     if source.config is not None:
         (partial / CONFIG).write_text(json.dumps(source.config, indent=2), encoding="utf-8")
     content = read_config(partial, name)
@@ -340,6 +340,40 @@ def complete(name: str, source: Source, partial: Path) -> dict[str, Any]:
             f"The weights of {name} are not a safetensors file, although their name says so. They were "
             "discarded. Choose another backbone, or another mirror in HF_ENDPOINT."
         ) from error
+
+
+def converted(folder: Path, cache: Path) -> Path:
+    """Return a folder that open_clip loads: the same one, or a converted copy of a CLIPModel below `cache`.
+
+    The first use writes the copy. If the folder's files change, another copy is written.
+
+    Raises:
+        BackboneUnavailable: a CLIPModel can't be converted.
+    """
+    is_clip_model = (folder / TOWER_CONFIG).is_file() and (folder / CLIP_MODEL_WEIGHTS).is_file()
+    if (folder / CONFIG).is_file() or not is_clip_model:
+        return folder
+    files = [(name, (folder / name).stat()) for name in CLIP_MODEL_FILES if (folder / name).is_file()]
+    state = [(str(folder.absolute()), name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
+    digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
+    target = cache.absolute() / f"transformers-{digest}"
+    if not target.is_dir():
+        with building(target) as partial:
+            if not target.is_dir():  # another process has converted it meanwhile
+                _convert(folder, partial)
+                partial.rename(target)
+    return target
+
+
+def _convert(folder: Path, into: Path) -> None:
+    # Both import torch, which commands on installed backbones do not need.
+    from safetensors.torch import save_file
+
+    from core.clip.models.transformers_clip import read_clip_model
+
+    config, weights = read_clip_model(*(folder / file for file in CLIP_MODEL_FILES))
+    save_file(weights, into / WEIGHTS, metadata={"format": "pt"})
+    (into / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def publish(partial: Path, name: str, cache: Path, source: str) -> Installed:

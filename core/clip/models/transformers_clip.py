@@ -1,6 +1,5 @@
-"""CLIPModel folders of `transformers`, converted to open_clip's layout."""
+"""CLIPModel files of `transformers`, converted to open_clip's layout."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,14 +7,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from core.clip.errors import BackboneUnavailable
-from core.clip.models import backbones
-from core.clip.models.backbones import CLIP_MODEL_FILES, building
 
-CONFIG, PREPROCESSOR, WEIGHTS = CLIP_MODEL_FILES
 VOCABULARY = 49_408
 """Size of CLIP's vocabulary. Its tokenizer comes with open_clip."""
 INTERPOLATION = {2: "bilinear", 3: "bicubic"}
@@ -35,52 +31,28 @@ INSIDE |= {"attn.out_proj": "self_attn.out_proj"}
 TRANSPOSED = {"visual.proj", "text_projection"}
 
 
-def is_clip_folder(folder: Path) -> bool:
-    """Return whether the folder has the files of a model in the layout of `transformers`."""
-    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+def read_clip_model(
+    config: Path, preprocessor: Path, weights: Path
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return open_clip's configuration and weights of a CLIPModel.
 
-
-def converted(folder: Path, cache: Path) -> Path:
-    """Return a converted copy of the folder below `cache`. The first use writes it.
-
-    If the folder's files change, another copy is written.
-    """
-    files = [(name, (folder / name).stat()) for name in CLIP_MODEL_FILES if (folder / name).is_file()]
-    state = [(str(folder.absolute()), name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
-    digest = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
-    target = cache.absolute() / f"transformers-{digest}"
-    if not target.is_dir():
-        with building(target) as partial:
-            if not target.is_dir():  # another process has converted it meanwhile
-                convert(folder, partial)
-                partial.rename(target)
-    return target
-
-
-def convert(folder: Path, into: Path | None = None) -> None:
-    """Write open_clip's configuration and weights to `into`. Without `into`, replace the files of `folder`.
+    Args:
+        preprocessor: file of the preprocessing, which may be missing.
 
     Raises:
         BackboneUnavailable: the model is not a CLIPModel, or a file is damaged.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        preprocessor = folder / PREPROCESSOR
+        model = json.loads(config.read_text(encoding="utf-8"))
         preprocess = json.loads(preprocessor.read_text(encoding="utf-8")) if preprocessor.is_file() else {}
-        content = {"model_cfg": _model_config(config), "preprocess_cfg": _preprocess_config(preprocess)}
-        state = _from_transformers(load_file(folder / WEIGHTS))
+        content = {"model_cfg": _model_config(model), "preprocess_cfg": _preprocess_config(preprocess)}
+        return content, _from_transformers(load_file(weights))
     except (ValueError, KeyError, TypeError, SafetensorError, RecursionError) as error:
         raise BackboneUnavailable(
             f"The folder is not a CLIPModel that open_clip can hold ({type(error).__name__}: {error}). A "
-            f"CLIPModel has {CONFIG} with model_type clip, {WEIGHTS}, and CLIP's vocabulary of "
+            f"CLIPModel has {config.name} with model_type clip, {weights.name}, and CLIP's vocabulary of "
             f"{VOCABULARY:,} tokens. Choose another backbone."
         ) from error
-    into = into or folder
-    save_file(state, into / backbones.WEIGHTS, metadata={"format": "pt"})
-    (into / backbones.CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
-    if into == folder:
-        for name in CLIP_MODEL_FILES:
-            (folder / name).unlink(missing_ok=True)
 
 
 def _model_config(config: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from admin import snapshots
 from api.ops.health import Checks
 from api.startup import prepare_token
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from clipcite.client.address import settings_of
 from core.store.accounts import api_keys, local_token
 from core.store.storage import installation

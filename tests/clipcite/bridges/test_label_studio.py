@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from clipcite import Client
+from clipcite.__main__ import app
 from clipcite.bridges.label_studio import Backend, Connection, ThreadingServer
-from clipcite.cli.main import app
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 JSON = {"Content-Type": "application/json"}

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clipcite import Client, Job
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from core.clip.models.backbone import Backbone
 from core.store.accounts import api_keys
 from tests.api.service import listening
@@ -269,7 +269,7 @@ def test_doctor(service: Service, environment: dict[str, str], tmp_path: Path) -
             {k: v for k, v in os.environ.items() if not k.startswith("CLIPCITE_")} | environment | settings
         )
         done = subprocess.run(
-            [sys.executable, "-m", "clipcite.cli.main", "doctor", "--json", *options],
+            [sys.executable, "-m", "clipcite", "doctor", "--json", *options],
             env=variables,
             stdout=subprocess.PIPE,
             text=True,

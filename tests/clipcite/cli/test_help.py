@@ -8,8 +8,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from clipcite.__main__ import app
 from clipcite.cli.export import export
-from clipcite.cli.main import app
 from clipcite.wire.classify import Options
 from clipcite.wire.models import ExportFormat
 

@@ -19,7 +19,7 @@ def terminal(service: Service, *arguments: str, **settings: str) -> "pexpect.spa
     variables = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}}
     return pexpect.spawn(
         sys.executable,
-        ["-m", "clipcite.cli.main", *arguments],
+        ["-m", "clipcite", *arguments],
         env={**variables, "CLIPCITE_URL": service.url, "TERM": "xterm-256color", **settings},  # type: ignore[arg-type]
         dimensions=(30, 110),
         timeout=600,

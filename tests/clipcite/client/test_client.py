@@ -23,9 +23,9 @@ from clipcite import (
     UnprocessableEntityError,
     WaitTimeout,
 )
-from clipcite.client.errors import error_of
 from clipcite.datasets.dataset import Labelled
 from clipcite.datasets.image import ImageFile
+from clipcite.errors import error_of
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.painted import paint
 from tests.faulty import Faults, faulty

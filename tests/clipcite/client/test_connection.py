@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clipcite import APIConnectionError, APIStatusError, Client, InvalidAddress, Retry, WaitTimeout
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from clipcite.client.address import DEFAULT_URL, settings_of
 from clipcite.wire.predictions import COLLECTION_EXAMPLE, RESULT_EXAMPLE
 from tests.clipcite.client.awaited import awaited_client
@@ -112,7 +112,7 @@ def test_names_that_the_output_cannot_encode() -> None:
         for encoding, name in (("latin-1", "????? é ?"), ("utf-8", "обувь é ?")):
             for options in ([], ["--json"]):
                 done = subprocess.run(
-                    [sys.executable, "-m", "clipcite.cli.main", "jobs", "list", "--url", there.url, *options],
+                    [sys.executable, "-m", "clipcite", "jobs", "list", "--url", there.url, *options],
                     env={**os.environ, "PYTHONIOENCODING": encoding},
                     capture_output=True,
                     check=True,

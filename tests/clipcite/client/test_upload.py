@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from clipcite.client.errors import InvalidImages
 from clipcite.client.upload import Upload, upload_of, upload_of_dataset
 from clipcite.datasets.dataset import Dataset, Labelled
 from clipcite.datasets.image import ImageFile
+from clipcite.errors import InvalidImages
 
 
 @pytest.mark.parametrize("class_name", ["nut", "nut/bolt"])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.detect import read
+from clipcite.errors import InvalidImages
 from tests.clipcite.painted import paint
 from tests.layouts import Layout, layouts
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipcite.client.errors import InvalidImages
 from clipcite.datasets.dataset import dataset_of
 from clipcite.datasets.image import ImageLike, as_image
+from clipcite.errors import InvalidImages
 from core.clip.data.images import open_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)

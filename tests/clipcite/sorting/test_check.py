@@ -10,7 +10,7 @@ from scipy.stats import hypergeom
 from typer.testing import CliRunner
 
 from clipcite import Job
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from clipcite.sorting.check import Check
 from clipcite.sorting.log import Log
 from tests.clipcite.painted import paint

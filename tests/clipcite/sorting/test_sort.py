@@ -20,8 +20,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from clipcite import APIConnectionError, Client, Job, Model
+from clipcite.__main__ import app
 from clipcite.bridges.mcp import make_server
-from clipcite.cli.main import app
 from clipcite.sorting.log import Log, locked
 from tests.clipcite.painted import paint
 from tests.clipcite.sorting.sorted_folder import state
@@ -98,7 +98,7 @@ def test_a_killed_command_continues(service: Service, call: Any, taught: Job, tm
     into = tmp_path.with_name(f"{tmp_path.name}-sorted")
     command = ["sort", str(tmp_path), "-m", str(taught.model_id), "--move", "--unsure", "0", "--yes"]
     environment = {**os.environ, "CLIPCITE_URL": service.url}
-    process = subprocess.Popen([sys.executable, "-m", "clipcite.cli.main", *command], env=environment)
+    process = subprocess.Popen([sys.executable, "-m", "clipcite", *command], env=environment)
 
     def answers() -> int:
         return sum(log.read_text().count('"ranked"') for log in into.glob("*.jsonl"))

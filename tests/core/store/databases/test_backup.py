@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from admin import snapshots
 from admin.snapshots import TABLES, Backup, BackupError
 from api.models import aliases
-from clipcite.cli.main import app
+from clipcite.__main__ import app
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.store import backbones
 from core.store.accounts import api_keys, owners
