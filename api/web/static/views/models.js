@@ -4,13 +4,12 @@ import { namesOf } from "../components/aliases.js";
 import { classifyPrograms, codeFor, curl, javascript, python } from "../components/code.js";
 import { pagedList } from "../components/pager.js";
 import { evaluateFold } from "../components/result/evaluate.js";
-import { shareModel } from "../components/result/share.js";
 import { verdictTag } from "../components/result/verdict.js";
 import { storedImage } from "../components/stored_image.js";
 import { modelName } from "../components/try/model_select.js";
 import { button, confirmed, h, replace, unseen } from "../lib/dom.js";
 import { showProblem } from "../lib/problem.js";
-import { call, download, requestJson } from "../lib/service/http.js";
+import { call, download } from "../lib/service/http.js";
 import { listImages, spread } from "../lib/training/job_images.js";
 import { count, list, size, when } from "../lib/words.js";
 
@@ -96,11 +95,6 @@ function card(model, signal) {
 	const result =
 		model.job_id &&
 		h("a", { class: "button quiet", href: `#/jobs/${encodeURIComponent(model.job_id)}` }, "Result", hidden());
-	async function share() {
-		const job = await requestJson(`/jobs/${encodeURIComponent(model.job_id ?? "")}`);
-		await shareModel(job, model);
-	}
-	const sharing = model.job_id && action("Share", () => share().catch(failed));
 	const menu = h(
 		"details",
 		{ class: "menu" },
@@ -138,7 +132,6 @@ function card(model, signal) {
 				{ class: "row" },
 				h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()),
 				result,
-				sharing,
 				menu,
 			),
 			trouble,

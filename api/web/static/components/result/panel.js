@@ -2,14 +2,13 @@
 
 import { button, h, replace } from "../../lib/dom.js";
 import { showProblem } from "../../lib/problem.js";
-import { call, download, key, requestJson } from "../../lib/service/http.js";
-import { count, percent, points } from "../../lib/words.js";
+import { call, download, key, requestJson, saveBlob } from "../../lib/service/http.js";
+import { count, list, percent, points } from "../../lib/words.js";
 import { comparedModels, trainAgainRow } from "../clip/again.js";
 import { classifyPrograms, codeFor } from "../code.js";
 import { tip } from "../tip.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";
-import { shareModel } from "./share.js";
 import { changeStrip } from "./strip.js";
 import { newClass } from "./test_images.js";
 import {
@@ -77,13 +76,16 @@ export function resultPanel(job, { eta, signal }) {
 		evaluating: () => [tryIt("Try it", true)],
 		not_evaluated: () => [add("Add test images", "test", true), tryIt("Try it")],
 	}[kind]();
-	const share = button("Share", () => shareModel(job).catch(failed));
+	const address = `/jobs/${encodeURIComponent(job.id)}/report`;
+	async function share() {
+		saveBlob(await reportPage(address), `${job.name ?? list(trained)}.html`);
+	}
 	const save = button("Download", () =>
 		download(`/models/${encodeURIComponent(job.model_id)}/export`, `${job.name ?? job.model_id}.zip`).catch(failed),
 	);
 
 	async function loadReport() {
-		const report = await requestJson(`/jobs/${encodeURIComponent(job.id)}/report`, { signal });
+		const report = await requestJson(address, { signal });
 		sentence.textContent = explained(job, report);
 		tell(others, otherNames(report));
 		replace(strip, changeStrip(job, report, signal));
@@ -111,8 +113,7 @@ export function resultPanel(job, { eta, signal }) {
 			"div",
 			{ class: "row" },
 			actions,
-			evaluated && reportLink(`/jobs/${encodeURIComponent(job.id)}/report`, failed),
-			share,
+			evaluated && [reportLink(address, failed), button("Share", () => share().catch(failed))],
 			save,
 		),
 		extra,
@@ -159,6 +160,11 @@ function tell(element, words) {
 	element.hidden = !words;
 }
 
+/** Return the report as a page that opens without the service. @param {string} path */
+async function reportPage(path) {
+	return (await call(path, { headers: { Accept: "text/html" } })).blob();
+}
+
 /** Create a link to the report. A link can't send the key, so with a key the page opens the report as a blob.
  *
  *  @param {string} path @param {(error: any) => void} failed */
@@ -171,8 +177,7 @@ function reportLink(path, failed) {
 		const tab = open("", "_blank"); // before the request, since browsers block later ones
 		if (!tab) return;
 		try {
-			const report = await (await call(path, { headers: { Accept: "text/html" } })).blob();
-			tab.location.href = URL.createObjectURL(report);
+			tab.location.href = URL.createObjectURL(await reportPage(path));
 		} catch (error) {
 			tab.close();
 			failed(error);

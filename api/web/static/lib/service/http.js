@@ -143,8 +143,8 @@ export function upload(path, form, { onprogress = () => {}, headers = {}, signal
 }
 
 /** Save the response to a GET as a file. With a key the file is held in memory, since a link can't send the key. */
-export async function download(path, name, headers = {}) {
-	if (key.get()) saveBlob(await (await call(path, { headers })).blob(), name);
+export async function download(path, name) {
+	if (key.get()) saveBlob(await (await call(path)).blob(), name);
 	else save(path, name);
 }
 
