@@ -114,6 +114,8 @@ class AsyncTransport:
                         await receive(response)
                     else:
                         await response.aread()
+            # The stream refers to the response. Without this cycle, the sent files are freed at once.
+            response.stream = httpx.ByteStream(b"")
             return response
         except httpx.TransportError as error:
             raise unreachable(self._http.base_url, error) from error

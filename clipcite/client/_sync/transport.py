@@ -113,6 +113,8 @@ class Transport:
                         receive(response)
                     else:
                         response.read()
+            # The stream refers to the response. Without this cycle, the sent files are freed at once.
+            response.stream = httpx.ByteStream(b"")
             return response
         except httpx.TransportError as error:
             raise unreachable(self._http.base_url, error) from error

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pexpect
+import psutil
 import pytest
 
 from clipcite import Client, Job
-from tests.service.running import Service
+from tests.service.running import Service, wait_for
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -112,6 +113,8 @@ def test_ctrl_c_at_a_question_ends_the_sort(
 ) -> None:
     session = terminal(service, "sort", str(folder), "-c", "red,blue", *options)
     session.expect(question)
+    # A signal just before the process waits for input would be handled with the next key.
+    wait_for(lambda: psutil.Process(session.pid).status() == psutil.STATUS_SLEEPING)
     session.sendintr()
     session.expect("Stopped. The same command continues.")
     session.expect(pexpect.EOF)
