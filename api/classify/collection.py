@@ -31,6 +31,8 @@ MIN_CLASS_SHARE = 0.5
 
 Self-training loses accuracy if a class has no images (benchmarks/pages/pile.md).
 """
+MIN_IMAGES = 2
+"""Images of a class, below which its most certain images are suggested first."""
 COLLECTION_COPIES, SCORE_COPIES = 5, 2
 """Number of copies of a collection's features and scores that are in memory at once, in float32."""
 SELF_TRAINED = "The more certain images help to sort the others."
@@ -84,6 +86,10 @@ class Shots:
             return stock.rule(text_features, self.classes, balance)
         rule = request_rule((self.features, self.labels), text_features, self.classes, balance)
         return without_prior(rule, model.served.shots[1], self.classes, model.served.backbone.logit_scale)
+
+    def images(self) -> list[int]:
+        """Return the number of training and labelled images per name."""
+        return (self.labels[:, None] == torch.tensor(self.classes)).sum(dim=0).tolist()
 
     def support(self) -> pile.Support:
         """Return the images of the requested classes in the format of `pile`."""
@@ -220,7 +226,10 @@ def classify_collection(
             for at, name in collection.labels.items():
                 results[at].rejected = name is None
         unknown = (~known).nonzero()[:, 0].tolist()
-        suggested = which_next(scores.probabilities, features, collection.suggest, collection.labels, unknown)
+        missing = [max(0, MIN_IMAGES - images) for images in shots.images()] if shots.trained else []
+        suggested = which_next(
+            scores.probabilities, features, collection.suggest, collection.labels, unknown, missing
+        )
         seconds = {"decode": 0.0, "encode": time.perf_counter() - started}
         result = result_of(held, classifier, scores, results, options, None, rejecting, started, seconds)
         groups = grouped(features, collection, judgement)
