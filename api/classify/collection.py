@@ -87,9 +87,10 @@ class Shots:
         rule = request_rule((self.features, self.labels), text_features, self.classes, balance)
         return without_prior(rule, model.served.shots[1], self.classes, model.served.backbone.logit_scale)
 
-    def images(self) -> list[int]:
-        """Return the number of training and labelled images per name."""
-        return (self.labels[:, None] == torch.tensor(self.classes)).sum(dim=0).tolist()
+    def missing(self) -> list[int]:
+        """Return the number of images that each name lacks, if other names have training images."""
+        images = (self.labels[:, None] == torch.tensor(self.classes)).sum(dim=0)
+        return (MIN_IMAGES - images).clamp(min=0).tolist() if self.trained else []
 
     def support(self) -> pile.Support:
         """Return the images of the requested classes in the format of `pile`."""
@@ -226,9 +227,8 @@ def classify_collection(
             for at, name in collection.labels.items():
                 results[at].rejected = name is None
         unknown = (~known).nonzero()[:, 0].tolist()
-        missing = [max(0, MIN_IMAGES - images) for images in shots.images()] if shots.trained else []
         suggested = which_next(
-            scores.probabilities, features, collection.suggest, collection.labels, unknown, missing
+            scores.probabilities, features, collection.suggest, collection.labels, unknown, shots.missing()
         )
         seconds = {"decode": 0.0, "encode": time.perf_counter() - started}
         result = result_of(held, classifier, scores, results, options, None, rejecting, started, seconds)

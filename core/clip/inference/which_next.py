@@ -39,23 +39,23 @@ def which_next(
     later = torch.zeros(len(unsure))
     later[torch.tensor(sorted(last), dtype=torch.long)] = 4  # more than any doubt
     distance = torch.ones(len(unsure))
-    predicted = probabilities.argmax(dim=1)
-    first = [
-        int(position)
-        for column, lacks in enumerate(missing)
-        for position in probabilities[:, column]
-        .where(free & (later == 0) & (predicted == column), -1)
-        .topk(min(lacks, len(unsure)))
-        .indices
-        if free[position] and not later[position] and predicted[position] == column
-    ]
+    first = _most_certain(probabilities, free & (later == 0), missing)
     chosen: list[int] = []
     while len(chosen) < count and free.any():
-        if len(chosen) < len(first):
-            position = first[len(chosen)]
-        else:
-            position = int(torch.where(free, unsure * distance - later, -torch.inf).argmax())
+        position = (
+            first.pop(0) if first else int(torch.where(free, unsure * distance - later, -torch.inf).argmax())
+        )
         chosen.append(position)
         free[position] = False
         distance = torch.minimum(distance, (1 - features @ features[position]).clamp(min=0))
     return chosen
+
+
+def _most_certain(probabilities: Tensor, allowed: Tensor, counts: Sequence[int]) -> list[int]:
+    """Return the most certain allowed images of each class, as many as `counts` says."""
+    predicted = probabilities.argmax(dim=1)
+    found: list[int] = []
+    for column, count in enumerate(counts):
+        own = (allowed & (predicted == column)).nonzero()[:, 0]
+        found += own[probabilities[own, column].argsort(descending=True, stable=True)[:count]].tolist()
+    return found

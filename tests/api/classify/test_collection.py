@@ -129,6 +129,20 @@ def test_images_to_label_next(shared: Service, model: str) -> None:
     assert ok(ask(shared, FEATURES, model=model))["suggested"] == []
 
 
+def test_classes_without_training_images_are_suggested_first(shared: Service, model: str) -> None:
+    names = [*CLASSES, *("otter", "crow", "elk", "pine", "fern", "moss", "stone", "lake")]
+
+    def suggested(labels: dict[int, str]) -> tuple[list[int], list[str]]:
+        body = ok(ask(shared, FEATURES, model=model, class_names=names, suggest=4, labels=labels))
+        predicted = [result["predictions"][0]["class_name"] for result in body["results"]]
+        return body["suggested"], [predicted[position] for position in body["suggested"]]
+
+    first, (new, *_) = suggested({})
+    assert new not in CLASSES
+    rest = [number for number in range(len(FEATURES)) if number not in first][:2]
+    assert suggested(dict.fromkeys(rest, new))[1][0] != new  # it has enough now
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
