@@ -31,8 +31,8 @@ MIN_CLASS_SHARE = 0.5
 
 Self-training loses accuracy if a class has no images (benchmarks/pages/pile.md).
 """
-MIN_IMAGES = 2
-"""Images of a class, below which its most certain images are suggested first."""
+NEW_CLASS_IMAGES = 3
+"""Number of labels of a new name that are suggested before others."""
 COLLECTION_COPIES, SCORE_COPIES = 5, 2
 """Number of copies of a collection's features and scores that are in memory at once, in float32."""
 SELF_TRAINED = "The more certain images help to sort the others."
@@ -88,9 +88,12 @@ class Shots:
         return without_prior(rule, model.served.shots[1], self.classes, model.served.backbone.logit_scale)
 
     def missing(self) -> list[int]:
-        """Return the number of images that each name lacks, if other names have training images."""
-        images = (self.labels[:, None] == torch.tensor(self.classes)).sum(dim=0)
-        return (MIN_IMAGES - images).clamp(min=0).tolist() if self.trained else []
+        """Return the number of images that each new name lacks for a training beside the trained classes."""
+        if not self.trained:
+            return []
+        images = self.labels[:, None] == torch.tensor(self.classes)
+        is_new = ~images[: self.trained].any(dim=0)
+        return (is_new * (NEW_CLASS_IMAGES - images.sum(dim=0)).clamp(min=0)).tolist()
 
     def support(self) -> pile.Support:
         """Return the images of the requested classes in the format of `pile`."""

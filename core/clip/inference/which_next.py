@@ -21,8 +21,8 @@ def which_next(
     image. Of five orders this had the highest accuracy after 20 and 50 labels
     (benchmarks/pages/decisions.md).
 
-    The most certain images of classes that lack training images come before all of them. Otherwise these
-    classes would get almost no labels: by their names alone, the model is sure of their images.
+    Before all of these come the most certain images of classes that lack images. Without this, new classes
+    get almost no labels, and are lost in the next training (benchmarks/pages/sorting.md).
 
     Args:
         probabilities: [N, C] of the images.
