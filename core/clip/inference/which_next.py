@@ -32,6 +32,8 @@ def which_next(
         last: positions to choose only when no other is left, such as something else.
         missing: number of images that each class lacks (default: 0).
     """
+    if not count:
+        return []
     best = probabilities.topk(min(2, probabilities.shape[1]), dim=1).values
     unsure = 1 - (best[:, 0] - best[:, 1] if best.shape[1] == 2 else best[:, 0])
     free = torch.ones(len(unsure), dtype=torch.bool)
