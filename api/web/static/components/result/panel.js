@@ -77,9 +77,11 @@ export function resultPanel(job, { eta, signal }) {
 		not_evaluated: () => [add("Add test images", "test", true), tryIt("Try it")],
 	}[kind]();
 	const address = `/jobs/${encodeURIComponent(job.id)}/report`;
-	async function share() {
-		saveBlob(await reportPage(address), `${job.name ?? list(trained)}.html`);
-	}
+	const share = button("Share", () =>
+		reportPage(address)
+			.then((page) => saveBlob(page, `${job.name ?? list(trained)}.html`))
+			.catch(failed),
+	);
 	const save = button("Download", () =>
 		download(`/models/${encodeURIComponent(job.model_id)}/export`, `${job.name ?? job.model_id}.zip`).catch(failed),
 	);
@@ -109,13 +111,7 @@ export function resultPanel(job, { eta, signal }) {
 		earlier,
 		others,
 		strip,
-		h(
-			"div",
-			{ class: "row" },
-			actions,
-			evaluated && [reportLink(address, failed), button("Share", () => share().catch(failed))],
-			save,
-		),
+		h("div", { class: "row" }, actions, evaluated && [reportLink(address, failed), share], save),
 		extra,
 		finished(job) && trainAgainRow(job, signal),
 		trouble,
