@@ -321,7 +321,7 @@ ACCENTS = b"\xcc\x81" * 190 + b"\xcc\xa7" * 190  # NFC normalisation reverses th
 @pytest.mark.slow
 def test_directories_cost_little_more_than_an_honest_one(tmp_path: Path) -> None:
     """Each archive is read in a fresh process and compared with an honest one of the maximum number of
-    entries. With Python 3.13 they cost up to twice as much; four times is allowed.
+    entries. With Python 3.13 they cost up to 2.1 times as much; 3 is allowed.
     """
     empty = crafted.zip_of_empty
     crowd = range(19_900)
@@ -361,5 +361,5 @@ def test_directories_cost_little_more_than_an_honest_one(tmp_path: Path) -> None
         costs[name] = (code, float(seconds), int(grown))
     honest = costs["honest"][1]
     assert {name: grown for name, (_, _, grown) in costs.items() if grown > 64_000} == {}  # kB
-    assert {name: seconds / honest for name, (_, seconds, _) in costs.items() if seconds > 4 * honest} == {}
+    assert {name: seconds / honest for name, (_, seconds, _) in costs.items() if seconds > 3 * honest} == {}
     assert {code for code, _, _ in costs.values()} <= {"no_images", "broken_archive", "archive_too_large"}
