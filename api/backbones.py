@@ -9,7 +9,7 @@ from api.http.problems import responses
 from api.middleware.auth import Caller
 from api.serving.service import Serving
 from api.threads import REQUESTS
-from clipcite.wire.backbones import BackboneList, BackboneRow, DefaultBackbone, DownloadProgress
+from clipcite.types.backbones import BackboneList, BackboneRow, DefaultBackbone, DownloadProgress
 from core.clip.checks.estimate import estimate
 from core.clip.config import STARTER, resolve_config
 from core.clip.errors import UnknownBackbone

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from api.http.problems import responses
 from api.threads import UPLOADS
-from clipcite.wire.samples import Sample, SampleList
+from clipcite.types.samples import Sample, SampleList
 from core.samples import sample
 
 ZIP = "application/zip"

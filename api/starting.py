@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from api.http.problems import problem_response
 from api.ops.health import without_folder
 from api.web.static_files import HEADERS, STATIC, files
-from clipcite.wire.health import Alive, PartReadiness, Preparing, Readiness
+from clipcite.types.health import Alive, PartReadiness, Preparing, Readiness
 from core.settings import Settings
 
 logger = logging.getLogger(__name__)

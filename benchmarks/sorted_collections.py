@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.accuracy.tables import Table, figure
 from benchmarks.data.listing import class_folders, images_in
 from clipcite import Client, Job, Model
-from clipcite.wire.predictions import ImageResult
+from clipcite.types.predictions import ImageResult
 
 SHOTS, ROUNDS, MAX_IMAGES, NEW = 5, (20, 30), 800, 2
 ORDERS = ("chosen", "random")

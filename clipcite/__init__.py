@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """Import the client with the first use of a name: the service imports only `clipcite.wire`."""
+        """Import the client with the first use of a name: the service imports only `clipcite.types`."""
         names = {key: value for key, value in vars(import_module("clipcite.public")).items() if key[0] != "_"}
         if name == "__all__":
             return [*names]

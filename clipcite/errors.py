@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
-    from clipcite.wire.jobs import Job
-    from clipcite.wire.problems import Problem
+    from clipcite.types.jobs import Job
+    from clipcite.types.problems import Problem
 
 
 ROUTES = (
@@ -154,7 +154,7 @@ _KINDS: Mapping[int, type[APIStatusError]] = {
 
 def error_of(status: int, headers: Mapping[str, str], body: Any) -> APIStatusError:
     """Return the exception for a status; `body` is the parsed body of any type."""
-    from clipcite.wire.problems import Problem, ProblemItem  # here: the command line imports this module
+    from clipcite.types.problems import Problem, ProblemItem  # here: the command line imports this module
 
     fields = body if isinstance(body, dict) else {}
     items = [

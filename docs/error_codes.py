@@ -115,7 +115,7 @@ def _summary(one: type) -> str:
 
 
 def _functions() -> Iterator[ast.AST]:
-    for folder in ("api", "clipcite/wire", "core", "worker"):
+    for folder in ("api", "clipcite/types", "core", "worker"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in tree.body:

@@ -15,7 +15,7 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from api.app import create_app
-from clipcite.wire.adapt import JobConfig
+from clipcite.types.adapt import JobConfig
 from core.clip.config import AdaptConfig, resolve_config
 from core.settings import Settings
 from core.store.db.migrate import upgrade

@@ -54,8 +54,8 @@ def test_an_import_starts_nothing(module: str, libraries: str, tmp_path: Path) -
 LIGHT = {
     # Modules: packages and modules that they must not load.
     "clipcite, clipcite.__main__": "torch numpy PIL pydantic sqlalchemy fastapi api worker core pillow_heif "
-    "clipcite.wire.base",
-    "clipcite.wire.jobs": "httpx rich clipcite.client",
+    "clipcite.types.base",
+    "clipcite.types.jobs": "httpx rich clipcite.client",
     "api.__main__": "torch open_clip torchvision",
     "core.clip.config, core.clip.errors, core.clip.prompts, core.clip.weights.manifest, "
     "core.clip.training.progress": "torch open_clip numpy PIL transformers",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
-from clipcite.wire.folders import short
+from clipcite.types.folders import short
 from core.errors import CodedError
 
 CHUNK = 65_536

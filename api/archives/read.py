@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from api.archives.members import CHUNK, ArchiveError, ArchiveLimits, broken, members, reason, too_large
-from clipcite.wire.folders import Split, UnclearLayout, Warnings, place_images, short, warn
+from clipcite.types.folders import Split, UnclearLayout, Warnings, place_images, short, warn
 from core.clip.errors import BadImage
 
 MAX_DEPTH = 32

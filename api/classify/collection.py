@@ -14,8 +14,8 @@ from api.classify.scoring import NothingToCompare, result_of, rule_of, score
 from api.serving.service import Serving, Subject
 from api.serving.texts import HeldModel, RequestClassifier
 from api.serving.types import ImageScores, Result
-from clipcite.wire import predictions as wire
-from clipcite.wire.classify import Options
+from clipcite.types.classify import Options
+from clipcite.types.predictions import Calibration
 from core.admission import Take
 from core.clip.inference import pile
 from core.clip.inference.class_offsets import NEW_CLASS
@@ -256,7 +256,7 @@ def group_collection(serving: Serving, collection: Collection, model: str, *, ow
         backbone=backbone,
         alpha=0.0,
         rule="untrained",
-        calibration=wire.Calibration(calibrated=False),
+        calibration=Calibration(calibrated=False),
         class_names=[],
         results=[ImageScores([]) for _ in range(count)],
         timing_ms={"decode": 0.0, "encode": 0.0, "total": round(1000 * (time.perf_counter() - started), 2)},

@@ -16,8 +16,8 @@ from starlette.datastructures import FormData, QueryParams, UploadFile
 from api.classify.collection import Collection
 from api.http.forms import check_fields, display_name, read_form
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid, parsed_json
-from clipcite.wire.base import MAX_CLASSIFY_IMAGES
-from clipcite.wire.classify import ClassifyJson, CollectionJson, Options, ScoreOptions
+from clipcite.types.base import MAX_CLASSIFY_IMAGES
+from clipcite.types.classify import ClassifyJson, CollectionJson, Options, ScoreOptions
 from core.clip.errors import InvalidClassNames, InvalidConfig
 from core.clip.prompts import check_templates, clean_class_name
 from core.settings import Settings

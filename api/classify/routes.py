@@ -16,8 +16,8 @@ from api.classify.scoring import Images, classify
 from api.http.problems import InvalidRequest, responses
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import NoReadableImage, Result
-from clipcite.wire.classify import Options
-from clipcite.wire.predictions import Classification, CollectionClassification, ImageResult
+from clipcite.types.classify import Options
+from clipcite.types.predictions import Classification, CollectionClassification, ImageResult
 from core.admission import Take
 from core.clip.errors import BadImage
 from core.settings import Settings

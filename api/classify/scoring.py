@@ -17,13 +17,13 @@ from api.serving.pool.served_model import ServedModel
 from api.serving.service import Serving, Subject
 from api.serving.texts import HeldModel, RequestClassifier
 from api.serving.types import ImageScores, NoReadableImage, Result
-from clipcite.wire import predictions as wire
-from clipcite.wire.classify import Options
+from clipcite.types.classify import Options
+from clipcite.types.predictions import Calibration
 from core.admission import Take
 from core.clip.config import USUAL_SIDE
 from core.clip.errors import BadImage
 from core.clip.inference import pile
-from core.clip.inference.calibration import Calibration
+from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import RequestRule
@@ -130,7 +130,7 @@ def score(
     rule: RequestRule,
     features: Tensor,
     options: Options,
-    calibration: Calibration | None = None,
+    calibration: FittedCalibration | None = None,
     judgement: pile.Judgement | None = None,
     classes: Sequence[int] | None = None,
 ) -> tuple[Scores, list[ImageScores]]:
@@ -183,7 +183,9 @@ def rule_of(model: HeldModel, classifier: RequestClassifier, options: Options) -
     return model.preview.preview.rule(texts, classifier.classes, balance)
 
 
-def _calibration(model: HeldModel, classifier: RequestClassifier, options: Options) -> Calibration | None:
+def _calibration(
+    model: HeldModel, classifier: RequestClassifier, options: Options
+) -> FittedCalibration | None:
     """Return the calibration that is valid for a request, or None. Raise NotCalibrated if one is needed."""
     found = model.calibration
     if (
@@ -236,7 +238,7 @@ def result_of(
     scores: Scores,
     results: Sequence[ImageScores | BadImage],
     options: Options,
-    calibration: Calibration | None,
+    calibration: FittedCalibration | None,
     judgement: pile.Judgement | None,
     started: float,
     seconds: Mapping[str, float],
@@ -258,7 +260,7 @@ def result_of(
         backbone=model.backbone,
         alpha=model.alpha,
         rule=scores.rule.kind,
-        calibration=wire.Calibration(
+        calibration=Calibration(
             calibrated=calibration is not None,
             temperature=None if model.calibration is None else model.calibration.temperature,
             held_out_images=None if calibration is None else calibration.images,

@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 from api.classify.request import Asked, Parse, checked, from_json
 from api.classify.routes import answer_classify
 from api.http.problems import parsed_json
-from clipcite.wire.base import RequestModel
-from clipcite.wire.classify import Options
-from clipcite.wire.problems import Problem
+from clipcite.types.base import RequestModel
+from clipcite.types.classify import Options
+from clipcite.types.problems import Problem
 from core.settings import Settings
 
 PREFIX = "/hf"

@@ -18,9 +18,9 @@ from api.http.problems import InvalidRequest, parsed_json
 from api.models.routes import list_models
 from api.serving.service import Serving, look_up
 from api.serving.texts import PROMPTS_PER_IMAGE, HeldModel
-from clipcite.wire.base import RequestModel
-from clipcite.wire.models import ModelQuery
-from clipcite.wire.problems import Problem
+from clipcite.types.base import RequestModel
+from clipcite.types.models import ModelQuery
+from clipcite.types.problems import Problem
 from core.admission import Take
 from core.clip.config import round_alpha
 from core.clip.errors import BadImage

@@ -11,10 +11,10 @@ from api.jobs.image_check import LabelledImage
 from api.jobs.upload import ValidatedUpload
 from api.serving.service import Serving
 from api.serving.types import ImageScores
-from clipcite.wire.classify import ClassIn, Options
-from clipcite.wire.feedback import EvaluatedClass, Evaluation, Mistake
-from clipcite.wire.folders import warn
-from clipcite.wire.problems import Notice
+from clipcite.types.classify import ClassIn, Options
+from clipcite.types.feedback import EvaluatedClass, Evaluation, Mistake
+from clipcite.types.folders import warn
+from clipcite.types.problems import Notice
 from core.admission import ServerBusy
 from core.clip.errors import BadImage
 from core.clip.evaluation.accuracy import accuracy_interval

@@ -15,7 +15,7 @@ from api.jobs.form import LISTS, ImagesForm, check_source
 from api.jobs.submission import JobSubmission, SubmissionDep
 from api.jobs.upload import InvalidUpload, ValidatedUpload, validate_upload
 from api.threads import REQUESTS, UPLOADS
-from clipcite.wire.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
+from clipcite.types.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
 from core.scratch import scratch_folder
 from core.store.db.ids import new_id
 from core.store.db.tables import FEEDBACK

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.http.problems import BodyRefused, InvalidRequest, invalid_model
-from clipcite.wire.base import unknown_field
+from clipcite.types.base import unknown_field
 from core.admission import Take
 from core.clip.prompts import BIDI_CONTROLS
 

@@ -8,11 +8,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from api.http.forms import FORMS
-from clipcite.wire.classify import ClassifyForm, ClassifyJson, CollectionJson
-from clipcite.wire.jobs import Job
-from clipcite.wire.models import Model
-from clipcite.wire.predictions import Classification, CollectionClassification
-from clipcite.wire.problems import Problem
+from clipcite.types.classify import ClassifyForm, ClassifyJson, CollectionJson
+from clipcite.types.jobs import Job
+from clipcite.types.models import Model
+from clipcite.types.predictions import Classification, CollectionClassification
+from clipcite.types.problems import Problem
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 SERVERS = [{"url": "/", "description": "The service that serves this document."}]

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from clipcite.wire.problems import Problem, ProblemItem
+from clipcite.types.problems import Problem, ProblemItem
 from core.clip.errors import InvalidConfig
 from core.errors import ClipCiteError
 from core.scratch import DISK_FULL

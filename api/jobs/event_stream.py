@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import from_state
 from api.threads import REQUESTS
-from clipcite.wire.jobs import Event
+from clipcite.types.jobs import Event
 from core.admission import Budget, ServerBusy
 from core.store.db.session import Database
 from core.store.db.tables import FINAL, JobEvent

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from api.http.forms import JsonText, Text, form_of
 from api.jobs.upload import InvalidUpload
-from clipcite.wire.adapt import Preflight
+from clipcite.types.adapt import Preflight
 from core.settings import MAX_IMAGES
 
 LISTS = {"images", "labels", "test_images", "test_labels"}

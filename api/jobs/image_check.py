@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from clipcite.wire.folders import Split
+from clipcite.types.folders import Split
 from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits

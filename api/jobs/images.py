@@ -9,7 +9,7 @@ from api.deps import CurrentOwner, DatabaseDep, ServingDep
 from api.http.problems import responses
 from api.serving.service import Serving
 from api.threads import REQUESTS, UPLOADS
-from clipcite.wire.jobs import JobImage, JobImageList
+from clipcite.types.jobs import JobImage, JobImageList
 from core.clip.data.header import ImageLimits
 from core.store.errors import NotFound
 from core.store.jobs import jobs

@@ -13,9 +13,9 @@ from typing import Any
 from api.jobs.class_names import is_uninformative, similar_names
 from api.jobs.image_check import LabelledImage
 from api.jobs.upload import ValidatedUpload
-from clipcite.wire.adapt import Estimate, Finding, Preflight
-from clipcite.wire.jobs import ClassCounts
-from clipcite.wire.problems import Notice
+from clipcite.types.adapt import Estimate, Finding, Preflight
+from clipcite.types.jobs import ClassCounts
+from clipcite.types.problems import Notice
 from core.clip.checks.estimate import PastJob, estimate
 from core.clip.checks.image_stats import MIN_CONTRAST, ImageStats
 from core.clip.checks.near_duplicates import find_near_duplicates

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.http.problems import InvalidRequest
-from clipcite.wire.adapt import JobConfig, Retraining
+from clipcite.types.adapt import JobConfig, Retraining
 from core.clip.config import resolve_config
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class

@@ -17,8 +17,8 @@ from api.jobs.image_check import StoredImages
 from api.jobs.retrain import changed_settings, checked_moves
 from api.jobs.submission import SubmissionDep, to_job
 from api.threads import REQUESTS, UPLOADS
-from clipcite.wire.adapt import Retraining
-from clipcite.wire.jobs import EventList, Job, JobPage, Status, Until
+from clipcite.types.adapt import Retraining
+from clipcite.types.jobs import EventList, Job, JobPage, Status, Until
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database

@@ -20,8 +20,8 @@ from api.jobs.preflight import preflight
 from api.jobs.upload import ValidatedUpload, validate_upload
 from api.serving.previews import JobPreview
 from api.serving.service import Serving
-from clipcite.wire.adapt import JobConfig, Preflight
-from clipcite.wire.jobs import Job
+from clipcite.types.adapt import JobConfig, Preflight
+from clipcite.types.jobs import Job
 from core.clip.config import STARTER, AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
 from core.clip.models.backbones import find_source

@@ -12,7 +12,7 @@ from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
 from api.http.forms import display_name
 from api.jobs.image_check import Candidate, LabelledImage, StoredImages, check_candidates
-from clipcite.wire.folders import Split, Warnings, name_list, warn
+from clipcite.types.folders import Split, Warnings, name_list, warn
 from core.clip.config import GOOD_IMAGES
 from core.clip.data.decoders import Decoders
 from core.clip.errors import InvalidClassNames

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problems import dialect_of, error_response
 from api.threads import REQUESTS
-from clipcite.wire.foreign_site import foreign_reason
+from clipcite.types.foreign_site import foreign_reason
 from core.errors import ClipCiteError
 from core.settings import Settings
 from core.store.accounts import api_keys, audit, local_token

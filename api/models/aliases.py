@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import responses
 from api.threads import REQUESTS
-from clipcite.wire.models import Alias, AliasList, Promotion
+from clipcite.types.models import Alias, AliasList, Promotion
 from core.store.accounts import audit, owners
 from core.store.db import tables
 from core.store.db.session import database_now

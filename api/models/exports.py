@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from api.serving.calibrated import stored_calibration
 from api.serving.pool.model_pool import ModelPool
 from api.serving.types import WeightsKey
-from clipcite.wire.models import ExportFormat
+from clipcite.types.models import ExportFormat
 from core.admission import ServerBusy
 from core.clip.errors import InvalidClassNames
 from core.clip.export.formats.classes import export_format, write_classes

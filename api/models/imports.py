@@ -16,8 +16,8 @@ from api.http.forms import JsonText, Text
 from api.http.problems import InvalidRequest, invalid_model
 from api.models.archive import WANTED, ArchiveInfo, inspect_folder, read_weights
 from api.serving.service import Serving
-from clipcite.wire.base import MAX_CLASSES, RawName
-from clipcite.wire.models import Model
+from clipcite.types.base import MAX_CLASSES, RawName
+from clipcite.types.models import Model
 from core.admission import Take
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone

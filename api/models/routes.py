@@ -21,8 +21,8 @@ from api.jobs.submission import SubmissionDep
 from api.models.exports import ZIP, Download, export
 from api.models.imports import ImporterDep, ImportForm, to_model
 from api.threads import MODELS, REQUESTS, UPLOADS
-from clipcite.wire.jobs import Job
-from clipcite.wire.models import ExportFormat, Model, ModelPage, ModelPatch, ModelQuery
+from clipcite.types.jobs import Job
+from clipcite.types.models import ExportFormat, Model, ModelPage, ModelPatch, ModelQuery
 from core.clip.config import round_alpha
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.datastructures import State
 
-from clipcite.wire.health import Alive, Part, PartReadiness, Readiness
+from clipcite.types.health import Alive, Part, PartReadiness, Readiness
 from core.errors import ClipCiteError
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import queue

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from api.serving.types import Prediction
-from core.clip.inference.calibration import Calibration
+from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import SCORING_VERSION
@@ -16,7 +16,7 @@ from core.store.db.tables import Model
 
 
 def holds_for(
-    calibration: Calibration,
+    calibration: FittedCalibration,
     trained: Sequence[str],
     names: Sequence[str],
     *,
@@ -39,15 +39,15 @@ def holds_for(
     return plain and same_scores and same_names
 
 
-def stored_calibration(model: Model, alpha: float) -> Calibration | None:
+def stored_calibration(model: Model, alpha: float) -> FittedCalibration | None:
     """Return the calibration of the model if it was fitted at this α."""
     stored = (model.metrics or {}).get("calibration")
-    calibration = Calibration.from_dict(stored) if stored else None
+    calibration = FittedCalibration.from_dict(stored) if stored else None
     return calibration if calibration is not None and math.isclose(alpha, calibration.alpha) else None
 
 
 def prediction_sets(
-    calibration: Calibration, scores: Scores, names: Sequence[str], coverage: float
+    calibration: FittedCalibration, scores: Scores, names: Sequence[str], coverage: float
 ) -> list[list[str]]:
     """Return the names in each image's prediction set, the most likely class first. A set is never empty.
 

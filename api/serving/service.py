@@ -14,7 +14,7 @@ from api.serving.previews import JobPreview, Previews, is_job
 from api.serving.texts import HeldModel, Texts, recipe
 from api.serving.threads import single_threaded
 from api.serving.types import MAX_IN_FLIGHT, WeightsKey
-from clipcite.wire.health import Preparing
+from clipcite.types.health import Preparing
 from core.admission import Budget
 from core.clip.config import STARTER, round_alpha
 from core.clip.data.decoders import Decoders

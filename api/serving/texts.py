@@ -19,12 +19,12 @@ from api.serving.engine import Engine
 from api.serving.pool.served_model import ServedModel
 from api.serving.previews import JobPreview, PreviewState
 from api.serving.threads import single_threaded
-from clipcite.wire.base import MAX_CLASS_NAMES
-from clipcite.wire.classify import ScoreOptions
+from clipcite.types.base import MAX_CLASS_NAMES
+from clipcite.types.classify import ScoreOptions
 from core.admission import ServerBusy, Take
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig
-from core.clip.inference.calibration import Calibration
+from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.pile import Support
 from core.clip.inference.request_rule import RequestRule, adapted_rule
@@ -58,7 +58,7 @@ class HeldModel:
     name: str
     backbone: str
     alpha: float
-    calibration: Calibration | None = None
+    calibration: FittedCalibration | None = None
     """Calibration that was fitted at this α. Not every request can use it."""
 
     @property

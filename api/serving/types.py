@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipcite.wire import predictions as wire
+from clipcite.types.predictions import Calibration
 from core.clip.errors import BadImage
 from core.clip.inference.request_rule import RequestKind
 from core.errors import ClipCiteError
@@ -27,7 +27,7 @@ class Prediction:
 
 @dataclass
 class ImageScores:
-    """Result for one image. It has the fields of the response (`clipcite.wire.predictions.ImageResult`)."""
+    """Result for one image. It has the fields of the response (`clipcite.types.predictions.ImageResult`)."""
 
     predictions: list[Prediction]
     """The most likely classes, best first."""
@@ -41,7 +41,7 @@ class ImageScores:
 class Result:
     """Result for all images of a request.
 
-    The response (`clipcite.wire.predictions.Classification`) has all fields except `collection`.
+    The response (`clipcite.types.predictions.Classification`) has all fields except `collection`.
     """
 
     model: str
@@ -49,7 +49,7 @@ class Result:
     backbone: str
     alpha: float
     rule: RequestKind
-    calibration: wire.Calibration
+    calibration: Calibration
     class_names: list[dict[str, Any]]
     results: list[ImageScores | BadImage]
     """One element per image: its scores, or the reason why it can't be read."""

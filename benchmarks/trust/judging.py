@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.trust.asking import AMONG
 from benchmarks.trust.runs import Record
 from core.clip.inference.calibration import (
-    Calibration,
+    FittedCalibration,
     Floats,
     calibration_error,
     softmax,
@@ -41,13 +41,13 @@ def judged(record: Record) -> dict[str, Any]:
     return judgement
 
 
-def _calibration(stored: dict[str, Any]) -> Calibration:
+def _calibration(stored: dict[str, Any]) -> FittedCalibration:
     """Return a calibration. Older records have fields that are gone."""
-    names = {field.name for field in fields(Calibration)}
-    return Calibration.from_dict({name: value for name, value in stored.items() if name in names})
+    names = {field.name for field in fields(FittedCalibration)}
+    return FittedCalibration.from_dict({name: value for name, value in stored.items() if name in names})
 
 
-def _confident(record: Record, fitted: Calibration, listed: NDArray[np.bool_]) -> dict[str, float]:
+def _confident(record: Record, fitted: FittedCalibration, listed: NDArray[np.bool_]) -> dict[str, float]:
     scale, arrays = record.plain["logit_scale"], record.arrays
     alone, truth = arrays["alone"].astype(np.float64), arrays["truth"]
     among = arrays[f"{AMONG}{record.plain['alpha']}"].astype(np.float64)

@@ -15,7 +15,7 @@ import typer
 
 from clipcite.cli.connection import Exit, Key, Url, connected, give_up
 from clipcite.errors import NotFoundError
-from clipcite.wire.foreign_site import LOOPBACK_HOST, foreign_reason
+from clipcite.types.foreign_site import LOOPBACK_HOST, foreign_reason
 
 if TYPE_CHECKING:
     from clipcite import Client

@@ -18,7 +18,7 @@ from clipcite.datasets.detect import read
 
 if TYPE_CHECKING:
     from clipcite.client.upload import Adaptable
-    from clipcite.wire.adapt import Estimate, Preflight
+    from clipcite.types.adapt import Estimate, Preflight
 
 MAX_FINDINGS = 30
 

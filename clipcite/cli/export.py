@@ -38,7 +38,7 @@ def export(
         ),
     ] = None,
     format: Annotated[
-        # Repeats clipcite.wire.models.ExportFormat: its import would add half to the start of every command.
+        # Repeats clipcite.types.models.ExportFormat: its import would add half to the start of every command.
         Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"],
         typer.Option(
             metavar="FORMAT",

@@ -31,7 +31,7 @@ from clipcite.cli.render.verdict import verdict
 
 if TYPE_CHECKING:
     from clipcite.client._sync.models import Model
-    from clipcite.wire.models import Alias
+    from clipcite.types.models import Alias
 
 models = typer.Typer(help="Models, their names and aliases.", no_args_is_help=True)
 Reference = Annotated[

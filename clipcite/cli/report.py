@@ -26,7 +26,7 @@ from clipcite.cli.references import JOB, find_model
 from clipcite.cli.render.tables import print_table, table_of
 
 if TYPE_CHECKING:
-    from clipcite.wire.report import ImageReport, Report
+    from clipcite.types.report import ImageReport, Report
 
 COLOURS = {"better": "green", "probably_better": "green", "probably_worse": "red", "worse": "red"}
 MAX_SHOWN = 10

@@ -7,8 +7,8 @@ from typing import Any
 from clipcite.client.request import BINARY, Request
 from clipcite.datasets.image import ImageFile
 from clipcite.errors import UnprocessableEntityError
-from clipcite.wire.predictions import Classification, ImageResult, Timing
-from clipcite.wire.problems import Notice
+from clipcite.types.predictions import Classification, ImageResult, Timing
+from clipcite.types.problems import Notice
 
 ClassNames = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
 """Class names. An element or a value may hold the prompts of its class."""

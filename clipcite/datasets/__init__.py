@@ -1,4 +1,4 @@
 """Readers of labelled images: class folders, manifests, exports of annotation tools.
 
-May import `clipcite.errors` and `clipcite.wire.folders`, but nothing else of `clipcite`.
+May import `clipcite.errors` and `clipcite.types.folders`, but nothing else of `clipcite`.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 from clipcite.datasets.dataset import Dataset, Labelled
 from clipcite.datasets.image import IMAGE_ENDINGS, ImageFile
 from clipcite.errors import InvalidImages
-from clipcite.wire.folders import UnclearLayout, Warnings, place_images
+from clipcite.types.folders import UnclearLayout, Warnings, place_images
 
 
 def images_below(

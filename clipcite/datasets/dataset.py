@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from clipcite.datasets.image import ImageFile, ImageLike, as_image, is_one_image
 from clipcite.errors import InvalidImages
-from clipcite.wire.folders import Split
+from clipcite.types.folders import Split
 
 ByClass = Mapping[str, Sequence[ImageLike]]
 

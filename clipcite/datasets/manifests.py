@@ -13,7 +13,7 @@ from clipcite.datasets.dataset import Dataset
 from clipcite.datasets.image import IMAGE_ENDINGS
 from clipcite.datasets.rows import SPLIT_WORDS, Row, dataset_of_rows
 from clipcite.errors import InvalidImages
-from clipcite.wire.folders import SPLITS
+from clipcite.types.folders import SPLITS
 
 MANIFESTS = {".csv", ".tsv", ".jsonl", ".ndjson"}
 FILE_COLUMNS = (

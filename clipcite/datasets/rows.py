@@ -12,7 +12,7 @@ from clipcite.datasets.class_folders import images_below, notes_of
 from clipcite.datasets.dataset import Dataset, Labelled, count_noun
 from clipcite.datasets.image import ImageFile
 from clipcite.errors import InvalidImages
-from clipcite.wire.folders import SPLITS, Warnings, resolve_validation
+from clipcite.types.folders import SPLITS, Warnings, resolve_validation
 
 SPLIT_WORDS: dict[str, str] = SPLITS | {
     "eval": "validation", "evaluation": "validation", "holdout": "test", "unassigned": "train"

@@ -13,11 +13,11 @@ from clipcite.client.classification import CLASSIFY_BATCH_SIZE, ClassNames, unre
 from clipcite.errors import UnprocessableEntityError
 from clipcite.sorting.log import Answer, Log, Ranked
 from clipcite.sorting.plan import Image
-from clipcite.wire.classify import MAX_COLLECTION_IMAGES
+from clipcite.types.classify import MAX_COLLECTION_IMAGES
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
-    from clipcite.wire.predictions import ImageResult
+    from clipcite.types.predictions import ImageResult
 
 RANKED = 2
 """Classes per image."""

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from api.starting import StartingApp
 from api.uvicorn_server import listen
-from clipcite.wire.health import Preparing, Readiness
+from clipcite.types.health import Preparing, Readiness
 from core.settings import Settings
 from tests.service.running import ROOT, wait_for
 

@@ -30,15 +30,15 @@ ALLOWED = {
     },
     "api": SHARED
     | {
-        "clipcite.wire",
+        "clipcite.types",
         "core.admission",
         "core.clip",
         "core.metrics",
         "core.parent_watch",
         "core.samples",
     },
-    "clipcite": {"clipcite.wire"},
-    "clipcite.wire": set(),
+    "clipcite": {"clipcite.types"},
+    "clipcite.types": set(),
     "core.admission": {"core.errors"},
     "core.clip": {"core.errors", "core.parent_watch"},
     "core.errors": set(),
@@ -55,8 +55,8 @@ ALLOWED = {
 
 
 def part_of(module: str) -> str:
-    """Return the part of a module: a package, a child of core/, or clipcite.wire."""
-    return ".".join(module.split(".")[: 2 if module.startswith(("core.", "clipcite.wire")) else 1])
+    """Return the part of a module: a package, a child of core/, or clipcite.types."""
+    return ".".join(module.split(".")[: 2 if module.startswith(("core.", "clipcite.types")) else 1])
 
 
 def test_parts_import_only_what_is_listed() -> None:

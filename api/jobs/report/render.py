@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from api.jobs.report.style import FOLDER, STATIC, STYLE, STYLE_SOURCE
-from clipcite.wire.report import Accuracies, Interval, Report
+from clipcite.types.report import Accuracies, Interval, Report
 
 LOGO = Markup((STATIC / "icon.svg").read_text(encoding="utf-8"))
 CONTENT_SECURITY_POLICY = (

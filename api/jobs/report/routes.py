@@ -14,7 +14,7 @@ from api.jobs.images import jpeg_thumbnail
 from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page, shown_images
 from api.serving.service import Serving
 from api.threads import UPLOADS
-from clipcite.wire.report import Report
+from clipcite.types.report import Report
 from core.clip.errors import BadImage
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage
 from core.store.errors import BlobNotFound, NotFound, ReportPending

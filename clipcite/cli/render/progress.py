@@ -19,7 +19,7 @@ from clipcite.cli.render.verdict import verdict
 if TYPE_CHECKING:
     from clipcite.client._async.download import OnDownload
     from clipcite.client._sync.client import Client
-    from clipcite.wire.jobs import Job
+    from clipcite.types.jobs import Job
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from rich.table import Column, Table
 from clipcite.cli.render.verdict import short_verdict
 
 if TYPE_CHECKING:
-    from clipcite.wire.jobs import Job, Progress
-    from clipcite.wire.models import Alias, Model
+    from clipcite.types.jobs import Job, Progress
+    from clipcite.types.models import Alias, Model
 
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class"}

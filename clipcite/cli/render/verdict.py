@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clipcite.wire.report import ComparedAccuracies, Interval, MeasuredOn, Metrics
+    from clipcite.types.report import ComparedAccuracies, Interval, MeasuredOn, Metrics
 
 
 def verdict(metrics: Metrics | None) -> str:

@@ -13,8 +13,8 @@ from clipcite.client.request import M, OnUpload, Request, path_of
 from clipcite.client.upload import CHECK_SECONDS, Adaptable, OnBadImage, Upload, upload_of
 from clipcite.datasets.dataset import ByClass
 from clipcite.errors import UnprocessableEntityError
-from clipcite.wire.adapt import Preflight
-from clipcite.wire.jobs import Job as JobData
+from clipcite.types.adapt import Preflight
+from clipcite.types.jobs import Job as JobData
 
 
 class AsyncAdapter(AsyncClassifier):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.request import Request, path_of
-from clipcite.wire.models import Alias
+from clipcite.types.models import Alias
 
 
 class AsyncAliases:

@@ -11,7 +11,7 @@ from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.request import Request, parse
 from clipcite.client.retry import Retry
 from clipcite.errors import InternalServerError
-from clipcite.wire.health import Readiness
+from clipcite.types.health import Readiness
 
 
 class AsyncClient(AsyncAdapter):

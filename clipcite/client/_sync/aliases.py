@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from clipcite.client._sync.transport import Transport
 from clipcite.client.request import Request, path_of
-from clipcite.wire.models import Alias
+from clipcite.types.models import Alias
 
 
 class Aliases:

@@ -16,8 +16,8 @@ from clipcite.client.classification import (
 )
 from clipcite.datasets.image import ImageLike, as_image, is_one_image
 from clipcite.errors import InvalidImages, UnprocessableEntityError
-from clipcite.wire.classify import MAX_COLLECTION_IMAGES, MAX_GROUPS, STOCK
-from clipcite.wire.predictions import Classification, CollectionClassification, ImageResult
+from clipcite.types.classify import MAX_COLLECTION_IMAGES, MAX_GROUPS, STOCK
+from clipcite.types.predictions import Classification, CollectionClassification, ImageResult
 
 
 class Classifier:

@@ -12,7 +12,7 @@ from clipcite.client._sync.transport import Transport
 from clipcite.client.request import Request, parse
 from clipcite.client.retry import Retry
 from clipcite.errors import InternalServerError
-from clipcite.wire.health import Readiness
+from clipcite.types.health import Readiness
 
 
 class Client(Adapter):

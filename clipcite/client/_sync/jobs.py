@@ -8,9 +8,9 @@ from clipcite.client._sync.transport import Transport
 from clipcite.client.request import Request, path_of
 from clipcite.client.retry import RETRYABLE, is_over
 from clipcite.errors import APIConnectionError, APIStatusError, JobFailed, WaitTimeout
-from clipcite.wire.jobs import Event, Status, Until
-from clipcite.wire.jobs import Job as JobData
-from clipcite.wire.report import Metrics, Report
+from clipcite.types.jobs import Event, Status, Until
+from clipcite.types.jobs import Job as JobData
+from clipcite.types.report import Metrics, Report
 
 POLL_SECONDS = 0.5
 CLOCK_SECONDS = 0.05

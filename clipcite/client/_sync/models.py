@@ -18,10 +18,10 @@ from clipcite.client.classification import ClassNames
 from clipcite.client.request import ZIP, OnUpload, Request, path_of
 from clipcite.client.upload import Adaptable, OnBadImage, model_archive, upload_of
 from clipcite.datasets.image import ImageLike
-from clipcite.wire.feedback import Evaluation, Feedback, FeedbackList
-from clipcite.wire.models import ExportFormat
-from clipcite.wire.models import Model as ModelData
-from clipcite.wire.predictions import Classification
+from clipcite.types.feedback import Evaluation, Feedback, FeedbackList
+from clipcite.types.models import ExportFormat
+from clipcite.types.models import Model as ModelData
+from clipcite.types.predictions import Classification
 
 MODEL_SECONDS = 600
 """Read timeout of exports and imports: the service builds or checks the model before it responds."""

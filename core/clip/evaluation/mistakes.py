@@ -21,7 +21,7 @@ def find_mistakes(
     names: Sequence[str],
     scale: float,
 ) -> list[dict[str, Any]]:
-    """Return the most confident wrong predictions, as `clipcite.wire.report.ImageReport`.
+    """Return the most confident wrong predictions, as `clipcite.types.report.ImageReport`.
 
     Args:
         scale: logit scale divided by the temperature.
@@ -46,7 +46,7 @@ def find_changes(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the images that only the adapted model gets right, and those that only the stock model does.
 
-    Both are lists of `clipcite.wire.report.ChangedImage`.
+    Both are lists of `clipcite.types.report.ChangedImage`.
 
     Args:
         which: candidates: `trained_only` or `all_classes`.

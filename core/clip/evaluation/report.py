@@ -13,7 +13,7 @@ from core.clip.evaluation.mistakes import MAX_SHOWN, find_changes, find_mistakes
 from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, RejectionLimits
 from core.clip.evaluation.report_text import ClassResult, recommend, summary
 from core.clip.evaluation.verdict import Judgement
-from core.clip.inference.calibration import Calibration, calibration_error, cross_calibrated, softmax
+from core.clip.inference.calibration import FittedCalibration, calibration_error, cross_calibrated, softmax
 
 MAX_CONFUSION_CLASSES = 200
 """Maximum number of classes in a confusion matrix. Its size grows with their square."""
@@ -27,12 +27,12 @@ def build_report(
     trained_images: Sequence[int],
     alpha: float,
     logit_scale: float,
-    calibration: Calibration | None,
+    calibration: FittedCalibration | None,
     judgement: Judgement,
     label_issues: Sequence[LabelIssue],
     limits: RejectionLimits | None,
 ) -> dict[str, Any]:
-    """Return the report of held-out predictions, ready for JSON. `clipcite.wire.report` has its fields.
+    """Return the report of held-out predictions, ready for JSON. `clipcite.types.report` has its fields.
 
     Args:
         source: `test`, `cross_validation` or `none`.
@@ -153,7 +153,7 @@ def _rejection(
 
 
 def _reliability(
-    logits: NDArray[np.float64], truth: NDArray[np.int64], calibration: Calibration | None
+    logits: NDArray[np.float64], truth: NDArray[np.int64], calibration: FittedCalibration | None
 ) -> dict[str, Any]:
     """Return the reliability of the probabilities, with the trained classes as candidates.
 

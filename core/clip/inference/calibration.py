@@ -26,7 +26,7 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Calibration:
+class FittedCalibration:
     """Calibration of one model at one α."""
 
     alpha: float
@@ -44,7 +44,7 @@ class Calibration:
         return {**asdict(self), "nonconformity": list(self.nonconformity)}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "Calibration":
+    def from_dict(cls, fields: Mapping[str, Any]) -> "FittedCalibration":
         """Restore a calibration from `to_dict()`."""
         return cls(**{"scoring_version": 1, **fields, "nonconformity": tuple(fields["nonconformity"])})
 
@@ -68,7 +68,7 @@ def fit_calibration(
     *,
     logit_scale: float,
     alpha: float,
-) -> Calibration | None:
+) -> FittedCalibration | None:
     """Fit a calibration. Return None with fewer than `MIN_HELD_OUT` images.
 
     Args:
@@ -79,7 +79,7 @@ def fit_calibration(
         return None
     temperature = fit_temperature(logit_scale * scores, truth)
     true_probability = softmax(logit_scale * scores / temperature)[np.arange(len(truth)), truth]
-    return Calibration(
+    return FittedCalibration(
         alpha=alpha,
         images=len(truth),
         temperature=temperature,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from api.archives.members import ArchiveError, ArchiveLimits
 from api.archives.read import Entry, read_archive
-from clipcite.wire.folders import Warnings
+from clipcite.types.folders import Warnings
 from tests.api import crafted
 from tests.layouts import Layout, layouts
 

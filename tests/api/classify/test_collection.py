@@ -15,7 +15,7 @@ from torch import Tensor
 
 from api.classify import collection
 from api.serving.service import look_up
-from clipcite.wire.classify import MAX_COLLECTION_IMAGES
+from clipcite.types.classify import MAX_COLLECTION_IMAGES
 from core.clip import prompts
 from core.clip.inference.request_rule import RequestRule, request_rule
 from core.clip.inference.self_training import self_trained

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.clip.config import resolve_config
-from core.clip.inference.calibration import Calibration
+from core.clip.inference.calibration import FittedCalibration
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import Delta, encode
 from core.clip.weights.files import Weights, save_weights
@@ -24,7 +24,7 @@ from core.store.storage.blobs import Blobs
 from tests.core.store.samples import create_job
 
 CLASSES = ("red fox", "Badger")
-KNOWN = Calibration(
+KNOWN = FittedCalibration(
     alpha=0.5,
     images=40,
     temperature=2.0,

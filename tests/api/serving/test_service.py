@@ -11,7 +11,7 @@ import torch
 
 from api.serving.pool.cache import StillLoading
 from api.serving.pool.model_pool import MODEL, ModelPool, ModelUnavailable
-from clipcite.wire.classify import ClassIn
+from clipcite.types.classify import ClassIn
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier, Scores
 from core.clip.inference.request_rule import RequestKind

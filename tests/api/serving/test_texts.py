@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from api.serving.texts import InvalidNames, LruCache, RequestClassifier
-from clipcite.wire.classify import ClassIn, Options
+from clipcite.types.classify import ClassIn, Options
 from core.admission import ServerBusy
 from core.clip.inference.request_rule import RequestRule
 from core.store.registry.references import STOCK

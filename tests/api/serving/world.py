@@ -12,7 +12,7 @@ from api.classify.scoring import Images, classify
 from api.serving.pool import model_pool as serving_networks
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import Result, WeightsKey
-from clipcite.wire.classify import ClassIn, Options
+from clipcite.types.classify import ClassIn, Options
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
 from core.settings import Settings

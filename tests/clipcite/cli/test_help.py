@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from clipcite.__main__ import app
 from clipcite.cli.export import export
-from clipcite.wire.classify import Options
-from clipcite.wire.models import ExportFormat
+from clipcite.types.classify import Options
+from clipcite.types.models import ExportFormat
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

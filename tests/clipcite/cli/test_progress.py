@@ -7,8 +7,8 @@ import pytest
 import typer
 
 from clipcite.cli.render.progress import wait_for
-from clipcite.wire.jobs import JOB_EXAMPLE, Job, Progress
-from clipcite.wire.report import MeasuredOn, Metrics
+from clipcite.types.jobs import JOB_EXAMPLE, Job, Progress
+from clipcite.types.report import MeasuredOn, Metrics
 
 CLASSES = [{"name": name, "images": count, "test_images": 2} for name, count in (("fox", 4), ("oak", 0))]
 QUEUED = Job.model_validate({**JOB_EXAMPLE, "status": "queued", "name": "my foxes", "classes": CLASSES})

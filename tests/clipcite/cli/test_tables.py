@@ -16,9 +16,9 @@ from clipcite.cli.render.tables import (
     table_of,
 )
 from clipcite.cli.render.verdict import verdict
-from clipcite.wire.models import MODEL_EXAMPLE, Model
-from clipcite.wire.predictions import CLASSIFICATION_EXAMPLE, Classification
-from clipcite.wire.report import AllClasses, ComparedAccuracies, Interval, MeasuredOn, Metrics, Verdict
+from clipcite.types.models import MODEL_EXAMPLE, Model
+from clipcite.types.predictions import CLASSIFICATION_EXAMPLE, Classification
+from clipcite.types.report import AllClasses, ComparedAccuracies, Interval, MeasuredOn, Metrics, Verdict
 
 NAME = "autumn leaves of the northern garden"
 UNIQUE = "01m8c5kg3vz163ez28ae3rygr9"

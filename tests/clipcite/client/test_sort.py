@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clipcite import Client, ImageResult, InvalidImages, Job, UnprocessableEntityError
-from clipcite.wire.classify import MAX_COLLECTION_IMAGES
+from clipcite.types.classify import MAX_COLLECTION_IMAGES
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.painted import COLOURS
 from tests.service.running import Service

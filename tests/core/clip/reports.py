@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcite.wire.report import Report
+from clipcite.types.report import Report
 from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import build_report

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from core.clip.export.model_card import ModelInfo
-from core.clip.inference.calibration import Calibration
+from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, with_parameters
 from core.clip.prompts import all_class_prompts, class_indices
@@ -34,7 +34,7 @@ def write_classes(
     folder: Path,
     classifier: Classifier,
     info: ModelInfo,
-    calibration: Calibration | None,
+    calibration: FittedCalibration | None,
     names: Sequence[str],
 ) -> None:
     """Write `classes.npz`: softmax(s * logit_scale / temperature) are the probabilities of the names.

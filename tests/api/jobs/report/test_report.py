@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from api.jobs.report.render import MAX_CHANGES, shown_images
-from clipcite.wire.report import Report
+from clipcite.types.report import Report
 from core.clip.evaluation.label_issues import LabelIssue
 from core.store.jobs import jobs, lifecycle
 from core.store.storage import deletions

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clipcite import Client
-from clipcite.wire.models import Model
+from clipcite.types.models import Model
 from tests.api.web.window import shot, write_class_folders
 from tests.service.running import Service
 

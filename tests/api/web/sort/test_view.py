@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Response, expect
 
 from clipcite import Client
-from clipcite.wire.models import Model
+from clipcite.types.models import Model
 from tests.api.web.window import accessibility_problems, drop, too_wide, window, write_class_folders
 from tests.service.running import Service
 

@@ -4,15 +4,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clipcite.wire.report import Report
+from clipcite.types.report import Report
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions, RejectionLimits
-from core.clip.inference.calibration import Calibration, fit_calibration
+from core.clip.inference.calibration import FittedCalibration, fit_calibration
 from core.clip.inference.pile import Support
 from tests.core.clip.reports import NAMES, K, changed_by_hand, held_out, more_certain, report, report_fields
 
-CALIBRATION = Calibration(0.5, 30, temperature=2.0, nonconformity=(0.5,))
+CALIBRATION = FittedCalibration(0.5, 30, temperature=2.0, nonconformity=(0.5,))
 
 
 def codes(made: Report) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from core.clip.inference.calibration import (
     MAX_SCORES,
     MIN_HELD_OUT,
-    Calibration,
+    FittedCalibration,
     calibration_error,
     fit_calibration,
     fit_temperature,
@@ -108,4 +108,4 @@ def test_a_calibration_survives_json_and_stays_small() -> None:
     logits, truth = drawn(3000)
     fitted = fit_calibration(logits, truth, logit_scale=1.0, alpha=0.5)
     assert len(fitted.nonconformity) == MAX_SCORES
-    assert Calibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    assert FittedCalibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted

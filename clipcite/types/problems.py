@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from clipcite.wire.base import ResponseModel
+from clipcite.types.base import ResponseModel
 
 
 class ProblemItem(ResponseModel):

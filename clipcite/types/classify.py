@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from clipcite.wire.base import (
+from clipcite.types.base import (
     MAX_CLASS_NAMES,
     MAX_CLASSIFY_IMAGES,
     MAX_TEMPLATES,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from clipcite.wire.base import Open, RequestModel, ResponseModel
+from clipcite.types.base import Open, RequestModel, ResponseModel
 
 BackboneState = Literal["available", "downloading", "checking", "installed", "failed"]
 

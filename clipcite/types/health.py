@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from clipcite.wire.base import Open, ResponseModel
+from clipcite.types.base import Open, ResponseModel
 
 Part = Literal["ok", "degraded", "unavailable"]
 

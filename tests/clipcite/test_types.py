@@ -6,9 +6,9 @@ import pytest
 
 import clipcite
 from clipcite.client.request import APIResponseValidationError, parse
-from clipcite.wire import base, classify
-from clipcite.wire.jobs import JOB_EXAMPLE, Job
-from clipcite.wire.predictions import CLASSIFICATION_EXAMPLE, Classification
+from clipcite.types import base, classify
+from clipcite.types.jobs import JOB_EXAMPLE, Job
+from clipcite.types.predictions import CLASSIFICATION_EXAMPLE, Classification
 from core import settings
 from core.clip import prompts
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from clipcite.wire.base import ResponseModel
+from clipcite.types.base import ResponseModel
 
 
 class Sample(ResponseModel):

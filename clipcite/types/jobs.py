@@ -6,9 +6,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
-from clipcite.wire.base import Open, Resource, ResponseModel
-from clipcite.wire.problems import Notice
-from clipcite.wire.report import Metrics
+from clipcite.types.base import Open, Resource, ResponseModel
+from clipcite.types.problems import Notice
+from clipcite.types.report import Metrics
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["preparing", "training", "publishing", "evaluating"]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from clipcite.wire.base import Open, Resource, ResponseModel
+from clipcite.types.base import Open, Resource, ResponseModel
 
 Verdict = Literal[
     "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "evaluating", "not_evaluated"

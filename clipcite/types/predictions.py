@@ -7,9 +7,9 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 from typing_extensions import TypedDict
 
-from clipcite.wire.base import NullAsEmpty, Open, Resource, ResponseModel
-from clipcite.wire.classify import Rule
-from clipcite.wire.problems import Notice
+from clipcite.types.base import NullAsEmpty, Open, Resource, ResponseModel
+from clipcite.types.classify import Rule
+from clipcite.types.problems import Notice
 
 Kind = Literal["trained", "new"]
 SHOWN_CLASSES = 3

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from pydantic import Field
 
-from clipcite.wire.base import Resource, ResponseModel
-from clipcite.wire.problems import Notice
+from clipcite.types.base import Resource, ResponseModel
+from clipcite.types.problems import Notice
 
 MAX_FEEDBACK = 2_000
 """Maximum number of corrections of a model."""

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from clipcite.wire.base import Open, RequestModel, Resource, ResponseModel
-from clipcite.wire.report import Metrics
+from clipcite.types.base import Open, RequestModel, Resource, ResponseModel
+from clipcite.types.report import Metrics
 
 ExportFormat = Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"]
 

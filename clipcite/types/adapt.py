@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from clipcite.wire.base import (
+from clipcite.types.base import (
     MAX_CLASSES,
     MAX_IMAGES,
     MAX_TEMPLATES,
@@ -16,8 +16,8 @@ from clipcite.wire.base import (
     ResponseModel,
     Sentence,
 )
-from clipcite.wire.jobs import ClassCounts
-from clipcite.wire.problems import Notice
+from clipcite.types.jobs import ClassCounts
+from clipcite.types.problems import Notice
 
 Sentences = Annotated[list[Sentence], Field(fail_fast=True, min_length=1, max_length=MAX_TEMPLATES)]
 
