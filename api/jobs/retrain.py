@@ -1,14 +1,18 @@
 """Corrected labels and changed settings for another training on stored images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from api.http.problems import InvalidRequest
 from clipcite.types.adapt import JobConfig, Retraining
+from clipcite.types.folders import Warnings, warn
+from clipcite.types.images import Image
 from core.clip.config import resolve_config
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.store.db.tables import Job, JobImage
+from core.store.jobs import jobs
 
 
 def changed_settings(job: Job, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,3 +69,31 @@ def checked_moves(changes: Retraining, rows: Sequence[JobImage]) -> dict[int, st
     if errors:
         raise InvalidRequest(errors[0]["detail"], errors, "invalid_corrections")
     return moved
+
+
+def corrected_images(
+    rows: Sequence[JobImage], moved: Mapping[int, str], confirmed: Collection[int] = ()
+) -> tuple[list[Image], Warnings]:
+    """Return stored images with corrected labels, and a warning about those of the test split.
+
+    Args:
+        moved: new class names by position.
+        confirmed: positions of the images whose labels the user confirmed.
+    """
+    warnings: Warnings = []
+    detail = (
+        "These corrections concern test images. They change the labels, but training does not use the "
+        "images, so that the test stays fair: {names}"
+    )
+    held_out = [row.file_name for row in rows if row.split == "test" and row.position in moved]
+    warn(warnings, "corrected_test_images", detail, held_out)
+    images = [
+        replace(
+            jobs.image_of(row),
+            split="test" if row.split == "test" else "train",
+            class_name=moved.get(row.position, row.class_name),
+            label_confirmed=row.label_confirmed or row.position in moved or row.position in confirmed,
+        )
+        for row in rows
+    ]
+    return images, warnings

@@ -1,7 +1,6 @@
 """Routes of POST /adapt and /jobs: create, follow, cancel and delete training jobs."""
 
 import json
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -13,8 +12,7 @@ from api.http.problems import responses
 from api.jobs import event_stream
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
-from api.jobs.image_check import StoredImages
-from api.jobs.retrain import changed_settings, checked_moves
+from api.jobs.retrain import changed_settings, checked_moves, corrected_images
 from api.jobs.submission import SubmissionDep, to_job
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.adapt import Retraining
@@ -158,14 +156,9 @@ def retrain_job(
     form = JobForm(
         name=clean_name(changes.name) or job.name, config=json.dumps(changed_settings(job, config))
     )
-    stored = partial(
-        StoredImages,
-        [row for row in rows if row.position not in removed],
-        submission.blobs,
-        moved=moved,
-        confirmed=frozenset(changes.confirmed),
-    )
-    return submission.submit(form, owner, idempotency_key=idempotency_key, existing=stored)
+    left = [row for row in rows if row.position not in removed]
+    kept, warnings = corrected_images(left, moved, changes.confirmed)
+    return submission.submit(form, owner, idempotency_key=idempotency_key, kept=kept, warnings=warnings)
 
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))

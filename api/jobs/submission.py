@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Response
@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 from api import quotas
 from api.deps import from_state
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
-from api.jobs.form import JobForm
-from api.jobs.image_check import StoredImages
+from api.jobs.form import ImagesForm, JobForm
 from api.jobs.preflight import preflight
-from api.jobs.upload import ValidatedUpload, validate_upload
+from api.jobs.upload import Upload, ValidatedUpload, validate_upload
 from api.serving.previews import JobPreview
 from api.serving.service import Serving
 from clipcite.types.adapt import JobConfig, Preflight
+from clipcite.types.images import Image
 from clipcite.types.jobs import Job
 from core.clip.config import STARTER, AdaptConfig, resolve_config
 from core.clip.errors import UnknownBackbone
@@ -35,7 +35,6 @@ from core.store.db import tables
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.jobs import fair_queue, jobs, lifecycle, stats
-from core.store.jobs.jobs import NewImage
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
@@ -61,14 +60,16 @@ class JobSubmission:
         *,
         dry_run: bool = False,
         idempotency_key: str | None = None,
-        existing: Callable[[Path], StoredImages | None] = lambda folder: None,
+        kept: Sequence[Image] = (),
+        warnings: Sequence[dict[str, str]] = (),
     ) -> Response:
         """Respond with a new job, the job of an earlier request with the same key, or the preflight.
 
         Args:
             dry_run: respond with the preflight.
             idempotency_key: key of the request.
-            existing: returns images of an earlier job. They are fetched to a folder once the form is valid.
+            kept: stored images of an earlier job.
+            warnings: warnings about `kept`.
 
         Raises:
             ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
@@ -78,20 +79,8 @@ class JobSubmission:
             config = resolve_config(**fields)
             past = stats.recent_successes(session, backbone=config.backbone, image_size=config.image_size)
         name, webhook = clean_name(form.name), _checked_webhook(form.webhook, self.settings)
-        with self.scratch.hold(owner) as take, scratch_folder(self.scratch.root) as folder:
-            validated = validate_upload(
-                folder=folder,
-                take=take,
-                settings=self.settings,
-                decoders=self.serving.decoding,
-                on_bad_image="skip" if dry_run else form.on_bad_image,
-                kept=existing(folder),
-                archive=form.archive,
-                images=form.images,
-                labels=form.labels,
-                test_images=form.test_images,
-                test_labels=form.test_labels,
-            )
+        sent = form.model_copy(update={"on_bad_image": "skip"}) if dry_run else form
+        with self.validated(sent, owner, kept=kept, warnings=warnings) as validated:
             trained = sum(image.split == "train" for image in validated.images)
             config = resolve_config(**fields, images=trained)
             checked = preflight(
@@ -116,6 +105,20 @@ class JobSubmission:
                         return _accepted(to_job(job, fair_queue.position(session, job)), replayed=True)
             return self._store(validated, checked, config, claim, owner=owner, name=name, webhook=webhook)
 
+    @contextmanager
+    def validated(self, form: ImagesForm, owner: str, **more: Any) -> Iterator[ValidatedUpload]:
+        """Check the images of a form. Their files exist until the context ends.
+
+        Args:
+            more: other fields of `Upload`.
+
+        Raises:
+            InvalidUpload, ArchiveError: images are missing or bad.
+        """
+        with self.scratch.hold(owner) as take, scratch_folder(self.scratch.root) as folder:
+            decoders = self.serving.decoding
+            yield validate_upload(Upload(form, folder, take, self.settings, decoders, self.blobs, **more))
+
     def _store(
         self,
         validated: ValidatedUpload,
@@ -131,11 +134,7 @@ class JobSubmission:
         installation.check(self.database, self.blobs)
         job_id = new_id("job")
         with deletions.unless_kept(self.database, self.blobs, jobs.blobs_of(job_id)):
-            images = _new_images(validated, job_id)
-            contents = (
-                (new.blob_key, shot.read()) for new, shot in zip(images, validated.images, strict=True)
-            )
-            self.blobs.put_all(contents)
+            images = jobs.store_images(self.blobs, jobs.blobs_of(job_id), validated.images)
             with self.database.write() as session:
                 job = submit_job(
                     session,
@@ -191,21 +190,6 @@ def to_job(row: tables.Job, queue_position: int | None) -> Job:
         error = {"code": row.error_code, "detail": row.error_detail or ""}
     columns = {name: getattr(row, name) for name in Job.model_fields if hasattr(row, name)}
     return Job.model_validate({**columns, "queue_position": queue_position, "error": error})
-
-
-def _new_images(validated: ValidatedUpload, job_id: str) -> list[NewImage]:
-    return [
-        NewImage(
-            shot.split,
-            shot.class_name,
-            shot.file_name,
-            f"{jobs.blobs_of(job_id)}/{position:05d}",
-            shot.sha256,
-            shot.bytes,
-            shot.label_confirmed,
-        )
-        for position, shot in enumerate(validated.images)
-    ]
 
 
 SubmissionDep = Annotated[JobSubmission, from_state("submission")]
@@ -291,8 +275,8 @@ def fingerprint(
         "webhook": webhook,
         "config": config.to_dict(),
         "images": [
-            [shot.split, shot.class_name, shot.sha256, *([True] if shot.label_confirmed else [])]
-            for shot in upload.images
+            [image.split, image.class_name, image.sha256, *([True] if image.label_confirmed else [])]
+            for image in upload.images
         ],
     }
     # Sorted, because the order of the keys in `config` must not matter.

@@ -4,7 +4,6 @@ import json
 import os
 import re
 from contextlib import ExitStack
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -15,8 +14,7 @@ from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, 
 from api.http.forms import form_body, form_of
 from api.http.problems import InvalidRequest, json_or_invalid, responses
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
-from api.jobs.image_check import StoredImages
-from api.jobs.retrain import changed_settings
+from api.jobs.retrain import changed_settings, corrected_images
 from api.jobs.submission import SubmissionDep
 from api.models.exports import ZIP, Download, export
 from api.models.imports import ImporterDep, ImportForm, to_model
@@ -213,10 +211,12 @@ def extend(
         "config": json.dumps(changed_settings(job, changes)),
         "name": clean_name(form.name) or model.name,
     }
+    kept, warnings = corrected_images([*rows, *new], moved)
     return submission.submit(
         form.model_copy(update=changed),
         owner,
         dry_run=dry_run,
         idempotency_key=idempotency_key,
-        existing=partial(StoredImages, [*rows, *new], submission.blobs, moved=moved),
+        kept=kept,
+        warnings=warnings,
     )

@@ -42,8 +42,8 @@ from benchmarks.machine import processor
 from benchmarks.training.loops import Job, in_fresh_trainer, run_loops, run_product, summary
 from benchmarks.training.report import loops_table, memory_table, service_table, write
 from benchmarks.training.service import time_service
+from clipcite.types.images import Image
 from core.clip.config import STARTER, resolve_config
-from core.clip.pipeline import Shot
 from core.settings import get_settings
 
 PARTS = ("loops", "memory", "service")
@@ -158,12 +158,12 @@ def make_job(name: str, data: DataSet, options: argparse.Namespace, folder: Path
     return job if steps is None else job.cut(steps)
 
 
-def _shots(data: DataSet, classes: Sequence[int], shots: int) -> list[Shot]:
+def _shots(data: DataSet, classes: Sequence[int], shots: int) -> list[Image]:
     return [_shot(data, example) for example in draw_shots(data.train, classes, shots, seed=0)]
 
 
-def _shot(data: DataSet, example: Example) -> Shot:
-    return Shot(example.path, data.class_names[example.label])
+def _shot(data: DataSet, example: Example) -> Image:
+    return Image(example.path, data.class_names[example.label])
 
 
 def random_weights(architecture: str, folder: Path) -> str:

@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
+from clipcite.types.images import Image
+
 TASK = "task.json"
 CHECKPOINTS = "checkpoints"
 REPORT = "report.json"
@@ -13,8 +17,8 @@ class Task:
     """A training task as plain JSON."""
 
     config: dict[str, Any]
-    shots: list[dict[str, Any]]
-    """List of {file, class_name, split, label_confirmed}, with `file` relative to the folder."""
+    images: list[Image]
+    """All images in the order of their positions, with the names of their files in the folder."""
     cache: str
     device: str
     max_image_bytes: int
@@ -28,3 +32,6 @@ class Task:
     """Ids of the job and the request, for the trainer's log lines."""
     log: Literal["text", "json"] = "text"
     log_level: Literal["info", "warning"] = "info"
+
+
+TASK_JSON = TypeAdapter(Task)

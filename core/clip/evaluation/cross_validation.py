@@ -63,7 +63,7 @@ def cross_validate(
     for number, fold in enumerate(folds):
         fold_reporter = FoldReporter(reporter, number, len(folds))
         kept = sorted({*range(total)} - {*fold})
-        images, labels = [trained.images[i] for i in kept], [trained.labels[i] for i in kept]
+        images, labels = [trained.pixels[i] for i in kept], [trained.labels[i] for i in kept]
         theta_1 = fine_tune(
             backbone,
             images,
@@ -79,7 +79,7 @@ def cross_validate(
             context,
             Weights(delta, support_set),
             candidates,
-            [trained.sources[i] for i in fold],
+            [trained.images[i] for i in fold],
             [trained.labels[i] for i in fold],
             [trained.positions[i] for i in fold],
             fold_reporter,

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.training.loops import Clock, Job, read, recipe_of, train_product
+from clipcite.types.images import Image as LabelledImage
 from core.clip.config import AdaptConfig
 from core.clip.data.loader import crop_batches, epoch_batches
 from core.clip.data.transforms import to_pixels
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.pipeline import Shot
 from core.clip.weights.ensemble import interpolate
 from examples import clip_cite
 
@@ -33,7 +33,7 @@ def job(backbone: Backbone, tmp_path: Path) -> Job:
         pixels = noise.integers(0, 256, (backbone.image_size, backbone.image_size, 3), dtype=np.uint8)
         pixels[:, :, i % 3] //= 4
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        shots.append(Shot(tmp_path / f"{i}.png", CLASSES[i % 3]))
+        shots.append(LabelledImage(tmp_path / f"{i}.png", CLASSES[i % 3]))
     config = AdaptConfig(
         epochs=4,
         batch_size=5,
