@@ -35,6 +35,7 @@ def measure_image(image: Image.Image) -> ImageStats:
     if shorter >= 3 and contrast >= MIN_CONTRAST:
         greys = np.asarray(grey).astype(np.int16)  # [H, W]
         sharpness, coverage = _sharpness(greys), _subject_coverage(greys)
+    pattern, mirrored = _patterns(thumbnail)
     return ImageStats(
         shorter,
         longer / shorter,
@@ -42,14 +43,17 @@ def measure_image(image: Image.Image) -> ImageStats:
         sharpness,
         coverage,
         thumbnail=hashlib.sha256(thumbnail.tobytes()).hexdigest(),
-        pattern=_pattern(thumbnail),
-        mirrored_pattern=_pattern(thumbnail[:, ::-1]),
+        pattern=pattern,
+        mirrored_pattern=mirrored,
     )
 
 
-def _pattern(thumbnail: NDArray[np.uint8]) -> str:
-    low = dctn(thumbnail.astype(np.float32))[:FREQUENCIES, :FREQUENCIES]
-    return np.packbits(low > np.median(low)).tobytes().hex()
+def _patterns(thumbnail: NDArray[np.uint8]) -> tuple[str, str]:
+    """Return the bits of the image and of its mirror image."""
+    both = np.stack([thumbnail, thumbnail[:, ::-1]]).astype(np.float32)
+    low = dctn(both, axes=(1, 2))[:, :FREQUENCIES, :FREQUENCIES].reshape(2, -1)
+    pattern, mirrored = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
+    return pattern.tobytes().hex(), mirrored.tobytes().hex()
 
 
 def _sharpness(greys: NDArray[np.int16]) -> float:
