@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from core.clip.config import stored_settings
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.settings import Settings
 from core.store.db.tables import Model
@@ -42,7 +43,7 @@ def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path
         blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
         blobs.fetch(model.manifest_key, folder / MANIFEST)
     task = Task(
-        config=claim.config,
+        config=stored_settings(claim.config),
         images=images,
         cache=str(settings.cache.absolute()),
         device=settings.device,

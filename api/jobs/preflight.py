@@ -91,7 +91,7 @@ def preflight(
     )
     return Preflight(
         acceptable=skips_bad or not unreadable,
-        config=config.to_dict(),
+        config=config.model_dump(),
         classes=[ClassCounts(**count) for count in upload.classes],
         images=len(images) + len(unreadable),
         good=len(images) - len({finding.image for finding in findings}),

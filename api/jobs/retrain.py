@@ -2,36 +2,33 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from api.http.problems import InvalidRequest
-from clipcite.types.adapt import JobConfig, Retraining
+from clipcite.types.adapt import AdaptConfig, Retraining
 from clipcite.types.folders import Warnings, warn
 from clipcite.types.images import Image
-from core.clip.config import resolve_config
+from core.clip.config import resolve, stored_settings
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.store.db.tables import Job, JobImage
 from core.store.jobs import jobs
 
 
-def changed_settings(job: Job, changes: Mapping[str, Any]) -> dict[str, Any]:
+def changed_settings(job: Job, changes: AdaptConfig) -> AdaptConfig:
     """Return a stored job's settings with changes. Leave out settings that this version does not know.
 
-    A change to None changes nothing, because generated clients send it for settings that are not set.
     If the backbone changes, values from the old backbone's recipe are replaced by the new backbone's recipe.
     The recipe's epochs depend on the number of images, so they are always replaced.
     """
-    changes = {name: value for name, value in changes.items() if value is not None}
-    known = {name: value for name, value in job.config.items() if name in JobConfig.model_fields}
-    backbone, batch_size = job.config["backbone"], job.config["batch_size"]
+    stored = stored_settings(job.config)
+    known, changed = (settings.model_dump(exclude_unset=True) for settings in (stored, changes))
     images = sum(count["images"] for count in job.classes)
-    recipe = resolve_config(backbone=backbone, images=images, batch_size=batch_size).to_dict()
-    if changes.get("backbone", backbone) != backbone:
-        known = {name: value for name, value in known.items() if value != recipe[name]}
-    elif known.get("epochs") == recipe["epochs"]:
+    recipe = resolve(AdaptConfig(backbone=stored.backbone, batch_size=stored.batch_size), images)
+    if changed.get("backbone", stored.backbone) != stored.backbone:
+        known = {name: value for name, value in known.items() if value != getattr(recipe, name)}
+    elif stored.epochs == recipe.epochs:
         del known["epochs"]
-    return {**known, **changes}
+    return AdaptConfig.model_validate({**known, **changed})
 
 
 def checked_moves(changes: Retraining, rows: Sequence[JobImage]) -> dict[int, str]:

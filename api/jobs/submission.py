@@ -19,10 +19,10 @@ from api.jobs.preflight import preflight
 from api.jobs.upload import Upload, ValidatedUpload, validate_upload
 from api.serving.previews import JobPreview
 from api.serving.service import Serving
-from clipcite.types.adapt import JobConfig, Preflight
+from clipcite.types.adapt import AdaptConfig, Preflight
 from clipcite.types.images import Image
 from clipcite.types.jobs import Job
-from core.clip.config import STARTER, AdaptConfig, resolve_config
+from core.clip.config import STARTER, check_settings, resolve
 from core.clip.errors import UnknownBackbone
 from core.clip.models.backbones import find_source
 from core.clip.prompts import same_class
@@ -57,6 +57,7 @@ class JobSubmission:
         self,
         form: JobForm,
         owner: str,
+        settings: AdaptConfig,
         *,
         dry_run: bool = False,
         idempotency_key: str | None = None,
@@ -66,6 +67,7 @@ class JobSubmission:
         """Respond with a new job, the job of an earlier request with the same key, or the preflight.
 
         Args:
+            settings: settings that were given. The recipe completes them once the images are counted.
             dry_run: respond with the preflight.
             idempotency_key: key of the request.
             kept: stored images of an earlier job.
@@ -75,14 +77,14 @@ class JobSubmission:
             ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
         """
         with self.database.read() as session:
-            fields = parse_config(form.config, self.serving, backbones.default(session, self.settings))
-            config = resolve_config(**fields)
-            past = stats.recent_successes(session, backbone=config.backbone, image_size=config.image_size)
+            settings = self._checked(settings, backbones.default(session, self.settings))
         name, webhook = clean_name(form.name), _checked_webhook(form.webhook, self.settings)
         sent = form.model_copy(update={"on_bad_image": "skip"}) if dry_run else form
         with self.validated(sent, owner, kept=kept, warnings=warnings) as validated:
             trained = sum(image.split == "train" for image in validated.images)
-            config = resolve_config(**fields, images=trained)
+            config = resolve(settings, trained)
+            with self.database.read() as session:
+                past = stats.recent_successes(session, backbone=config.backbone, image_size=config.image_size)
             checked = preflight(
                 validated,
                 config,
@@ -104,6 +106,24 @@ class JobSubmission:
                     if job is not None:
                         return _accepted(to_job(job, fair_queue.position(session, job)), replayed=True)
             return self._store(validated, checked, config, claim, owner=owner, name=name, webhook=webhook)
+
+    def _checked(self, settings: AdaptConfig, default: str) -> AdaptConfig:
+        """Return the settings with a backbone, by default this one.
+
+        Raises:
+            InvalidConfig: a setting is out of range.
+            UnknownBackbone: the operator does not offer the backbone.
+        """
+        checked = check_settings({"backbone": default, **settings.model_dump(exclude_unset=True)})
+        backbone = checked.backbone
+        if not self.serving.has_backbone(backbone):
+            find_source(backbone)  # raises its own error for a name that nobody can install
+            raise UnknownBackbone(
+                f"{backbone!r} is not installed here. Name another `backbone`, such as {STARTER!r}, or "
+                "choose another default in the page or with `clipcite backbones use`. The operator installs "
+                "it with `clipcite backbones pull`, or offers it in CLIPCITE_BACKBONES."
+            )
+        return checked
 
     @contextmanager
     def validated(self, form: ImagesForm, owner: str, **more: Any) -> Iterator[ValidatedUpload]:
@@ -143,7 +163,7 @@ class JobSubmission:
                     job_id=job_id,
                     owner=owner,
                     name=name,
-                    config=config.to_dict(),
+                    config=config.model_dump(),
                     classes=[dict(count) for count in validated.classes],
                     warnings=[warning.model_dump() for warning in checked.warnings],
                     images=images,
@@ -208,30 +228,19 @@ def _json(body: BaseModel, status: int) -> Response:
     return Response(body.model_dump_json(), status, media_type="application/json")
 
 
-def parse_config(text: str | None, serving: Serving, default: str) -> dict[str, Any]:
-    """Return the settings that a request has, and its backbone.
-
-    Args:
-        default: backbone of a job that does not name one.
+def parse_config(text: str | None) -> AdaptConfig:
+    """Return the settings that a request has.
 
     Raises:
         InvalidRequest: the text is not JSON, or has an unknown field or a wrong type.
-        UnknownBackbone: the operator does not offer the backbone.
     """
     parsed = json_or_invalid(text, "/config") if text and text.strip() else {}
+    if not isinstance(parsed, dict):
+        raise InvalidRequest("config is not a JSON object. Send an object of settings.", at="/config")
     try:
-        fields = JobConfig.model_validate(parsed).model_dump(exclude_none=True)
+        return AdaptConfig.model_validate(parsed)
     except ValidationError as error:
         raise invalid_model(error, "/config") from error
-    backbone = fields.pop("backbone", default)
-    if not serving.has_backbone(backbone):
-        find_source(backbone)  # raises its own error for a name that nobody can install
-        raise UnknownBackbone(
-            f"{backbone!r} is not installed here. Name another `backbone`, such as {STARTER!r}, or choose "
-            "another default in the page or with `clipcite backbones use`. The operator installs it with "
-            "`clipcite backbones pull`, or offers it in CLIPCITE_BACKBONES."
-        )
-    return {"backbone": backbone, **fields}
 
 
 def _config_warnings(config: AdaptConfig, validated: ValidatedUpload) -> list[dict[str, Any]]:
@@ -273,7 +282,7 @@ def fingerprint(
         "name": name,
         "on_bad_image": on_bad_image,
         "webhook": webhook,
-        "config": config.to_dict(),
+        "config": config.model_dump(),
         "images": [
             [image.split, image.class_name, image.sha256, *([True] if image.label_confirmed else [])]
             for image in upload.images

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             job = make_job(name, data, options, Path(folder)).cut(MEMORY_STEPS)
             by_count = {}
             for count in MICRO_BATCH_SIZES:
-                config = replace(job.config, micro_batch_size=count)
+                config = job.config.model_copy(update={"micro_batch_size": count})
                 by_count[count] = in_fresh_trainer(run_product, replace(job, config=config))
                 console.print(f"{name}, micro-batch of {count}: {summary(by_count[count])}", highlight=False)
             title = f"Memory of {name}, batch {job.config.batch_size}, precision {job.config.precision}"

@@ -17,8 +17,9 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.training.memory import Meter, measuring
+from clipcite.types.adapt import Precision
 from clipcite.types.images import Image
-from core.clip.config import STARTER, AdaptConfig, Precision
+from core.clip.config import STARTER, AdaptConfig
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
 from core.clip.data.loader import read_images
@@ -75,7 +76,7 @@ class Job:
         kept, n = min(len(self.shots), steps * self.config.batch_size), len(self.shots)
         shots = tuple(self.shots[i * n // kept] for i in range(kept))  # evenly from all classes
         epochs = min(self.config.epochs, max(1, steps // per_epoch))
-        return replace(self, shots=shots, config=replace(self.config, epochs=epochs))
+        return replace(self, shots=shots, config=self.config.model_copy(update={"epochs": epochs}))
 
 
 @dataclass(frozen=True)
@@ -217,12 +218,12 @@ def run_loops(
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     runs = {name: [Measured(**m) for m in of_loop] for name, of_loop in known.items()}
     for seed in range(repetitions):
-        seeded = replace(job, config=replace(job.config, seed=seed))
+        seeded = replace(job, config=job.config.model_copy(update={"seed": seed}))
         loops: dict[str, tuple[Any, ...]] = {
             f"researcher, {_workers(n)}, fp32": (run_researcher, seeded, n) for n in workers
         }
         for precision in precisions(job.device):
-            config = replace(seeded.config, precision=precision)
+            config = seeded.config.model_copy(update={"precision": precision})
             loops[f"product, {precision}"] = (run_product, replace(seeded, config=config))
         for name, (function, *arguments) in loops.items():
             if len(runs.setdefault(name, [])) > seed:

@@ -92,7 +92,7 @@ def adapt(
         index_of = {name: i for i, name in enumerate(class_names)}
         labels = [index_of[image.class_name] for image in trained_images]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
-        reporter.plan(*expected_work(config.to_dict(), len(labels), len(tests)))
+        reporter.plan(*expected_work(config.model_dump(), len(labels), len(tests)))
         if trained is None:
             reporter.stage("training")
         # All images stay in memory, as large as the largest crop needs.

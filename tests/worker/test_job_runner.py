@@ -51,7 +51,7 @@ def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> 
             )
         )
     config = resolve_config(backbone=make_tiny_backbone(folder / "tiny"), epochs=1)
-    return new_job(worker.database, config=config.to_dict(), images=images)
+    return new_job(worker.database, config=config.model_dump(), images=images)
 
 
 def trainers() -> list[int]:

@@ -131,7 +131,6 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         Content of the last message.
     """
     channel.stage("preparing")
-    from core.clip.config import resolve_config
     from core.clip.data.decoders import decoded_apart
     from core.clip.data.header import ImageLimits
     from core.clip.evaluation.accuracy import job_metrics
@@ -143,14 +142,14 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
     from worker.trainer.precision import choose_precision
 
-    config = resolve_config(**task.config)
+    config = task.config
     backbone = load_backbone(
         config.backbone, cache=Path(task.cache), image_size=config.image_size, device=task.device
     )
     reserve_gpu_memory(backbone.device, task.serving_reserve_bytes)
     checkpoints = Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds)
     precision = checkpoints.precision() or choose_precision(backbone, config, Path(task.cache), channel)
-    config = replace(config, precision=precision)
+    config = config.model_copy(update={"precision": precision})
 
     images = [replace(image, content=folder / str(image.content)) for image in task.images]
     labels = [image.class_name for image in images if image.split == "train"]
@@ -162,8 +161,8 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
 
     def publish(trained: TrainedModel) -> None:
         names = tuple(dict.fromkeys(labels))
-        names = tuple(dict.fromkeys(labels))
-        save_weights(folder, trained.weights, backbone=backbone, class_names=names, config=config.to_dict())
+        settings = config.model_dump()
+        save_weights(folder, trained.weights, backbone=backbone, class_names=names, config=settings)
         if config.evaluate != "none":
             metrics = job_metrics(None, "evaluating", source="none", trained_images=len(labels))
             channel.send("trained", metrics=metrics, seconds=round(trained.seconds, 1))

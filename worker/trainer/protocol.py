@@ -1,10 +1,11 @@
 """Protocol between worker and trainer: the task, and file names."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
+from clipcite.types.adapt import AdaptConfig
 from clipcite.types.images import Image
 
 TASK = "task.json"
@@ -16,7 +17,7 @@ REPORT = "report.json"
 class Task:
     """A training task as plain JSON."""
 
-    config: dict[str, Any]
+    config: AdaptConfig
     images: list[Image]
     """All images in the order of their positions, with the names of their files in the folder."""
     cache: str

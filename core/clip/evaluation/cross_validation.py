@@ -27,18 +27,19 @@ def _fold_config(config: AdaptConfig, images: int, kept: int, epochs: int, numbe
     Fewer images and epochs mean fewer steps. The learning rates grow by the same factor, so that the fold
     model moves as far from the backbone as the model: the length of an AdamW step is its learning rate.
     """
-    shorter = replace(config, epochs=epochs, seed=(config.seed + 1 + number) % 2**63)
+    shorter = config.model_copy(update={"epochs": epochs, "seed": (config.seed + 1 + number) % 2**63})
     factor = count_steps(images, config) / count_steps(kept, shorter)
 
     def scaled(learning_rate: float) -> float:
         return min(1.0, factor * learning_rate)
 
     text = config.text_learning_rate
-    return replace(
-        shorter,
-        learning_rate=scaled(config.learning_rate),
-        text_learning_rate=None if text is None else scaled(text),
-        classifier_learning_rate=scaled(config.classifier_learning_rate),
+    return shorter.model_copy(
+        update={
+            "learning_rate": scaled(config.learning_rate),
+            "text_learning_rate": None if text is None else scaled(text),
+            "classifier_learning_rate": scaled(config.classifier_learning_rate),
+        }
     )
 
 

@@ -141,7 +141,7 @@ def test_another_backbone_brings_its_recipe(trained: tuple[Service, str]) -> Non
     assert (first["config"]["epochs"], first["config"]["image_size"]) == (30, 160)
     service.settings.backbones.append("ViT-B-16/openai")
     clip = retrain(service, first["id"], config={"backbone": "ViT-B-16/openai"}).json()["config"]
-    assert clip == resolve_config(backbone="ViT-B-16/openai", seed=7).to_dict()
+    assert clip == resolve_config(backbone="ViT-B-16/openai", seed=7).model_dump()
     assert (clip["epochs"], clip["learning_rate"], clip["image_size"]) == (20, 5e-6, None)
 
 

@@ -62,7 +62,7 @@ class PreviewWorld(World):
                 session,
                 job_id=job_id,
                 owner=owner,
-                config=resolve_config(backbone=self.backbone.name, **config).to_dict(),
+                config=resolve_config(backbone=self.backbone.name, **config).model_dump(),
                 classes=[*counts, {"name": "owl", "images": 0, "test_images": 1}],
                 images=images,
             )

@@ -73,7 +73,7 @@ class ProductBatches:
 def test_the_script_reaches_the_same_weights_from_the_same_crops(
     backbone: Backbone, job: Job, text_learning_rate: float | None
 ) -> None:
-    job = replace(job, config=replace(job.config, text_learning_rate=text_learning_rate))
+    job = replace(job, config=job.config.model_copy(update={"text_learning_rate": text_learning_rate}))
     product, plain = Clock(), Clock()
     ours = train_product(job, backbone, product)
     batches = ProductBatches(read(job, backbone.image_size), job, backbone)
@@ -122,7 +122,7 @@ def test_batches_equal_the_products() -> None:
 
 def test_a_shortened_job_has_full_batches_of_all_classes(job: Job) -> None:
     ordered = tuple(sorted(job.shots, key=lambda shot: shot.class_name))
-    job = replace(job, shots=ordered, config=replace(job.config, batch_size=4))
+    job = replace(job, shots=ordered, config=job.config.model_copy(update={"batch_size": 4}))
     assert job.steps == 12
     cut = job.cut(2)
     assert (cut.steps, len(cut.shots), cut.class_names) == (2, 8, CLASSES)

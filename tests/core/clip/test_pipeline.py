@@ -352,7 +352,7 @@ def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_p
     result = adapt(large, [*shots("red", "green", each=2), *as_tests(shots("red", each=1))], config(epochs=1))
     assert len(result.weights.delta.tensors["scale/visual.positional_embedding"]) == 37
     manifest = save_weights(
-        tmp_path, result.weights, backbone=large, class_names=result.class_names, config=config().to_dict()
+        tmp_path, result.weights, backbone=large, class_names=result.class_names, config=config().model_dump()
     )
     assert manifest.image_size == 48
     weights = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, large)

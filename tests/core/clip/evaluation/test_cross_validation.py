@@ -42,7 +42,7 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     assert recorder.stages == ["training", "evaluating"]
     assert recorder.warnings == []
 
-    plain = adapt(tiny, every, replace(given, evaluate="none"))
+    plain = adapt(tiny, every, given.model_copy(update={"evaluate": "none"}))
     assert same_bits(dict(plain.weights.delta.tensors), dict(result.weights.delta.tensors))
     assert plain.evaluation.report is None
     assert plain.evaluation.metrics["verdict"] == "not_evaluated"
