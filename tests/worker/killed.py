@@ -107,7 +107,7 @@ def trained(folder: Path) -> None:
         backbone_sha256="0" * 64,
         image_size=160,
         class_names=("a", "b"),
-        config=CONFIG.to_dict(),
+        config=CONFIG.model_dump(),
         delta_format="full",
     )
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
@@ -116,7 +116,7 @@ def trained(folder: Path) -> None:
 
 def publish(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
     """Publish a model and end its evaluation."""
-    job_id = new_job(database, config=CONFIG.to_dict(), images=[])
+    job_id = new_job(database, config=CONFIG.model_dump(), images=[])
 
     def run_trainer(
         folder: Path, *, on_message: Callable[[dict[str, Any]], None], **_: object

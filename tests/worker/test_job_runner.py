@@ -15,7 +15,6 @@ from sqlalchemy import select
 
 from core.clip.config import resolve_config
 from core.store.db.tables import JobEvent
-from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from tests.api import crafted
 from tests.core.clip.tiny import make_tiny_backbone
@@ -43,10 +42,16 @@ def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> 
         worker.blobs.put(f"jobs/x/{i}", content)
         sha256 = hashlib.sha256(content).hexdigest()
         images.append(
-            NewImage("train", ("red", "green")[i % 2], f"{i}.png", f"jobs/x/{i}", sha256, len(content))
+            Image(
+                f"jobs/x/{i}",
+                ("red", "green")[i % 2],
+                file_name=f"{i}.png",
+                sha256=sha256,
+                bytes=len(content),
+            )
         )
     config = resolve_config(backbone=make_tiny_backbone(folder / "tiny"), epochs=1)
-    return new_job(worker.database, config=config.to_dict(), images=images)
+    return new_job(worker.database, config=config.model_dump(), images=images)
 
 
 def trainers() -> list[int]:

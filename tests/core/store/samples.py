@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from clipcite.types.folders import Split
+from clipcite.types.images import Image
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest
 from core.settings import Settings
 from core.store.accounts import owners
@@ -19,7 +21,6 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent
 from core.store.jobs import jobs, lifecycle
-from core.store.jobs.jobs import NewImage
 from core.store.jobs.lifecycle import Claim
 from core.store.registry import models
 from core.store.storage import deletions
@@ -78,8 +79,8 @@ def submit(
         return job.id
 
 
-def new_image(file_name: str, split: str = "train", *, bytes: int = 3) -> NewImage:
-    return NewImage(split, "red fox", file_name, "jobs/x/1", "0" * 64, bytes)
+def new_image(file_name: str, split: Split = "train", *, bytes: int = 3) -> Image:
+    return Image("jobs/x/1", "red fox", split, file_name, sha256="0" * 64, bytes=bytes)
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,12 @@ def stored_job(database: Database, blobs: Blobs, **given: Any) -> str:
         key = f"jobs/{job_id}/{number}"
         blobs.put(key, content)
         images.append(
-            NewImage(
-                "train", "red fox", f"{number}.jpg", key, hashlib.sha256(content).hexdigest(), len(content)
+            Image(
+                key,
+                "red fox",
+                file_name=f"{number}.jpg",
+                sha256=hashlib.sha256(content).hexdigest(),
+                bytes=len(content),
             )
         )
     return new_job(database, job_id=job_id, images=images, **given)

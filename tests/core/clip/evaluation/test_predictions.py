@@ -25,12 +25,12 @@ def test_each_image_has_the_scores_of_a_classifier_with_this_alpha(tiny: Backbon
         EvalContext(tiny, trained, config(alpha=alpha)),
         weights,
         Candidates(("red", "green", "grey"), 2, prompts),
-        [shot.source for shot in images],
+        images,
         [i % 2 for i in range(len(images))],
         range(len(images)),
         Reporter(),
     )
-    decoded = [open_image(shot.source) for shot in images]
+    decoded = [open_image(shot.read()) for shot in images]
     for scores, at in ((held.stock, 0.0), (held.adapted, alpha)):
         expected = Classifier(tiny, weights, at).classify(decoded, prompts, classes=[0, 1, -1]).scores.numpy()
         np.testing.assert_allclose(scores.all_classes, expected, rtol=0, atol=1e-5)
