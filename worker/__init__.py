@@ -1,4 +1,4 @@
 """Celery worker: one task that claims a training job, runs it and records the result.
 
-May import `core`, but not `api` or `clipcite`.
+May import `core`, and `clipcite.types`, but not `api`.
 """

@@ -68,16 +68,14 @@ class Accuracies(ResponseModel):
     images: int = Field(description="Number of images.")
     candidates: int = Field(description="Number of classes to choose from.")
     stock: Interval = Field(description="Accuracy of the stock model.")
-    adapted: Interval | None = Field(
-        None, description="Accuracy of the adapted model; null without fold models."
-    )
-    adapted_against_stock: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
+    adapted: Interval = Field(description="Accuracy of the adapted model.")
+    adapted_against_stock: Interval = Field(description="Adapted minus stock, paired by image.")
 
 
 class Recommendation(ResponseModel):
     code: Open[Literal["use_it", "stay_with_stock", "add_images", "check_images", "evaluate"]]
     detail: str = Field(description="The recommendation, for people.")
-    class_names: list[str] = Field(description="Classes that it concerns.")
+    class_names: list[str] = Field(default_factory=list, description="Classes that it concerns.")
 
 
 class ReportMeasuredOn(ResponseModel):
@@ -144,15 +142,9 @@ class Reliability(ResponseModel):
     )
 
 
-class Report(Resource):
-    """Evaluation of a job, on images that were not used to train the evaluated model.
+class StoredReport(ResponseModel):
+    """Report as the trainer writes it, without the ids of its job and file names."""
 
-    Intervals are at 95%. Differences are paired by image.
-    """
-
-    object: Literal["report"] = "report"
-    job_id: str
-    model_id: str
     verdict: Open[
         Literal["better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated"]
     ] = Field(description="Comparison of the adapted model with stock.")
@@ -210,3 +202,18 @@ class Report(Resource):
         default_factory=list,
         description="Thresholds for `reject`, ascending; empty without two images per class.",
     )
+
+    def images(self) -> list[ImageReport]:
+        """Return all images that it names. One may occur several times."""
+        return [*self.fixed, *self.broken, *self.label_issues, *self.mistakes]
+
+
+class Report(Resource, StoredReport):
+    """Evaluation of a job, on images that were not used to train the evaluated model.
+
+    Intervals are at 95%. Differences are paired by image.
+    """
+
+    object: Literal["report"] = "report"
+    job_id: str
+    model_id: str

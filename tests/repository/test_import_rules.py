@@ -40,7 +40,7 @@ ALLOWED = {
     "clipcite": {"clipcite.types"},
     "clipcite.types": set(),
     "core.admission": {"core.errors"},
-    "core.clip": {"core.errors", "core.parent_watch"},
+    "core.clip": {"clipcite.types", "core.errors", "core.parent_watch"},
     "core.errors": set(),
     "core.log": {"core.parent_watch", "core.settings"},
     "core.metrics": {"core.store"},
@@ -50,7 +50,7 @@ ALLOWED = {
     "core.settings": set(),
     "core.store": {"core.clip", "core.errors", "core.log", "core.scratch", "core.settings"},
     "core.url_guard": {"core.errors"},
-    "worker": SHARED | {"core.clip", "core.metrics", "core.parent_watch"},
+    "worker": SHARED | {"clipcite.types", "core.clip", "core.metrics", "core.parent_watch"},
 }
 
 

@@ -170,7 +170,9 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         save_weights(folder, trained.weights, backbone=backbone, class_names=names, config=config.to_dict())
         if config.evaluate != "none":
             metrics = job_metrics(None, "evaluating", source="none", trained_images=trained.images)
-            channel.send("trained", metrics=metrics, seconds=round(trained.seconds, 1))
+            channel.send(
+                "trained", metrics=metrics.model_dump(mode="json"), seconds=round(trained.seconds, 1)
+            )
 
     with decoded_apart():
         adapted = adapt(
@@ -188,11 +190,10 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     if evaluation.report is not None:
         # adapt() numbers the training images first, then the test images.
         order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
-        for kind in ("mistakes", "fixed", "broken", "label_issues"):
-            for image in evaluation.report[kind]:
-                image["position"] = order[image["position"]]
-        (folder / REPORT).write_text(json.dumps(evaluation.report, ensure_ascii=False), encoding="utf-8")
-    return {"metrics": evaluation.metrics, "seconds": round(adapted.seconds, 1)}
+        for image in evaluation.report.images():
+            image.position = order[image.position]
+        (folder / REPORT).write_text(evaluation.report.model_dump_json(), encoding="utf-8")
+    return {"metrics": evaluation.stored_metrics(), "seconds": round(adapted.seconds, 1)}
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
     stored = json.loads(blobs.get(job.report_key))
     names = {row.position: row.file_name for row in rows}
     report = Report.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
-    for image in (*report.fixed, *report.broken, *report.label_issues, *report.mistakes):
+    for image in report.images():
         image.file_name = names.get(image.position)
     return report
 

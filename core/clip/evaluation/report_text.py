@@ -1,11 +1,10 @@
 """The sentences of the report: summary, recommendations and method."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from clipcite.types.report import Accuracies, ClassReport, Interval, Recommendation
 from core.clip.config import GOOD_IMAGES
-from core.clip.evaluation.accuracy import Accuracies, Interval
-from core.clip.evaluation.verdict import Judgement
+from core.clip.evaluation.verdict import Comparison
 
 WEAK = 0.15
 """Gap to the overall recall above which more images of a class are recommended."""
@@ -20,33 +19,7 @@ WORDS = {
 """Words of each verdict."""
 
 
-@dataclass(frozen=True)
-class ClassResult:
-    """Results of one trained class."""
-
-    name: str
-    trained_images: int
-    images: int
-    """Number of held-out images of the class."""
-    recall: float | None
-    """None without held-out images."""
-    precision: float | None
-    """None if the class was never predicted."""
-    stock_recall: float | None
-    """Recall of the stock model."""
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One recommended step."""
-
-    code: str
-    """`use_it`, `stay_with_stock`, `add_images`, `check_images` or `evaluate`."""
-    detail: str
-    class_names: tuple[str, ...] = ()
-
-
-def summary(judgement: Judgement, measured: Accuracies | None, source: str, trained_images: int) -> str:
+def summary(judgement: Comparison, measured: Accuracies | None, source: str, trained_images: int) -> str:
     """Return the verdict as one to three words, then the numbers behind it.
 
     Args:
@@ -78,67 +51,69 @@ def _evaluated_on(source: str, images: int, trained_images: int) -> str:
 
 
 def recommend(
-    judgement: Judgement,
+    judgement: Comparison,
     measured: Accuracies | None,
-    classes: Sequence[ClassResult],
+    classes: Sequence[ClassReport],
     label_issues: int,
     *,
     half_trained: bool,
-) -> tuple[Recommendation, ...]:
+) -> list[Recommendation]:
     """Return the recommended steps, most important first.
 
     Args:
         half_trained: the fold models were trained on half of the images.
     """
-    recommendations = []
+    recommendations: list[Recommendation] = []
     if judgement.verdict == "better":
         p = judgement.p
         assert p is not None
         cases = f"{1000 * p:.0f} of 1,000 cases" if p >= 0.0015 else "1 of 1,000 cases or fewer"
         detail = f"Use the model. Chance explains such a gain in {cases} (signed-rank test)."
-        recommendations.append(Recommendation("use_it", detail))
+        recommendations.append(Recommendation(code="use_it", detail=detail))
     elif judgement.verdict == "not_evaluated":
         detail = "Send at least 5 images per class, or test images, to evaluate the model."
-        recommendations.append(Recommendation("evaluate", detail))
+        recommendations.append(Recommendation(code="evaluate", detail=detail))
     else:
         if measured is None or measured.adapted_against_stock.value <= 0:
             detail = "Classify with the pre-trained model. Check class names and labels, and add images."
-            recommendations.append(Recommendation("stay_with_stock", detail))
+            recommendations.append(Recommendation(code="stay_with_stock", detail=detail))
         else:
             detail = "The gain is not proven. Send test images to measure it, or training images to raise it."
-            recommendations.append(Recommendation("evaluate", detail))
+            recommendations.append(Recommendation(code="evaluate", detail=detail))
         if half_trained:
             detail = (
                 "The evaluated fold models were trained on half of your images, the model on all. Send test "
                 "images to evaluate the model itself."
             )
-            recommendations.append(Recommendation("evaluate", detail))
+            recommendations.append(Recommendation(code="evaluate", detail=detail))
     if label_issues:
         images = (
             "1 training image resembles" if label_issues == 1 else f"{label_issues} training images resemble"
         )
         recommendations.append(
             Recommendation(
-                "check_images",
-                f"{images} another class than the label. Check the labels: a wrong label costs more than a "
-                "missing image.",
+                code="check_images",
+                detail=f"{images} another class than the label. Check the labels: a wrong label costs more "
+                "than a missing image.",
             )
         )
     weak = _weak(classes)
     if weak:
         recommendations.append(
             Recommendation(
-                "add_images", f"Add images of {_listed(weak)}, which have the lowest recall.", tuple(weak)
+                code="add_images",
+                detail=f"Add images of {_listed(weak)}, which have the lowest recall.",
+                class_names=weak,
             )
         )
     elif few := [c.name for c in classes if c.trained_images < GOOD_IMAGES[0]]:
         those = f"{_listed(few)}, which have the fewest" if len(few) < len(classes) else "every class"
         detail = f"Add images of {those}. {GOOD_IMAGES[0]} to {GOOD_IMAGES[1]} per class work well."
-        recommendations.append(Recommendation("add_images", detail, tuple(few)))
-    return tuple(recommendations)
+        recommendations.append(Recommendation(code="add_images", detail=detail, class_names=few))
+    return recommendations
 
 
-def _weak(classes: Sequence[ClassResult]) -> list[str]:
+def _weak(classes: Sequence[ClassReport]) -> list[str]:
     known = [(c.recall, c) for c in classes if c.recall is not None]
     images = sum(c.images for _, c in known)
     if not images:

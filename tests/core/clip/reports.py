@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcite.types.report import Report
+from clipcite.types.report import Report, StoredReport
 from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import build_report
@@ -71,17 +71,21 @@ def more_certain() -> HeldOutPredictions:
 
 
 def report(held: HeldOutPredictions, **given: object) -> Report:
-    return read(report_fields(held, **given))
+    return read(stored_report(held, **given))
 
 
-def read(fields: dict[str, Any] | None) -> Report:
+def read(stored: StoredReport | None) -> Report:
     """Return a report as the service's answer shows it."""
-    assert fields is not None
-    return Report(job_id="job_1", model_id="mdl_1", **fields)
+    assert stored is not None
+    return Report(job_id="job_1", model_id="mdl_1", **stored.model_dump(mode="json"))
 
 
 def report_fields(held: HeldOutPredictions, **given: object) -> dict[str, Any]:
     """Return the content of a stored report."""
+    return stored_report(held, **given).model_dump(mode="json")
+
+
+def stored_report(held: HeldOutPredictions, **given: object) -> StoredReport:
     fields = {
         "source": "cross_validation",
         "how": "So it was.",

@@ -128,7 +128,9 @@ def test_card_and_report_have_the_same_numbers(browser: Browser, quick_url: str)
             made = report(held, source=source, trained_images=[trained, 0, 0])
             assert made.summary == summary
             metrics = job_metrics(held, made.verdict, source=source, trained_images=trained)
-            card = page.evaluate(SAID, [{"metrics": metrics}, made.model_dump(mode="json")])
+            card = page.evaluate(
+                SAID, [{"metrics": metrics.model_dump(mode="json")}, made.model_dump(mode="json")]
+            )
             shorter = re.sub(r" \([^)]*points[^)]*\)", "", summary)  # the interval of the change is a tooltip
             words = re.sub(
                 r"(\d+%) → (\d+%)",

@@ -1,10 +1,12 @@
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from clipcite.types.report import Report
+from clipcite.types.report import Report, StoredReport
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions, RejectionLimits
@@ -12,7 +14,21 @@ from core.clip.inference.calibration import FittedCalibration, fit_calibration
 from core.clip.inference.pile import Support
 from tests.core.clip.reports import NAMES, K, changed_by_hand, held_out, more_certain, report, report_fields
 
+STORED = json.loads((Path(__file__).parents[1] / "report.json").read_text(encoding="utf-8"))
+"""A report as it was stored when `build_report` made a dict."""
 CALIBRATION = FittedCalibration(0.5, 30, temperature=2.0, nonconformity=(0.5,))
+
+
+def rounded(found: object) -> Any:
+    return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 9))
+
+
+def test_a_stored_report_stays_readable_and_keeps_its_form() -> None:
+    issue = LabelIssue(107, 0, 2, 0.9, 0.02)
+    made = report_fields(held_out(images=6, new=2), source="test", label_issues=[issue])
+    read = StoredReport(**STORED)
+    assert rounded(read.model_dump(mode="json")) == rounded(made)
+    assert STORED.keys() == made.keys()
 
 
 def codes(made: Report) -> list[str]:
