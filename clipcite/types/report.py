@@ -9,6 +9,7 @@ from clipcite.types.base import Open, Resource, ResponseModel
 Verdict = Literal[
     "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "evaluating", "not_evaluated"
 ]
+SENTENCES = "The verdict with its numbers, for people. The first sentence has at most three words."
 
 
 class Interval(ResponseModel):
@@ -24,8 +25,8 @@ class ComparedAccuracies(ResponseModel):
 
     stock: float
     adapted: float
-    interval: tuple[float, float] | None = Field(None, description="95% confidence interval of `adapted`.")
-    difference: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
+    interval: tuple[float, float] = Field(description="95% confidence interval of `adapted`.")
+    difference: Interval = Field(description="Adapted minus stock, paired by image.")
 
 
 class AllClasses(ResponseModel):
@@ -60,6 +61,7 @@ class Metrics(Resource):
     verdict: Open[Verdict] = Field(
         description="Comparison of the adapted model with stock; `evaluating` before the evaluation."
     )
+    sentences: list[str] = Field(default_factory=list, description=SENTENCES)
 
 
 class Accuracies(ResponseModel):
@@ -148,7 +150,6 @@ class StoredReport(ResponseModel):
     verdict: Open[
         Literal["better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated"]
     ] = Field(description="Comparison of the adapted model with stock.")
-    summary: str = Field(description="The verdict with its numbers, for people.")
     p: float | None = Field(
         None,
         description="One-sided p of the signed-rank test behind the verdict, in the direction of the "
@@ -217,3 +218,9 @@ class Report(Resource, StoredReport):
     object: Literal["report"] = "report"
     job_id: str
     model_id: str
+    sentences: list[str] = Field(default_factory=list, description=SENTENCES)
+
+    @property
+    def summary(self) -> str:
+        """The sentences in one text."""
+        return " ".join(self.sentences)

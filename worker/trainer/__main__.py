@@ -135,6 +135,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     from core.clip.data.decoders import decoded_apart
     from core.clip.data.header import ImageLimits
     from core.clip.evaluation.accuracy import job_metrics
+    from core.clip.evaluation.evaluate import Evaluated
     from core.clip.models.backbone import load_backbone
     from core.clip.pipeline import Shot, TrainedModel, adapt
     from core.clip.training.checkpoint import Checkpoints
@@ -170,9 +171,8 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         save_weights(folder, trained.weights, backbone=backbone, class_names=names, config=config.to_dict())
         if config.evaluate != "none":
             metrics = job_metrics(None, "evaluating", source="none", trained_images=trained.images)
-            channel.send(
-                "trained", metrics=metrics.model_dump(mode="json"), seconds=round(trained.seconds, 1)
-            )
+            stored = Evaluated(metrics).stored_metrics()
+            channel.send("trained", metrics=stored, seconds=round(trained.seconds, 1))
 
     with decoded_apart():
         adapted = adapt(

@@ -67,7 +67,7 @@ class Evaluated:
 
     def stored_metrics(self) -> dict[str, Any]:
         """Return the metrics as jobs and models keep them: with the calibration that requests use."""
-        stored = self.metrics.model_dump(mode="json")
+        stored = self.metrics.model_dump(mode="json", exclude={"sentences"})
         if self.report is not None:
             stored["calibration"] = None if self.calibration is None else self.calibration.to_dict()
         return stored

@@ -17,7 +17,7 @@ from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN, find_changes, find_mistakes
 from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, RejectionLimits
-from core.clip.evaluation.report_text import recommend, summary
+from core.clip.evaluation.report_text import recommend
 from core.clip.evaluation.verdict import Comparison
 from core.clip.inference.calibration import FittedCalibration, calibration_error, cross_calibrated, softmax
 
@@ -78,7 +78,6 @@ def build_report(
     shows_confusion = len(truth) and len(confusion) <= MAX_CONFUSION_CLASSES
     return StoredReport(
         verdict=judgement.verdict,
-        summary=summary(judgement, overall(held_out), source, sum(trained_images)),
         p=judgement.p,
         more_certain=judgement.more_certain,
         recommendations=recommendations,

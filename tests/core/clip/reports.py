@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcite.types.report import Report, StoredReport
+from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import build_report
+from core.clip.evaluation.report_text import report_sentences
 from core.clip.evaluation.verdict import judge
 
 NAMES = ("fox", "badger", "hare", "oak", "elm")
@@ -71,7 +73,14 @@ def more_certain() -> HeldOutPredictions:
 
 
 def report(held: HeldOutPredictions, **given: object) -> Report:
-    return read(stored_report(held, **given))
+    stored = stored_report(held, **given)
+    measured = stored.measured_on
+    metrics = job_metrics(
+        held, stored.verdict, source=measured.source, trained_images=measured.trained_images
+    )
+    made = read(stored)
+    made.sentences = report_sentences(stored, metrics)
+    return made
 
 
 def read(stored: StoredReport | None) -> Report:
