@@ -12,7 +12,7 @@ from typing import Any
 
 from api.jobs.class_names import is_uninformative, similar_names
 from api.jobs.upload import ValidatedUpload
-from clipcite.types.adapt import Estimate, Finding, Preflight
+from clipcite.types.adapt import Finding, Preflight
 from clipcite.types.images import Image, ImageStats
 from clipcite.types.jobs import ClassCounts
 from clipcite.types.problems import Notice
@@ -89,6 +89,7 @@ def preflight(
         [PastJob(job.config, *_counts(job.classes), job.seconds) for job in past],
         find_speed(config.backbone, settings.cache, this_machine(settings.device, settings.cache)),
     )
+    memory = training_memory(config, sum(c["images"] > 0 for c in upload.classes))
     return Preflight(
         acceptable=skips_bad or not unreadable,
         config=config.model_dump(),
@@ -97,10 +98,7 @@ def preflight(
         good=len(images) - len({finding.image for finding in findings}),
         findings=[*unreadable, *(_shown(finding, images) for finding in findings)],
         warnings=[Notice(**warning) for warning in warnings],
-        estimate=Estimate(
-            **vars(expected),
-            memory_bytes=training_memory(config, sum(c["images"] > 0 for c in upload.classes)),
-        ),
+        estimate=expected.model_copy(update={"memory_bytes": memory}),
     )
 
 

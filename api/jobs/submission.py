@@ -24,6 +24,7 @@ from clipcite.types.images import Image
 from clipcite.types.jobs import Job
 from core.clip.config import STARTER, check_settings, resolve
 from core.clip.errors import UnknownBackbone
+from core.clip.evaluation.report_text import TOO_FEW_IMAGES, sentences
 from core.clip.models.backbones import find_source
 from core.clip.prompts import same_class
 from core.scratch import ScratchSpace, scratch_folder
@@ -209,7 +210,18 @@ def to_job(row: tables.Job, queue_position: int | None) -> Job:
     if row.error_code is not None:
         error = {"code": row.error_code, "detail": row.error_detail or ""}
     columns = {name: getattr(row, name) for name in Job.model_fields if hasattr(row, name)}
-    return Job.model_validate({**columns, "queue_position": queue_position, "error": error})
+    job = Job.model_validate({**columns, "queue_position": queue_position, "error": error})
+    if job.metrics is not None:
+        job.metrics.sentences = sentences(job.metrics, reason=_not_evaluated(job))
+    return job
+
+
+def _not_evaluated(job: Job) -> str:
+    """Return the reason why a model without an evaluation has none."""
+    if job.config.get("evaluate") == "none":
+        return "Evaluation was turned off."
+    skipped = (notice.detail for notice in job.warnings if notice.code in lifecycle.EVALUATION_SKIPPED)
+    return next(skipped, TOO_FEW_IMAGES)
 
 
 SubmissionDep = Annotated[JobSubmission, from_state("submission")]

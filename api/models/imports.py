@@ -21,6 +21,7 @@ from clipcite.types.models import Model
 from core.admission import Take
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
+from core.clip.evaluation.report_text import sentences
 from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
@@ -152,7 +153,10 @@ ImporterDep = Annotated[ModelImport, from_state("importer")]
 
 def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
     columns = {name: getattr(row, name) for name in Model.model_fields if hasattr(row, name)}
-    return Model.model_validate({**columns, "aliases": aliases, "trained_classes": row.classes})
+    model = Model.model_validate({**columns, "aliases": aliases, "trained_classes": row.classes})
+    if model.metrics is not None:
+        model.metrics.sentences = sentences(model.metrics)
+    return model
 
 
 def _unpack(archive: UploadFile, folder: Path, settings: Settings, take: Take) -> None:

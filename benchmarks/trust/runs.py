@@ -73,7 +73,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     seconds = time.monotonic() - started
     report = adapted.evaluation.report
     assert report is not None
-    label_issues = {order[s["position"]] for s in report["label_issues"]}
+    label_issues = {order[s.position] for s in report.label_issues}
     plain: dict[str, Any] = {
         "kind": kind,
         "data": trial.data.name,
@@ -83,12 +83,10 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "training_seconds": adapted.seconds,
         "threads": torch.get_num_threads(),
         **facts(backbone),
-        "verdict": report["verdict"],
-        "measured_on": report["measured_on"],
-        "trained_classes": report["trained_classes"],
+        **report.model_dump(include={"verdict", "measured_on", "trained_classes"}),
         "alpha": config.alpha,
         "logit_scale": backbone.logit_scale,
-        "calibration": adapted.evaluation.metrics["calibration"],
+        "calibration": adapted.evaluation.stored_metrics()["calibration"],
         "planted": len(planted),
         "found": len(planted & label_issues),
         "label_issues": len(label_issues),

@@ -9,6 +9,7 @@ from clipcite.types.base import Open, Resource, ResponseModel
 Verdict = Literal[
     "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "evaluating", "not_evaluated"
 ]
+SENTENCES = "The verdict with its numbers, for people. The first sentence has at most three words."
 
 
 class Interval(ResponseModel):
@@ -24,8 +25,8 @@ class ComparedAccuracies(ResponseModel):
 
     stock: float
     adapted: float
-    interval: tuple[float, float] | None = Field(None, description="95% confidence interval of `adapted`.")
-    difference: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
+    interval: tuple[float, float] = Field(description="95% confidence interval of `adapted`.")
+    difference: Interval = Field(description="Adapted minus stock, paired by image.")
 
 
 class AllClasses(ResponseModel):
@@ -60,6 +61,7 @@ class Metrics(Resource):
     verdict: Open[Verdict] = Field(
         description="Comparison of the adapted model with stock; `evaluating` before the evaluation."
     )
+    sentences: list[str] = Field(default_factory=list, description=SENTENCES)
 
 
 class Accuracies(ResponseModel):
@@ -68,16 +70,14 @@ class Accuracies(ResponseModel):
     images: int = Field(description="Number of images.")
     candidates: int = Field(description="Number of classes to choose from.")
     stock: Interval = Field(description="Accuracy of the stock model.")
-    adapted: Interval | None = Field(
-        None, description="Accuracy of the adapted model; null without fold models."
-    )
-    adapted_against_stock: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
+    adapted: Interval = Field(description="Accuracy of the adapted model.")
+    adapted_against_stock: Interval = Field(description="Adapted minus stock, paired by image.")
 
 
 class Recommendation(ResponseModel):
     code: Open[Literal["use_it", "stay_with_stock", "add_images", "check_images", "evaluate"]]
     detail: str = Field(description="The recommendation, for people.")
-    class_names: list[str] = Field(description="Classes that it concerns.")
+    class_names: list[str] = Field(default_factory=list, description="Classes that it concerns.")
 
 
 class ReportMeasuredOn(ResponseModel):
@@ -144,19 +144,12 @@ class Reliability(ResponseModel):
     )
 
 
-class Report(Resource):
-    """Evaluation of a job, on images that were not used to train the evaluated model.
+class StoredReport(ResponseModel):
+    """Report as the trainer writes it, without the ids of its job and file names."""
 
-    Intervals are at 95%. Differences are paired by image.
-    """
-
-    object: Literal["report"] = "report"
-    job_id: str
-    model_id: str
     verdict: Open[
         Literal["better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated"]
     ] = Field(description="Comparison of the adapted model with stock.")
-    summary: str = Field(description="The verdict with its numbers, for people.")
     p: float | None = Field(
         None,
         description="One-sided p of the signed-rank test behind the verdict, in the direction of the "
@@ -210,3 +203,24 @@ class Report(Resource):
         default_factory=list,
         description="Thresholds for `reject`, ascending; empty without two images per class.",
     )
+
+    def images(self) -> list[ImageReport]:
+        """Return all images that it names. One may occur several times."""
+        return [*self.fixed, *self.broken, *self.label_issues, *self.mistakes]
+
+
+class Report(Resource, StoredReport):
+    """Evaluation of a job, on images that were not used to train the evaluated model.
+
+    Intervals are at 95%. Differences are paired by image.
+    """
+
+    object: Literal["report"] = "report"
+    job_id: str
+    model_id: str
+    sentences: list[str] = Field(default_factory=list, description=SENTENCES)
+
+    @property
+    def summary(self) -> str:
+        """The sentences in one text."""
+        return " ".join(self.sentences)

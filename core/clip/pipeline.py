@@ -16,7 +16,7 @@ from core.clip.data.images import open_image
 from core.clip.data.loader import DECODERS, read_images
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
-from core.clip.evaluation.evaluate import Evaluation, evaluate
+from core.clip.evaluation.evaluate import Evaluated, evaluate
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import file_features
@@ -48,7 +48,7 @@ class Adapted:
     weights: Weights
     seconds: float
     """Duration of the training."""
-    evaluation: Evaluation
+    evaluation: Evaluated
 
 
 def adapt(

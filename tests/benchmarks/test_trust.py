@@ -68,7 +68,7 @@ def test_all_kinds_are_run_once_and_shown(
         for of_shots, (_, adapted) in zip(wrong, trained, strict=True)
         if sum(of_shots) == 3
     ]
-    issues = [of_shots[issue["position"]] for issue in report["label_issues"]]
+    issues = [of_shots[issue.position] for issue in report.label_issues]
     assert (planted["found"], planted["label_issues"]) == (sum(issues), len(issues))
     (page,) = tmp_path.glob("trust-*.json")
     titles = [table["title"] for table in json.loads(page.read_text(encoding="utf-8"))]

@@ -134,6 +134,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     from core.clip.data.decoders import decoded_apart
     from core.clip.data.header import ImageLimits
     from core.clip.evaluation.accuracy import job_metrics
+    from core.clip.evaluation.evaluate import Evaluated
     from core.clip.models.backbone import load_backbone
     from core.clip.pipeline import TrainedModel, adapt
     from core.clip.training.checkpoint import Checkpoints
@@ -165,7 +166,8 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         save_weights(folder, trained.weights, backbone=backbone, class_names=names, config=settings)
         if config.evaluate != "none":
             metrics = job_metrics(None, "evaluating", source="none", trained_images=len(labels))
-            channel.send("trained", metrics=metrics, seconds=round(trained.seconds, 1))
+            stored = Evaluated(metrics).stored_metrics()
+            channel.send("trained", metrics=stored, seconds=round(trained.seconds, 1))
 
     with decoded_apart():
         adapted = adapt(
@@ -180,8 +182,8 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         )
     evaluation = adapted.evaluation
     if evaluation.report is not None:
-        (folder / REPORT).write_text(json.dumps(evaluation.report, ensure_ascii=False), encoding="utf-8")
-    return {"metrics": evaluation.metrics, "seconds": round(adapted.seconds, 1)}
+        (folder / REPORT).write_text(evaluation.report.model_dump_json(), encoding="utf-8")
+    return {"metrics": evaluation.stored_metrics(), "seconds": round(adapted.seconds, 1)}
 
 
 if __name__ == "__main__":

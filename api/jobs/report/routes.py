@@ -14,8 +14,9 @@ from api.jobs.images import jpeg_thumbnail
 from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page, shown_images
 from api.serving.service import Serving
 from api.threads import UPLOADS
-from clipcite.types.report import Report
+from clipcite.types.report import Metrics, Report
 from core.clip.errors import BadImage
+from core.clip.evaluation.report_text import report_sentences
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage
 from core.store.errors import BlobNotFound, NotFound, ReportPending
 from core.store.jobs import jobs, lifecycle
@@ -100,7 +101,8 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
     stored = json.loads(blobs.get(job.report_key))
     names = {row.position: row.file_name for row in rows}
     report = Report.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
-    for image in (*report.fixed, *report.broken, *report.label_issues, *report.mistakes):
+    report.sentences = report_sentences(report, Metrics.model_validate(job.metrics))
+    for image in report.images():
         image.file_name = names.get(image.position)
     return report
 

@@ -1,12 +1,13 @@
 """Evaluation after training: choice of held-out images, predictions, calibration, metrics and report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from clipcite.types.images import Image
+from clipcite.types.report import Metrics, StoredReport
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import job_metrics
@@ -17,7 +18,7 @@ from core.clip.evaluation.predictions import HeldOutPredictions, predict, reject
 from core.clip.evaluation.report import build_report
 from core.clip.evaluation.report_text import how_measured
 from core.clip.evaluation.verdict import judge
-from core.clip.inference.calibration import fit_calibration
+from core.clip.inference.calibration import FittedCalibration, fit_calibration
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import distractor_classes
@@ -55,15 +56,21 @@ def predict_test_images(
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The results of an evaluation."""
+class Evaluated:
+    """The results of an evaluation. Only metrics exist with `config.evaluate` "none"."""
 
-    metrics: Mapping[str, Any]
-    """Field `metrics` of jobs and models in the HTTP API."""
-    report: dict[str, Any] | None
-    """The report, ready for JSON; None with `config.evaluate` "none"."""
-    held_out: HeldOutPredictions | None
-    """The predictions behind metrics and report; None with `config.evaluate` "none"."""
+    metrics: Metrics
+    calibration: FittedCalibration | None = None
+    report: StoredReport | None = None
+    held_out: HeldOutPredictions | None = None
+    """The predictions behind metrics and report."""
+
+    def stored_metrics(self) -> dict[str, Any]:
+        """Return the metrics as jobs and models keep them: with the calibration that requests use."""
+        stored = self.metrics.model_dump(mode="json", exclude={"sentences"})
+        if self.report is not None:
+            stored["calibration"] = None if self.calibration is None else self.calibration.to_dict()
+        return stored
 
 
 def evaluate(
@@ -71,7 +78,7 @@ def evaluate(
     weights: Weights,
     tests: Sequence[tuple[int, Image]],
     reporter: Reporter,
-) -> Evaluation:
+) -> Evaluated:
     """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).
 
     With `config.evaluate` "none" the evaluation is skipped.
@@ -87,7 +94,7 @@ def evaluate(
     config, trained, scale = context.config, context.trained, context.backbone.logit_scale
     trained_images = sum(trained.class_images)
     if config.evaluate == "none":
-        return Evaluation(job_metrics(None, source="none", trained_images=trained_images), None, None)
+        return Evaluated(job_metrics(None, source="none", trained_images=trained_images))
     reporter.stage("evaluating")
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
     text_features = build_zero_shot_classifier(
@@ -120,11 +127,8 @@ def evaluate(
         label_issues=agreed_label_issues(context, text_features, cross_validated),
         limits=rejection_limits(weights.shots, config.alpha),
     )
-    metrics = {
-        **job_metrics(held_out, judgement.verdict, source=source, trained_images=trained_images),
-        "calibration": None if calibration is None else calibration.to_dict(),
-    }
-    return Evaluation(metrics, report, held_out)
+    metrics = job_metrics(held_out, judgement.verdict, source=source, trained_images=trained_images)
+    return Evaluated(metrics, calibration, report, held_out)
 
 
 def _one_per_photo(predictions: HeldOutPredictions, trained: TrainingSet) -> HeldOutPredictions:

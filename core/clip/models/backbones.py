@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from safetensors import SafetensorError, safe_open
 
+from clipcite.types.backbones import DownloadProgress
 from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 
@@ -76,14 +77,6 @@ class Installed:
     @property
     def bytes(self) -> int:
         return sum(file["size"] for file in self.files.values())
-
-
-@dataclass(frozen=True)
-class Progress:
-    """State of a download. The total is 0 until it is known."""
-
-    done_bytes: int
-    total_bytes: int
 
 
 def find_source(name: str) -> Source:
@@ -207,7 +200,7 @@ def finish(process: "subprocess.Popen[str]") -> str:
     return said
 
 
-def progress(name: str, cache: Path) -> Progress | None:
+def progress(name: str, cache: Path) -> DownloadProgress | None:
     """Return the state of a download by any process, or None if there is none in progress."""
     folder = _partial(folder_of(name, cache))
     if not folder.is_dir():
@@ -216,7 +209,7 @@ def progress(name: str, cache: Path) -> Progress | None:
     with suppress(OSError, ValueError):  # a file was just renamed, or there is no total yet
         done = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         total = int((folder / TOTAL).read_text())
-    return Progress(min(done, total), total)
+    return DownloadProgress(done_bytes=min(done, total), total_bytes=total)
 
 
 def import_folder(folder: Path, cache: Path, name: str | None = None) -> Installed:

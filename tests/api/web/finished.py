@@ -69,7 +69,9 @@ def finish_job(
     )
     source = "test" if test else "cross_validation"
     verdict = judge(held, LOGIT_SCALE).verdict if evaluated else "not_evaluated"
-    made = job_metrics(held if evaluated else None, verdict, source=source, trained_images=train or images)
+    made = job_metrics(
+        held if evaluated else None, verdict, source=source, trained_images=train or images
+    ).model_dump(mode="json")
     delta = encode(tower_parameters(backbone.model), moved(backbone), "full")
     labels = [n % len(CLASSES) for n in range(train or images)]
     drawn = [Image.open(io.BytesIO(shot(CLASSES[label], n, size=96))) for n, label in enumerate(labels)]

@@ -83,8 +83,15 @@ def adapted(tiny: Backbone) -> Adapted:
 
 def test_the_model_learns_and_is_evaluated(adapted: Adapted) -> None:
     assert adapted.class_names == ("red", "green", "blue")
-    assert adapted.evaluation.metrics["measured_on"] == {"source": "test", "images": 20, "trained_images": 12}
-    trained, new = adapted.evaluation.metrics["trained_classes"], adapted.evaluation.metrics["new_classes"]
+    assert adapted.evaluation.stored_metrics()["measured_on"] == {
+        "source": "test",
+        "images": 20,
+        "trained_images": 12,
+    }
+    trained, new = (
+        adapted.evaluation.stored_metrics()["trained_classes"],
+        adapted.evaluation.stored_metrics()["new_classes"],
+    )
     assert trained["adapted"] == 1
     assert trained["stock"] < 0.9
     assert trained["difference"]["value"] == pytest.approx(trained["adapted"] - trained["stock"])
@@ -229,8 +236,8 @@ def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Ada
     tests = [shot(name, 3000 + i, name.upper()) for i in range(3) for name in ("red", "green", "blue")]
     held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=1.0), Reporter())
     metrics = job_metrics(held, source="test", trained_images=12)
-    assert metrics["new_classes"] is None
-    assert metrics["trained_classes"]["adapted"] == 1
+    assert metrics.new_classes is None
+    assert metrics.trained_classes.adapted == 1
 
 
 def test_an_image_with_statistics_is_decoded_twice(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,8 +294,8 @@ def test_no_images_to_evaluate_on(tiny: Backbone, each: int) -> None:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=each), config(epochs=1), reporter=recorder)
     assert len(result.evaluation.held_out.truth) == 0
-    assert result.evaluation.metrics["verdict"] == "not_evaluated"
-    assert result.evaluation.metrics["measured_on"] == {
+    assert result.evaluation.stored_metrics()["verdict"] == "not_evaluated"
+    assert result.evaluation.stored_metrics()["measured_on"] == {
         "source": "none",
         "images": 0,
         "trained_images": 2 * each,

@@ -163,12 +163,14 @@ def publish(
         return lifecycle.publish(session, named, model.id, model.manifest, metrics, evaluate=evaluate)
 
 
-def store_report(database: Database, blobs: Blobs, job_id: str, report: dict[str, Any]) -> None:
-    """Store the report of an ended job."""
+def store_report(
+    database: Database, blobs: Blobs, job_id: str, report: dict[str, Any], **values: Any
+) -> None:
+    """Store the report of an ended job, and these values of its row."""
     key = jobs.report_of(job_id, "1")
     blobs.put(key, json.dumps(report).encode())
     with database.write() as session:
-        session.execute(update(Job).where(Job.id == job_id).values(report_key=key))
+        session.execute(update(Job).where(Job.id == job_id).values(report_key=key, **values))
 
 
 def new_owner(database: Database, name: str) -> str:
