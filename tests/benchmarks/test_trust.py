@@ -13,7 +13,7 @@ from benchmarks.trust.judging import judged
 from core.clip.config import AdaptConfig
 from core.clip.models.backbone import Backbone
 from core.clip.pipeline import Adapted, Shot
-from tests.benchmarks.accuracy.test_paper import COLOURS, folder_of
+from tests.benchmarks.coloured import COLOURS, folder_of
 
 
 @pytest.fixture(scope="module")

@@ -45,8 +45,7 @@ from core.store.jobs.jobs import checkpoints_of
 from core.store.jobs.lifecycle import CHECKPOINT
 from core.store.storage import atomic_write, deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import OWNER, claimed, delete_job, new_job, stored_job, stored_model
-from tests.core.store.storage.test_blobs import sha256
+from tests.core.store.samples import OWNER, claimed, delete_job, new_job, sha256, stored_job, stored_model
 from worker.checkpoints import CheckpointUploader
 from worker.dispatcher.cleanup import finish_deletions
 from worker.job_runner import JobRunner

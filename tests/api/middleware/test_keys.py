@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import update
 from starlette.datastructures import Headers
@@ -17,32 +16,12 @@ from api.threads import REQUESTS
 from core.admission import ServerBusy
 from core.settings import Settings
 from core.store.accounts import api_keys
-from core.store.db.session import Database
 from core.store.db.tables import ApiKey
 from tests.api.conftest import MakeService
+from tests.api.middleware.keys import NEVER, auth_of, get, make
 from tests.api.middleware.test_auth import ENDPOINTS, IDS, KEY
 from tests.api.service import Service, assert_problem, exchange, form, listening, shots
 from tests.service.running import wait_for
-
-NEVER = "cc_" + "A" * 43
-
-
-def make(database: Database, owner: str = "team", **given: Any) -> api_keys.NewKey:
-    with database.write() as session:
-        return api_keys.create(session, owner=owner, **given)
-
-
-def get(service: Service, key: str | None, path: str = "/jobs", **given: Any) -> httpx.Response:
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    return service.client.get(path, headers=headers, **given)
-
-
-def auth_of(service: Service) -> AuthMiddleware:
-    """Return the application's middleware, which is built at the first request."""
-    layer: Any = service.app.middleware_stack or service.app.build_middleware_stack()
-    while not isinstance(layer, AuthMiddleware):
-        layer = layer.app
-    return layer
 
 
 def test_a_key_works_until_it_is_revoked(either: Service) -> None:

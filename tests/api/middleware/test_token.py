@@ -20,8 +20,8 @@ from core.store.accounts import api_keys, local_token
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.api.conftest import MakeService
+from tests.api.middleware.keys import auth_of
 from tests.api.middleware.test_auth import ROUTES
-from tests.api.middleware.test_keys import auth_of
 from tests.api.service import Service, assert_problem, exchange, listening, service, shots
 
 NGINX = "GET /jobs HTTP/1.0\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\nUser-Agent: curl\r\n{}\r\n"
