@@ -1,7 +1,7 @@
 """APIs of other services, for users' existing clients. No module needs another one.
 
 A module has `PREFIX`, the first part of its paths, `router`, and `render`, which formats errors for these
-clients. May import every resource of `api`.
+clients.
 """
 
 from fastapi import Depends, FastAPI
