@@ -9,6 +9,7 @@ from core.store.accounts import api_keys
 from core.store.db.session import Database
 from tests.api.service import Service
 
+KEY = "correct horse battery staple"
 NEVER = "cc_" + "A" * 43
 
 
