@@ -1,7 +1,6 @@
 """The CLIP-CITE method (arXiv 2407.04003): `pipeline` fine-tunes CLIP, `inference` classifies.
 
-May import only `core.errors`, `core.parent_watch` and `clipcite.types` of this project. The names below are
-imported on first use, so that `core.clip.config` does not need torch.
+The names below are imported on first use, so that `core.clip.config` does not need torch.
 """
 
 from importlib import import_module

@@ -14,7 +14,7 @@ from clipcite.types.images import Image
 from core.clip.config import AdaptConfig
 from core.clip.models.backbone import Backbone
 from core.clip.pipeline import Adapted
-from tests.benchmarks.accuracy.test_paper import COLOURS, folder_of
+from tests.benchmarks.coloured import COLOURS, folder_of
 
 
 @pytest.fixture(scope="module")

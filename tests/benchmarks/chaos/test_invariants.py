@@ -18,8 +18,7 @@ from core.store.jobs import jobs, lifecycle
 from core.store.jobs.lifecycle import append_event
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import OWNER, claimed, create_job, new_model, publish
-from tests.core.store.storage.test_blobs import bucket
+from tests.core.store.samples import OWNER, bucket, claimed, create_job, new_model, publish
 
 IMAGE, WEIGHTS = b"an image", b"weights"
 FILES = (manifest.WEIGHTS, manifest.MANIFEST)

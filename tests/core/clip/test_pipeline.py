@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from clipcite.types.images import Image
 from core.clip.checks.image_stats import SIDE, measure_image
-from core.clip.config import AdaptConfig, resolve_config
+from core.clip.config import AdaptConfig
 from core.clip.data import images
 from core.clip.data.images import open_image
 from core.clip.errors import Cancelled, InvalidClassNames, OutOfMemory
@@ -42,36 +42,7 @@ from core.clip.weights.support_set import (
 )
 from tests.core.clip.recorder import Recorder, same_bits, watch
 from tests.core.clip.reports import read
-
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
-
-
-def shot(name: str, seed: int, class_name: str | None = None, size: tuple[int, int] = (48, 40)) -> Image:
-    """Return a noisy image of this colour as a file."""
-    values = np.random.default_rng(seed).normal(COLOURS[name], 25, (size[1], size[0], 3))
-    file = BytesIO()
-    Pillow.fromarray(values.clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    return Image(file.getvalue(), class_name or name)
-
-
-def shots(*names: str, each: int = 4, seed: int = 0) -> list[Image]:
-    return [shot(name, seed + 100 * i + len(name)) for i in range(each) for name in names]
-
-
-def as_tests(images: list[Image]) -> list[Image]:
-    return [replace(image, split="test") for image in images]
-
-
-def config(**given: Any) -> AdaptConfig:
-    settings: dict[str, Any] = {
-        "backbone": "local-dir:tiny",
-        "epochs": 6,
-        "batch_size": 6,
-        "learning_rate": 1e-3,
-        "classifier_learning_rate": 1e-2,
-        "precision": "fp32",
-    }
-    return resolve_config(**{**settings, **given})
+from tests.core.clip.shots import as_tests, config, shot, shots
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -19,12 +20,13 @@ from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Job, JobEvent
+from core.store.db.tables import Job, JobEvent, Model
 from core.store.jobs import jobs, lifecycle
 from core.store.jobs.lifecycle import Claim
 from core.store.registry import models
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
+from tests.servers import bucket_access
 
 OWNER = DEFAULT_OWNER
 CONTENT = [b"first image", b"second image"]
@@ -191,7 +193,7 @@ def stored_job(database: Database, blobs: Blobs, **given: Any) -> str:
                 key,
                 "red fox",
                 file_name=f"{number}.jpg",
-                sha256=hashlib.sha256(content).hexdigest(),
+                sha256=sha256(content),
                 bytes=len(content),
             )
         )
@@ -206,7 +208,7 @@ def stored_model(database: Database, blobs: Blobs, **given: Any) -> str:
     blobs.put(f"models/{model_id}/{MANIFEST}", b"{}")
     model = new_model(
         id=model_id,
-        sha256=hashlib.sha256(weights).hexdigest(),
+        sha256=sha256(weights),
         bytes=len(weights),
         **given,
     )
@@ -219,3 +221,29 @@ def delete_job(database: Database, job_id: str) -> None:
     with database.write() as session:
         lifecycle.request_cancel(session, job_id, owner="default")
         lifecycle.delete(session, job_id, owner="default")
+
+
+def bucket(endpoint: str, name: str, prefix: str = "a/prefix") -> Blobs:
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in bucket_access(endpoint).items():
+            patch.setenv(variable, value)
+        return Blobs(f"s3://{name}/{prefix}")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def keys(blobs: Blobs, prefix: str = "") -> list[str]:
+    return sorted(blob.key for blob in blobs.list(prefix))
+
+
+def published(database: Database, name: str | None = None, *, owner: str = OWNER, **given: Any) -> str:
+    model = new_model(name=name, **given)
+    assert publish(database, claimed(database, new_job(database, owner=owner)), model)
+    return model.id
+
+
+def resolved(database: Database, reference: str, *, owner: str = OWNER) -> Model:
+    with database.read() as session:
+        return models.resolve(session, reference, owner=owner)

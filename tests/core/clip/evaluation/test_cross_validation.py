@@ -25,7 +25,7 @@ from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.trainer import fine_tune
 from tests.core.clip.recorder import Recorder, same_bits
 from tests.core.clip.reports import read
-from tests.core.clip.test_pipeline import as_tests, config, shots
+from tests.core.clip.shots import as_tests, config, shots
 
 
 def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(tiny: Backbone) -> None:

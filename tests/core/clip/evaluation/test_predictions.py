@@ -12,7 +12,7 @@ from core.clip.models.backbone import Backbone
 from core.clip.models.features import IMAGE_BATCH_SIZE
 from core.clip.pipeline import adapt
 from core.clip.training.progress import Reporter
-from tests.core.clip.test_pipeline import config, shots
+from tests.core.clip.shots import config, shots
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
