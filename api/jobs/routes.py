@@ -9,15 +9,16 @@ from fastapi.sse import EventSourceResponse
 
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
 from api.http.forms import form_body
-from api.http.problems import responses
+from api.http.problems import parsed_json, responses
 from api.jobs import event_stream
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
 from api.jobs.image_check import StoredImages
+from api.jobs.layout import place_files
 from api.jobs.retrain import changed_settings, checked_moves
 from api.jobs.submission import SubmissionDep, to_job
 from api.threads import REQUESTS, UPLOADS
-from clipcite.types.adapt import Retraining
+from clipcite.types.adapt import Layout, LayoutJson, Retraining
 from clipcite.types.jobs import EventList, Job, JobPage, Status, Until
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
@@ -45,6 +46,13 @@ data: {"seq":31,"at":"2026-11-25T02:06:03.690667Z","type":"succeeded","data":{"m
 id: 31
 
 """
+LAYOUT_BODY = {
+    "requestBody": {
+        "required": True,
+        # api.http.openapi adds the schema.
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/LayoutJson"}}},
+    }
+}
 Wait = Annotated[
     float,
     Query(ge=0, le=60, description="Maximum wait (long polling), in seconds."),
@@ -254,3 +262,23 @@ def adapt(
     """
     check_source(form)
     return submission.submit(form, owner, dry_run=dry_run, idempotency_key=idempotency_key)
+
+
+@adapt_router.post(
+    "/adapt/layout",
+    response_model=Layout,
+    responses=responses(401, 408, 413, 422, 503),
+    openapi_extra=LAYOUT_BODY,
+)
+async def check_layout(request: Request, submission: SubmissionDep) -> Response:
+    """Return split and class of files by their folders, before an upload. The request has paths alone.
+
+    The rules are those of an archive for `POST /adapt`, and an archive that it rejects because of its folders
+    or names is rejected here. Nothing is stored.
+    """
+    body = await request.body()
+
+    def answer() -> str:
+        return place_files(parsed_json(LayoutJson, body).paths, submission.settings).model_dump_json()
+
+    return Response(await REQUESTS.run(answer), media_type="application/json")

@@ -1,7 +1,7 @@
 """Validation of uploads: from archives, or lists of images and labels, to checked images with classes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -135,28 +135,39 @@ def _from_archive(
         max_images=settings.max_images,
         max_image_bytes=settings.max_image_bytes,
         max_bytes=settings.max_request_bytes,
-        max_entries=max(20_000, 2 * settings.max_images),
+        max_entries=max_files(settings),
     )
     entries, warnings = read_archive(archive.file, folder, limits, take)
-    errors: dict[str, dict[str, str]] = {}
-    names: dict[str, str] = {}
-    for entry in entries:
-        if entry.class_name in names or entry.class_name in errors:
-            continue
-        try:
-            names[entry.class_name] = clean_class_name(entry.class_name)
-        except InvalidClassNames as error:
-            errors[entry.class_name] = {
-                "file": display_name(entry.file_name),
-                "code": error.code,
-                "detail": error.detail,
-            }
-    if errors:
-        raise _bad_names(list(errors.values()))
+    names = clean_folder_names((entry.class_name, entry.file_name) for entry in entries)
     candidates = [
         Candidate(e.split, names[e.class_name], display_name(e.file_name), e.data, e.problem) for e in entries
     ]
     return candidates, warnings
+
+
+def max_files(settings: Settings) -> int:
+    """Return the maximum number of files in folders, images and others."""
+    return max(20_000, 2 * settings.max_images)
+
+
+def clean_folder_names(images: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the class name of each class folder. Raise InvalidUpload if some are invalid.
+
+    Args:
+        images: class folder and path of each image.
+    """
+    errors: dict[str, dict[str, str]] = {}
+    names: dict[str, str] = {}
+    for folder, file in images:
+        if folder in names or folder in errors:
+            continue
+        try:
+            names[folder] = clean_class_name(folder)
+        except InvalidClassNames as error:
+            errors[folder] = {"file": display_name(file), "code": error.code, "detail": error.detail}
+    if errors:
+        raise _bad_names(list(errors.values()))
+    return names
 
 
 def _from_lists(
