@@ -20,7 +20,10 @@ from tests.api.serving.adapted import publish_model
 from tests.core.store.samples import new_job
 
 Entries = Callable[[], list[dict[str, Any]]]
-READ_ONLY = {("POST", path) for path in ("/classify", "/classify/collection", "/models/mdl_x/evaluate")}
+READ_ONLY = {
+    ("POST", path)
+    for path in ("/adapt/layout", "/classify", "/classify/collection", "/models/mdl_x/evaluate")
+}
 
 
 @pytest.fixture(scope="module")

@@ -104,6 +104,10 @@ def own_images(_: str) -> dict[str, Any]:
     return form(**shots())
 
 
+def paths(_: str) -> dict[str, Any]:
+    return {"json": {"paths": ["fox/a.jpg", "oak/b.jpg"]}}
+
+
 def no_model(_: str) -> dict[str, Any]:
     return {"files": [("archive", ("model.zip", crafted.zip_of({"a.txt": b"nothing"})))]}
 
@@ -128,6 +132,7 @@ SAME = {"/samples", "/samples/{name}.zip", *BACKBONES}
 CASES: dict[tuple[str, str], Case] = {
     **{route: {"status": 404} for route in ENDPOINTS if route[1] not in SAME},
     ("POST", "/adapt"): {"status": 202, "given": own_images},
+    ("POST", "/adapt/layout"): {"status": 200, "given": paths},
     ("GET", "/jobs"): {"status": 200, "cursor": "job"},
     ("POST", "/jobs/{job_id}/retrain"): {"status": 404, "given": no_changes},
     ("GET", "/models"): {"status": 200, "cursor": "model"},

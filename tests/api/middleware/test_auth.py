@@ -16,6 +16,7 @@ KEY = "correct horse battery staple"
 
 ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
     ("POST", "/adapt"): (422, {"adapt"}),
+    ("POST", "/adapt/layout"): (422, {"adapt"}),
     ("GET", "/jobs"): (200, {"adapt"}),
     ("GET", "/jobs/{job_id}"): (404, {"adapt"}),
     ("DELETE", "/jobs/{job_id}"): (404, {"adapt"}),
