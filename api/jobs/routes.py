@@ -33,6 +33,8 @@ from core.store.storage import deletions
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 adapt_router = APIRouter(tags=["adapt"])
 MAX_SEQ = 2**31 - 1
+BYTES_PER_FOLDER = 64
+"""Memory of each folder in a path, whose name may have a single letter."""
 STREAM_EXAMPLE = """event: log
 data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
 id: 2
@@ -277,6 +279,7 @@ async def check_layout(request: Request, submission: SubmissionDep) -> Response:
     or names is rejected here. Nothing is stored.
     """
     body = await request.body()
+    request.state.take_memory(BYTES_PER_FOLDER * body.count(b"/"))
 
     def answer() -> str:
         return place_files(parsed_json(LayoutJson, body).paths, submission.settings).model_dump_json()

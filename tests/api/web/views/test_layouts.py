@@ -1,11 +1,12 @@
 """The page, the API and the SDK place the images of a layout alike."""
 
 import io
+import json
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page, expect
 
 from api.archives.members import ArchiveError
 from api.archives.read import read_archive
@@ -13,7 +14,7 @@ from clipcite.datasets.detect import read
 from clipcite.errors import InvalidImages
 from core.clip.prompts import clean_class_name, same_class
 from tests.api import crafted
-from tests.api.web.window import window
+from tests.api.web.window import accessibility_problems, drop, shot, too_wide, window
 from tests.layouts import layouts, random_layouts
 
 Places = dict[str, str]
@@ -92,3 +93,122 @@ def test_the_page_the_api_and_the_sdk_agree(browser: Browser, quick_url: str, tm
     assert not different, (len(different), different[:3])
     for layout, places in zip(table, pages, strict=False):
         assert places == (REFUSED if layout.expected is None else layout.expected), layout.name
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    """Write images by path, each of a colour; an empty colour is a text file."""
+    for number, (name, colour) in enumerate(files.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(shot(colour, number) if colour else b"a text")
+    return folder
+
+
+def rows(page: Page) -> list[list[str]]:
+    return [row.locator("th, td").all_inner_texts() for row in page.locator(".folders tbody tr").all()]
+
+
+def test_split_and_class_of_each_folder_are_shown_and_what_is_left_out(
+    browser: Browser, quick_url: str, tmp_path: Path
+) -> None:
+    folder = write(
+        tmp_path / "data",
+        {
+            **{f"train/{name}/{i}.png": "red" for name in ("fox", "<b>owl") for i in range(2)},
+            **{"test/fox/t.png": "red", "dev/fox/v.png": "green", "dev/fox/w.png": "green"},
+            **{"cover.png": "blue", "train/fox/.DS_Store": "", "notes.txt": ""},
+        },
+    )
+    asked: list[list[str]] = []
+    with window(browser, quick_url, viewport={"width": 390, "height": 800}) as page:
+        page.on(
+            "request",
+            lambda request: (
+                "layout" in request.url and asked.append(json.loads(request.post_data or "")["paths"])
+            ),
+        )
+        page.goto("/")
+        drop(page, page.locator(".zone"), folder)
+        expect(page.locator(".folders tbody tr")).to_have_count(3)
+        assert sorted(rows(page)) == [
+            ["data/test/fox", "fox", "1 test"],
+            ["data/train/<b>owl", "<b>owl", "2 training"],
+            ["data/train/fox", "fox", "2 training"],
+        ]
+        expect(page.locator(".folders summary")).to_have_text("3 folders, 5 files left out")
+        left_out = page.locator(".folders li").all_inner_texts()
+        assert sorted(text.partition(". ")[0] for text in left_out) == [
+            "Left out: 1 file in data",
+            "Left out: 1 file in data",
+            "Left out: 1 file in data/train/fox",
+            "Left out: 2 files in data/dev/fox",
+        ]
+        assert any("There are test images" in text for text in left_out)
+        assert [len(paths) for paths in asked] == [10]
+        assert too_wide(page) <= 0
+        assert accessibility_problems(page) == []
+        page.locator(".folders summary").focus()
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.matches('.folders .scroll')")
+        page.locator(".folders summary").press("Enter")
+        expect(page.locator(".folders table")).to_be_hidden()
+
+
+def test_a_name_that_a_person_gave_stays(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+    first = write(tmp_path / "1", {"train/cat/a.png": "red", "train/dog/b.png": "green"})
+    later = write(tmp_path / "2", {"test/cat/c.png": "red", "test/owl/d.png": "blue"})
+    card = write(tmp_path / "3", {"anything/x/e.png": "yellow", "anything/y/f.png": "yellow"})
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        drop(page, page.locator(".zone"), first / "train")
+        expect(page.locator(".class")).to_have_count(2)
+        page.get_by_label("Class name").first.fill("lynx")
+        assert rows(page)[0] == ["train/cat", "lynx", "1 training"]
+        drop(page, page.locator(".zone"), later / "test")
+        expect(page.locator(".class")).to_have_count(3)
+        drop(page, page.locator(".class").first, card / "anything")
+        expect(page.locator(".folders tbody tr")).to_have_count(6)
+        assert rows(page) == [
+            ["train/cat", "lynx", "1 training"],
+            ["test/cat", "lynx", "1 test"],
+            ["anything/x", "lynx", "1 training"],
+            ["anything/y", "lynx", "1 training"],
+            ["train/dog", "dog", "1 training"],
+            ["test/owl", "owl", "1 test"],
+        ]
+
+
+def test_images_in_no_folder_go_where_they_are_dropped(
+    browser: Browser, quick_url: str, tmp_path: Path
+) -> None:
+    loose = write(
+        tmp_path, {"a.png": "red", "b.png": "green", "folder/cat/c.png": "blue", "folder/d.png": "red"}
+    )
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        page.route("**/adapt/layout", lambda route: route.abort())  # is not needed for images in no folder
+        drop(page, page.locator(".zone"), loose / "a.png")
+        expect(page.get_by_label("Class name")).to_have_value("")
+        expect(page.locator(".folders")).to_be_hidden()
+        page.get_by_label("Class name").fill("cat")
+        drop(page, page.locator(".class"), loose / "b.png")
+        expect(page.get_by_text("2 training images")).to_be_visible()
+        page.unroute_all()
+        drop(page, page.locator(".class"), loose / "folder")  # the person says the class, also of d.png
+        expect(page.get_by_text("4 training images")).to_be_visible()
+        expect(page.locator(".folders summary")).to_have_text("2 folders")
+
+
+def test_an_unclear_layout_is_refused_with_its_reason(
+    browser: Browser, quick_url: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "data", {"train/cat/a.png": "red", "blue/b.png": "blue"})
+    with window(browser, quick_url, expected=["422"]) as page:
+        page.goto("/")
+        drop(page, page.locator(".zone"), folder)
+        expect(page.get_by_role("alert")).to_contain_text(
+            "images in 'blue' beside 'train'. Put every class folder"
+        )
+        expect(page.locator(".class")).to_have_count(0)
+        drop(page, page.locator(".zone"), folder / "train")
+        expect(page.locator(".class")).to_have_count(1)
+        expect(page.get_by_role("alert")).to_be_hidden()
