@@ -46,8 +46,8 @@ FRAMEWORK = {
     (
         422,
         "unsafe_path",
-    ): "The path … is not a relative path with '/', is too deep, or has too many accents in a row. Rename it; "
-    "if it is in an archive, pack it again.",
+    ): "The path … is not a relative path with '/', is too deep, or has too many accents in a row. "
+    "Rename it; if it is in an archive, pack it again.",
     (503, "busy"): "Too many requests like this one are in progress. Try again in … s.",
     (503, "model_loading"): "The model is still being loaded. Try again in a few seconds.",
     (503, "starting"): starting.DETAIL,
