@@ -74,9 +74,9 @@ export function imagesOf(items) {
 	return inOrder(images).map(({ path, file }) => ({ path, file, name: nameOf(path) }));
 }
 
-/** Return class and split of each image by its folders, and the folders with files that are left out. The service decides
- *  by the paths. Files in no folder have no class, so they are not asked about; nor is their class if `named` is true,
- *  because the person has named it.
+/** Return class and split of each image, and the folders with files that are left out. The service decides by the paths
+ *  alone; files in no folder have no class, so it isn't asked about them. If the person has `named` the class, images outside
+ *  class folders count, too.
  *
  *  @param {DroppedFile[]} items @param {boolean} named
  *  @returns {Promise<{ images: PlacedFile[], leftOut: Schemas["LayoutFolder"][] }>} */
