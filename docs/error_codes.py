@@ -43,6 +43,11 @@ FRAMEWORK = {
     "have none. Use a trained model with an alpha above 0 and a trained class, or label images of a "
     "collection.",
     (422, "unclear_layout"): "There are images in … beside …. Put every class folder into train or test.",
+    (
+        422,
+        "unsafe_path",
+    ): "The path … is not a relative path with '/', is too deep, or has too many accents in a row. "
+    "Rename it; if it is in an archive, pack it again.",
     (503, "busy"): "Too many requests like this one are in progress. Try again in … s.",
     (503, "model_loading"): "The model is still being loaded. Try again in a few seconds.",
     (503, "starting"): starting.DETAIL,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from api.archives.members import CHUNK, ArchiveError, ArchiveLimits, broken, members, reason, too_large
-from clipcite.types.folders import UnclearLayout, Warnings, place_images, short, warn
+from clipcite.types.folders import UnclearLayout, Warnings, is_hidden, place_images, short, warn
 from clipcite.types.images import Image
 from clipcite.types.problems import Notice
 
@@ -79,11 +79,11 @@ def read_archive(
     seen: set[str] = set()
     budget = _Budget(limits.max_bytes, take)
     for member in members(file, limits):
-        parts = _safe_parts(member.name)
+        parts = safe_parts(member.name)
         if not parts:
             continue
         name = "/".join(parts)  # one string per entry saves memory, with up to `max_entries` entries
-        if _is_hidden(parts):
+        if any(map(is_hidden, parts)):
             if not member.is_folder:
                 hidden.append(name)
             continue
@@ -97,7 +97,7 @@ def read_archive(
             )
         seen.add(name)
         path = folder / f"{len(images):06d}"
-        named_image = Path(parts[-1].lower()).suffix in IMAGE_ENDINGS
+        named_image = is_image(parts[-1])
         try:
             with member.open() as source:
                 start = source.read(16)
@@ -137,7 +137,7 @@ def read_archive(
             empty.discard(name)
     warn(warnings, "empty_folders", "{n} folders have no images: {names}", sorted(empty))
     try:
-        placed, more = place_images(list(images))
+        placed, _, more = place_images(list(images))
     except UnclearLayout as error:
         raise ArchiveError("unclear_layout", str(error)) from error
     entries = [
@@ -170,8 +170,9 @@ def extract(
     """
     budget = _Budget(limits.max_bytes, take)
     for member in members(file, limits):
-        parts = _safe_parts(member.name)
-        if not parts or member.is_folder or _is_hidden(parts) or parts[-1] not in wanted:
+        parts = safe_parts(member.name)
+        hidden = any(map(is_hidden, parts))
+        if not parts or member.is_folder or hidden or parts[-1] not in wanted:
             continue
         path = folder / parts[-1]
         if path.exists():
@@ -183,27 +184,38 @@ def extract(
             _copy(b"", source, path, limits.max_bytes, budget)
 
 
-def _safe_parts(name: str) -> tuple[str, ...]:
-    """Return the components of an entry's name in NFC.
+def is_image(name: str) -> bool:
+    """Return whether a file is an image by its name."""
+    return Path(name.lower()).suffix in IMAGE_ENDINGS
+
+
+def safe_parts(name: str) -> tuple[str, ...]:
+    """Return the components of a path in NFC.
 
     Raises:
-        ArchiveError: the path is too deep, points outside the archive, or has too many accents in a row.
+        ArchiveError: the path is too deep, points outside its folder, or has too many accents in a row.
     """
     accents = 0
     for character in "" if name.isascii() else name:
         accents = accents + 1 if unicodedata.combining(character) else 0
         if accents > MAX_ACCENTS:
-            raise broken(f"the name {short(name)!r} has more than {MAX_ACCENTS} accents in a row")
+            raise _unsafe(name, f"has more than {MAX_ACCENTS} accents in a row")
     parts = tuple(part for part in unicodedata.normalize("NFC", name).split("/") if part not in {"", "."})
     if len(parts) > MAX_DEPTH:
-        raise broken(f"the entry {short(name)!r} is more than {MAX_DEPTH} folders deep")
+        raise _unsafe(name, f"is more than {MAX_DEPTH} folders deep")
     if name.startswith("/") or "\\" in name or ".." in parts or (parts and re.match("[A-Za-z]:", parts[0])):
-        raise ArchiveError(
-            "unsafe_path",
-            f"The archive's entry {short(name)!r} is not a plain path inside the archive (it has '..', a "
-            "leading '/', a drive letter or a backslash). Pack it again with relative paths and '/'.",
+        raise _unsafe(
+            name,
+            "is not a relative path with '/' (it has '..', a leading '/', a drive letter or a backslash)",
         )
     return parts
+
+
+def _unsafe(name: str, fault: str) -> ArchiveError:
+    return ArchiveError(
+        "unsafe_path",
+        f"The path {short(name)!r} {fault}. Rename it; if it is in an archive, pack it again.",
+    )
 
 
 class _Budget:
@@ -237,10 +249,6 @@ def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _
             target.write(chunk)
             chunk = source.read(CHUNK)
     return None
-
-
-def _is_hidden(parts: tuple[str, ...]) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def _begins_like_an_image(start: bytes) -> bool:

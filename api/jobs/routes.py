@@ -7,14 +7,15 @@ from fastapi.sse import EventSourceResponse
 
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
 from api.http.forms import form_body
-from api.http.problems import responses
+from api.http.problems import parsed_json, responses
 from api.jobs import event_stream
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
+from api.jobs.layout import place_files
 from api.jobs.retrain import changed_settings, checked_moves, corrected_images
 from api.jobs.submission import SubmissionDep, parse_config, to_job
 from api.threads import REQUESTS, UPLOADS
-from clipcite.types.adapt import AdaptConfig, Retraining
+from clipcite.types.adapt import AdaptConfig, Layout, LayoutJson, Retraining
 from clipcite.types.jobs import EventList, Job, JobPage, Status, Until
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
@@ -29,6 +30,8 @@ from core.store.storage import deletions
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 adapt_router = APIRouter(tags=["adapt"])
 MAX_SEQ = 2**31 - 1
+BYTES_PER_FOLDER = 64
+"""Memory of each folder in a path, whose name may have a single letter."""
 STREAM_EXAMPLE = """event: log
 data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
 id: 2
@@ -42,6 +45,13 @@ data: {"seq":31,"at":"2026-11-25T02:06:03.690667Z","type":"succeeded","data":{"m
 id: 31
 
 """
+LAYOUT_BODY = {
+    "requestBody": {
+        "required": True,
+        # api.http.openapi adds the schema.
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/LayoutJson"}}},
+    }
+}
 Wait = Annotated[
     float,
     Query(ge=0, le=60, description="Maximum wait (long polling), in seconds."),
@@ -247,3 +257,24 @@ def adapt(
     check_source(form)
     settings = parse_config(form.config)
     return submission.submit(form, owner, settings, dry_run=dry_run, idempotency_key=idempotency_key)
+
+
+@adapt_router.post(
+    "/adapt/layout",
+    response_model=Layout,
+    responses=responses(401, 408, 413, 422, 503),
+    openapi_extra=LAYOUT_BODY,
+)
+async def check_layout(request: Request, submission: SubmissionDep) -> Response:
+    """Return split and class of files by their folders, before an upload. The request has paths alone.
+
+    The rules are those of an archive for `POST /adapt`, and an archive that it rejects because of its folders
+    or names is rejected here. Nothing is stored.
+    """
+    body = await request.body()
+    request.state.take_memory(BYTES_PER_FOLDER * body.count(b"/"))
+
+    def answer() -> str:
+        return place_files(parsed_json(LayoutJson, body).paths, submission.settings).model_dump_json()
+
+    return Response(await REQUESTS.run(answer), media_type="application/json")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,26 +168,37 @@ def _from_archive(upload: Upload, archive: UploadFile, warnings: Warnings) -> li
         max_images=settings.max_images,
         max_image_bytes=settings.max_image_bytes,
         max_bytes=settings.max_request_bytes,
-        max_entries=max(20_000, 2 * settings.max_images),
+        max_entries=max_files(settings),
     )
     entries, more = read_archive(archive.file, upload.folder, limits, upload.take)
     warnings += more
+    names = clean_folder_names((entry.class_name, entry.file_name) for entry in entries)
+    return [replace(e, class_name=names[e.class_name], file_name=display_name(e.file_name)) for e in entries]
+
+
+def max_files(settings: Settings) -> int:
+    """Return the maximum number of files in folders, images and others."""
+    return max(20_000, 2 * settings.max_images)
+
+
+def clean_folder_names(images: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the class name of each class folder. Raise InvalidUpload if some are invalid.
+
+    Args:
+        images: class folder and path of each image.
+    """
     errors: dict[str, dict[str, str]] = {}
     names: dict[str, str] = {}
-    for entry in entries:
-        if entry.class_name in names or entry.class_name in errors:
+    for folder, file in images:
+        if folder in names or folder in errors:
             continue
         try:
-            names[entry.class_name] = clean_class_name(entry.class_name)
+            names[folder] = clean_class_name(folder)
         except InvalidClassNames as error:
-            errors[entry.class_name] = {
-                "file": display_name(entry.file_name),
-                "code": error.code,
-                "detail": error.detail,
-            }
+            errors[folder] = {"file": display_name(file), "code": error.code, "detail": error.detail}
     if errors:
         raise _bad_names(list(errors.values()))
-    return [replace(e, class_name=names[e.class_name], file_name=display_name(e.file_name)) for e in entries]
+    return names
 
 
 def _from_lists(form: ImagesForm) -> list[Image]:

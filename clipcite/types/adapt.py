@@ -18,6 +18,7 @@ from clipcite.types.base import (
     ResponseModel,
     Sentence,
 )
+from clipcite.types.folders import Split
 from clipcite.types.jobs import ClassCounts
 from clipcite.types.problems import Notice
 
@@ -182,6 +183,34 @@ class Retraining(RequestModel):
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
         None, description="Name of the new job. Default: the job's."
     )
+
+
+class LayoutJson(RequestModel):
+    """Paths of files, without the files."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"paths": ["train/cat/1.jpg", "test/cat/2.jpg"]}]}
+    )
+
+    paths: list[str] = Field(fail_fast=True, description="Path of each file below a common folder, with `/`.")
+
+
+class LayoutFolder(ResponseModel):
+    """Files of a folder that have the same place."""
+
+    folder: str = Field(description="Path of the folder; empty for files in no folder.")
+    split: Open[Split] | None = Field(description="Null if the files are left out.")
+    class_name: str | None = Field(description="Null if the files are left out.")
+    left_out: Notice | None = Field(description="Why the files are left out.")
+    files: int = Field(description="Number of these files.")
+
+
+class Layout(Resource):
+    """Split and class of files by their folders."""
+
+    object: Literal["layout"] = "layout"
+    folders: list[LayoutFolder]
+    files: list[int] = Field(description="Position in `folders` of each path, in the order of the request.")
 
 
 class Finding(ResponseModel):

@@ -53,6 +53,10 @@ def images(things: Things) -> dict[str, Any]:
     return form(**shots())
 
 
+def paths(things: Things) -> dict[str, Any]:
+    return {"json": {"paths": ["fox/1.jpg", "oak/2.jpg"]}}
+
+
 def correction(things: Things) -> dict[str, Any]:
     return form(**shots(("oak", "elm"), each=1))
 
@@ -90,6 +94,7 @@ BOTH = "adapt classify"
 # In an order in which each request has something to change.
 ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/adapt"): Route("adapt", 202, images, 422, foreign=202, audit="job.create {id}"),
+    ("POST", "/adapt/layout"): Route("adapt", 200, paths, 422, foreign=200, audit=READS),
     ("GET", "/jobs"): Route("adapt", 200, bare=200, foreign=200),
     ("GET", "/jobs/{job_id}"): Route("adapt", 200),
     ("GET", "/jobs/{job_id}/events"): Route("adapt", 200),
