@@ -140,6 +140,7 @@ class ModelImport:
                     owner=owner,
                     job_id=None,
                     metrics=None,
+                    promoted=True,
                     at=database_now(session),
                     created_by=audit.actor().key_id,
                 )
@@ -152,7 +153,10 @@ ImporterDep = Annotated[ModelImport, from_state("importer")]
 
 def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
     columns = {name: getattr(row, name) for name in Model.model_fields if hasattr(row, name)}
-    return Model.model_validate({**columns, "aliases": aliases, "trained_classes": row.classes})
+    reason = models.not_promoted(row)
+    return Model.model_validate(
+        {**columns, "aliases": aliases, "trained_classes": row.classes, "not_promoted": reason}
+    )
 
 
 def _unpack(archive: UploadFile, folder: Path, settings: Settings, take: Take) -> None:

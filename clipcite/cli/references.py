@@ -45,7 +45,9 @@ def find_model(client: Client, reference: str, *, or_job: bool = False) -> str:
         return reference
     try:
         client.models.get(reference)
-    except NotFoundError:
+    except NotFoundError as error:
+        if error.code == "model_not_promoted":
+            raise
         models = list(client.models.list())
         ids = [model.id for model in models]
         if or_job:

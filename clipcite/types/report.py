@@ -10,6 +10,15 @@ Verdict = Literal[
     "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "evaluating", "not_evaluated"
 ]
 
+PROMOTED = (
+    "Whether the name may refer to this model. It refers to the highest promoted version, or else to the "
+    "highest one that is null. False: see `not_promoted`. Null until the job has ended."
+)
+NOT_PROMOTED = (
+    "Why `promoted` is false: `worse` or `probably_worse` than the pre-trained model, or `replaced` by an "
+    "older version. `PATCH /models/{id}` promotes it all the same."
+)
+
 
 class Interval(ResponseModel):
     """Value with its 95% confidence interval."""

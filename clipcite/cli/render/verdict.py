@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 if TYPE_CHECKING:
+    from clipcite.types.problems import Notice
     from clipcite.types.report import ComparedAccuracies, Interval, MeasuredOn, Metrics
 
 
@@ -29,6 +32,13 @@ def verdict(metrics: Metrics | None) -> str:
         return line
     numbers = f"{100 * new.adapted:.0f}%, {_direction(new)} {100 * new.stock:.0f}%"
     return f"{line}. Of the new classes alone: {numbers}"
+
+
+def not_in_use(model_id: str, reason: Notice) -> str:
+    """Return why a model's name does not refer to it, and how to change that, with markup."""
+    command = f"[bold]clipcite models use {model_id}[/]"
+    detail = escape(reason.detail[:1].lower() + reason.detail[1:])
+    return f"[yellow]Not in use:[/] {detail} Use it all the same: {command}"
 
 
 def _title(metrics: Metrics) -> str:
