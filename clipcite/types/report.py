@@ -212,7 +212,12 @@ class Report(Resource):
     )
     mistakes: list[ImageReport] = Field(description="Wrong predictions, most confident first; at most 24.")
     label_issues: list[ImageReport] = Field(
-        description="Training images that fold models assign to another class; at most 24."
+        description="Possible label issues: training images that models without them assign to another "
+        "class; at most 24."
+    )
+    label_issues_note: str | None = Field(
+        None,
+        description="Why `label_issues` is empty at a low accuracy, where most would be false; else null.",
     )
     calibration: Reliability
     rejection: list[RejectionLimit] = Field(

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
-from core.clip.evaluation.label_issues import LabelIssue
+from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN, find_changes, find_mistakes
 from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, RejectionLimits
-from core.clip.evaluation.report_text import ClassResult, recommend, summary
+from core.clip.evaluation.report_text import ClassResult, recommend, summary, too_early
 from core.clip.evaluation.verdict import Judgement
 from core.clip.inference.calibration import FittedCalibration, calibration_error, cross_calibrated, softmax
 
@@ -30,6 +30,7 @@ def build_report(
     calibration: FittedCalibration | None,
     judgement: Judgement,
     label_issues: Sequence[LabelIssue],
+    label_accuracy: float,
     limits: RejectionLimits | None,
 ) -> dict[str, Any]:
     """Return the report of held-out predictions, ready for JSON. `clipcite.types.report` has its fields.
@@ -39,6 +40,7 @@ def build_report(
         how: a sentence about the method of evaluation.
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.
+        label_accuracy: accuracy of the vote that they rest on.
         limits: the model's limits for `reject`.
     """
     candidates = held_out.candidates
@@ -100,6 +102,7 @@ def build_report(
         "broken": broken,
         "mistakes": mistakes,
         "label_issues": issues,
+        "label_issues_note": too_early(label_accuracy) if label_accuracy < MIN_ACCURACY else None,
         "calibration": _reliability(
             logit_scale * held_out.adapted.trained_only[trained], truth[trained], calibration
         ),

@@ -91,6 +91,7 @@ def report_fields(held: HeldOutPredictions, **given: object) -> dict[str, Any]:
         "calibration": None,
         "judgement": judge(held, 40.0),
         "label_issues": [],
+        "label_accuracy": 0.9,
         "limits": None,
         **given,
     }
