@@ -117,5 +117,5 @@ class AliasList(ResponseModel):
 class Promotion(RequestModel):
     model: str = Field(
         max_length=600,
-        description="Model to promote: id, `name` (the latest version), `name@version` or `name@alias`.",
+        description="Model to promote: id, `name` (the version in use), `name@version` or `name@alias`.",
     )

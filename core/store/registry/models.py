@@ -22,11 +22,13 @@ from core.store.errors import Conflict, ModelNotFound, NotFound
 from core.store.registry import references
 from core.store.storage import deletions
 
-WORSE = {
+WORSE = ("worse", "probably_worse")
+"""Verdicts with which a model is not promoted."""
+NOT_PROMOTED = {
     "worse": "It is worse than the pre-trained model.",
     "probably_worse": "It is probably worse than the pre-trained model.",
+    "replaced": "An older version was promoted.",
 }
-"""Verdicts with which a model is not promoted, each as a sentence."""
 
 
 def add_model(
@@ -115,9 +117,8 @@ def not_promoted(model: Model) -> dict[str, str] | None:
     if model.promoted is not False:
         return None
     verdict = (model.metrics or {}).get("verdict")
-    if verdict in WORSE:
-        return {"code": verdict, "detail": WORSE[verdict]}
-    return {"code": "replaced", "detail": "An older version was promoted."}
+    code = verdict if verdict in WORSE else "replaced"
+    return {"code": code, "detail": NOT_PROMOTED[code]}
 
 
 _BY_ID = select(Model).where(Model.id == bindparam("id"), Model.owner == bindparam("owner"))
@@ -164,8 +165,8 @@ def resolve(session: Session, reference: str, *, owner: str) -> Model:
     version = f"{parsed.name}@{newest.version}"
     raise NotFound(
         "model_not_promoted",
-        f"No version of {parsed.name!r} is in use, because each is worse than the pre-trained model. Use "
-        f"`stock`, or name a version, such as {version}. To use {version} all the same, promote it: "
+        f"No version of {parsed.name!r} is in use: each is worse than the pre-trained model, or was replaced by "
+        f"an older one. Use `stock`, or name a version, such as {version}. To use {version} all the same, promote it: "
         f'PATCH /models/{newest.id} with {{"promoted": true}}.',
     )
 
