@@ -165,9 +165,9 @@ def resolve(session: Session, reference: str, *, owner: str) -> Model:
     version = f"{parsed.name}@{newest.version}"
     raise NotFound(
         "model_not_promoted",
-        f"No version of {parsed.name!r} is in use: each is worse than the pre-trained model, or was replaced by "
-        f"an older one. Use `stock`, or name a version, such as {version}. To use {version} all the same, promote it: "
-        f'PATCH /models/{newest.id} with {{"promoted": true}}.',
+        f"No version of {parsed.name!r} is in use: each is worse than the pre-trained model, or was replaced "
+        f"by an older one. Use `stock`, or name a version, such as {version}. To use {version} all the same, "
+        f'promote it: PATCH /models/{newest.id} with {{"promoted": true}}.',
     )
 
 
