@@ -170,7 +170,9 @@ export function predictionCard(image, { remove, judged, names }) {
 				onchange: () => select.value && judge(select.value),
 			},
 			h("option", { value: "" }, "It is …"),
-			choices(predicted).map((name) => h("option", { value: name }, name === predicted ? `${name} (as predicted)` : name)),
+			choices(predicted).map((name) =>
+				h("option", { value: name }, name === predicted ? `${name} (as predicted)` : name),
+			),
 		);
 		replace(marks, select);
 		select.focus();
