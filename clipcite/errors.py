@@ -16,6 +16,11 @@ ROUTES = (
     (r"POST /models/(\S+)/extend", r"clipcite adapt --extends \1", r"model.extend()"),
     (r"GET /models\b", r"clipcite models list", r"client.models.list()"),
     (r"POST /models\b", r"clipcite models import", r"client.models.import_model(path)"),
+    (
+        r'PATCH /models/(\w+) with \{"promoted": true\}',
+        r"clipcite models use \1",
+        r"client.models.promote('\1')",
+    ),
     (r"PATCH /models/(\w+)", r"clipcite models rename \1 NAME", r"client.models.rename('\1', name)"),
     (r"DELETE /models/(\w+)", r"clipcite models delete \1", r"client.models.delete('\1')"),
     (r"POST /jobs/(\S+)/cancel", r"clipcite jobs cancel \1", r"client.jobs.cancel('\1')"),

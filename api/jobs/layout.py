@@ -4,7 +4,8 @@ from collections import Counter
 
 from api.archives.read import is_image, safe_parts
 from api.http.forms import display_name
-from api.jobs.upload import InvalidUpload, clean_folder_names, max_files
+from api.jobs.form import InvalidUpload
+from api.jobs.upload import clean_folder_names, max_files
 from clipcite.types.adapt import Layout, LayoutFolder
 from clipcite.types.folders import (
     LEFT_OUT,

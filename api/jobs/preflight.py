@@ -5,12 +5,13 @@ warnings. benchmarks/pages/preflight-and-preview.md has the precision of each ch
 """
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.jobs.class_names import is_uninformative, similar_names
+from api.jobs.class_names import is_uninformative, similar_names, twins
 from api.jobs.upload import ValidatedUpload
 from clipcite.types.adapt import Finding, Preflight
 from clipcite.types.images import Image, ImageStats
@@ -218,7 +219,7 @@ def class_warnings(
         warnings.append({"code": "vague_class_names", "detail": detail})
     close = similar_names(names)
     if close:
-        pairs = [f"{a!r} and {b!r}" for a, b in close]
+        pairs = [f"{a!r} and {b!r}{_twin_text(a, b)}" for a, b in close]
         more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
         detail = (
             f"{', '.join(pairs[:5])}{more} are nearly the same name. Merge them if they are one class; "
@@ -234,6 +235,16 @@ def class_warnings(
         )
         warnings.append({"code": "unbalanced_classes", "detail": detail})
     return warnings
+
+
+def _twin_text(a: str, b: str) -> str:
+    """Return which letters make two names look alike, if those of one only are Latin."""
+    of_a, of_b = twins(a), twins(b)
+    if bool(of_a) == bool(of_b):
+        return ""
+    name, letters = (a, of_a) if of_a else (b, of_b)
+    script = unicodedata.name(letters[0]).partition(" ")[0].capitalize()
+    return f" ({script} letters in {name!r}: {', '.join(letters)})"
 
 
 _SUMMARIES = {

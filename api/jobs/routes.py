@@ -24,6 +24,7 @@ from core.store.db.tables import FINAL
 from core.store.errors import ShotsGone
 from core.store.jobs import fair_queue, jobs, lifecycle
 from core.store.jobs.lifecycle import PUBLISHED
+from core.store.registry import models
 from core.store.registry.references import clean_name
 from core.store.storage import deletions
 
@@ -83,8 +84,8 @@ def list_jobs(
     """List your training jobs, newest first."""
     with database.read() as session:
         page, more = jobs.list_page(session, owner=owner, status=status, limit=limit, after=after)
-        positions = fair_queue.positions(session, page)
-    data = [to_job(job, positions.get(job.id)) for job in page]
+        positions, of_job = fair_queue.positions(session, page), models.of_jobs(session, page)
+    data = [to_job(job, positions.get(job.id), of_job.get(job.id)) for job in page]
     return JobPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
@@ -116,7 +117,7 @@ async def get_job(
 def _get_job(database: Database, owner: str, job_id: str) -> Job:
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
-        return to_job(job, fair_queue.position(session, job))
+        return to_job(job, fair_queue.position(session, job), models.of_jobs(session, [job]).get(job.id))
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
@@ -133,7 +134,7 @@ def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
         job = lifecycle.request_cancel(session, job_id, owner=owner)
         if not ended:
             audit.record("job.cancel", job.id)
-        return to_job(job, fair_queue.position(session, job))
+        return to_job(job, fair_queue.position(session, job), models.of_jobs(session, [job]).get(job.id))
 
 
 @router.post(

@@ -36,6 +36,7 @@ from core.store.db import tables
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.jobs import fair_queue, jobs, lifecycle, stats
+from core.store.registry import models
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
@@ -105,7 +106,9 @@ class JobSubmission:
                 with self.database.read() as session:
                     job = idempotency.find(session, owner, claim)
                     if job is not None:
-                        return _accepted(to_job(job, fair_queue.position(session, job)), replayed=True)
+                        model = models.of_jobs(session, [job]).get(job.id)
+                        found = to_job(job, fair_queue.position(session, job), model)
+                        return _accepted(found, replayed=True)
             return self._store(validated, checked, config, claim, owner=owner, name=name, webhook=webhook)
 
     def _checked(self, settings: AdaptConfig, default: str) -> AdaptConfig:
@@ -205,12 +208,16 @@ def submit_job(
     return created
 
 
-def to_job(row: tables.Job, queue_position: int | None) -> Job:
+def to_job(row: tables.Job, queue_position: int | None, model: tables.Model | None = None) -> Job:
+    """Return the response for a job. `model` is its model, if there is one."""
     error = None
     if row.error_code is not None:
         error = {"code": row.error_code, "detail": row.error_detail or ""}
     columns = {name: getattr(row, name) for name in Job.model_fields if hasattr(row, name)}
-    job = Job.model_validate({**columns, "queue_position": queue_position, "error": error})
+    promotion = (
+        {} if model is None else {"promoted": model.promoted, "not_promoted": models.not_promoted(model)}
+    )
+    job = Job.model_validate({**columns, "queue_position": queue_position, "error": error, **promotion})
     if job.metrics is not None:
         job.metrics.sentences = sentences(job.metrics, reason=_not_evaluated(job))
     return job

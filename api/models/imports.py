@@ -141,6 +141,7 @@ class ModelImport:
                     owner=owner,
                     job_id=None,
                     metrics=None,
+                    promoted=True,
                     at=database_now(session),
                     created_by=audit.actor().key_id,
                 )
@@ -153,7 +154,10 @@ ImporterDep = Annotated[ModelImport, from_state("importer")]
 
 def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
     columns = {name: getattr(row, name) for name in Model.model_fields if hasattr(row, name)}
-    model = Model.model_validate({**columns, "aliases": aliases, "trained_classes": row.classes})
+    reason = models.not_promoted(row)
+    model = Model.model_validate(
+        {**columns, "aliases": aliases, "trained_classes": row.classes, "not_promoted": reason}
+    )
     if model.metrics is not None:
         model.metrics.sentences = sentences(model.metrics)
     return model

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 from api.corrections import corrections
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, ServingDep
 from api.http.forms import form_body, form_of
-from api.http.problems import responses
+from api.http.problems import InvalidRequest, responses
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
 from api.jobs.retrain import changed_settings, corrected_images
 from api.jobs.submission import SubmissionDep, parse_config
@@ -56,15 +56,22 @@ def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) ->
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
 @REQUESTS.runs
 def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch) -> Model:
-    """Rename a model, or remove its name.
+    """Rename a model, remove its name, or promote it.
 
-    The model becomes the next version of that name. Its old version number is never reused. A model with
-    aliases can't be renamed.
+    A renamed model becomes the next version of that name. Its old version number is never reused. A model
+    with aliases can't be renamed. With `promoted` the name refers to this version, even if the model is worse
+    than the pre-trained one.
     """
-    name = clean_name(patch.name)
+    if "name" not in patch.model_fields_set and not patch.promoted:
+        raise InvalidRequest("The object changes nothing. Send `name`, or `promoted` with the value true.")
     with database.write() as session:
-        model = models.rename(session, model_id, name, owner=owner)
-        audit.record("model.rename", model.id)
+        if "name" in patch.model_fields_set:
+            model = models.rename(session, model_id, clean_name(patch.name), owner=owner)
+            audit.record("model.rename", model.id)
+            model_id = model.id
+        if patch.promoted:
+            model = models.promote(session, model_id, owner=owner)
+            audit.record("model.promote", model.id)
         return to_model(model, models.pointing(session, model))
 
 

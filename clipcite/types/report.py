@@ -11,6 +11,15 @@ Verdict = Literal[
 ]
 SENTENCES = "The verdict with its numbers, for people. The first sentence has at most three words."
 
+PROMOTED = (
+    "Whether the name may refer to this model. It refers to the highest promoted version, or else to the "
+    "highest one that is null. False: see `not_promoted`. Null until the job has ended."
+)
+NOT_PROMOTED = (
+    "Why `promoted` is false: `worse` or `probably_worse` than the pre-trained model, or `replaced` by an "
+    "older version. `PATCH /models/{id}` promotes it all the same."
+)
+
 
 class Interval(ResponseModel):
     """Value with its 95% confidence interval."""
@@ -196,7 +205,12 @@ class StoredReport(ResponseModel):
     )
     mistakes: list[ImageReport] = Field(description="Wrong predictions, most confident first; at most 24.")
     label_issues: list[ImageReport] = Field(
-        description="Training images that fold models assign to another class; at most 24."
+        description="Possible label issues: training images that models without them assign to another "
+        "class; at most 24."
+    )
+    label_issues_note: str | None = Field(
+        None,
+        description="Why `label_issues` is empty at a low accuracy, where most would be false; else null.",
     )
     calibration: Reliability
     rejection: list[RejectionLimit] = Field(

@@ -36,11 +36,12 @@ PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "request_
 JOB_KEYS = {
     *("id", "object", "name", "status", "cancel_requested", "created_at", "started_at", "finished_at"),
     *("config", "classes", "queue_position", "attempts", "progress", "model_id", "metrics", "warnings"),
-    *("error", "request_id"),
+    *("error", "request_id", "promoted", "not_promoted"),
 }
 MODEL_KEYS = {
     *("id", "object", "name", "version", "aliases", "job_id", "backbone", "trained_classes", "alpha"),
     *("templates", "prompts", "bytes", "delta_format", "created_at", "created_by", "metrics"),
+    *("promoted", "not_promoted"),
 }
 
 File = tuple[str, bytes]

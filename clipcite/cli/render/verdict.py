@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from clipcite.types.problems import Notice
     from clipcite.types.report import Metrics
 
 COLOURS = {"better": "green", "probably_better": "green", "evaluating": "cyan"}
@@ -21,6 +22,13 @@ def verdict(metrics: Metrics | None) -> str:
         numbers.append("To get a verdict, add images to test/.")
     colour = COLOURS.get(metrics.verdict, "yellow")
     return " ".join([f"[{colour}]{title}[/]", *numbers])
+
+
+def not_in_use(model_id: str, reason: Notice) -> str:
+    """Return why a model's name does not refer to it, and how to change that, with markup."""
+    command = f"[bold]clipcite models use {model_id}[/]"
+    detail = escape(reason.detail[:1].lower() + reason.detail[1:])
+    return f"[yellow]Not in use:[/] {detail} Use it all the same: {command}"
 
 
 def short_verdict(metrics: Metrics | None, *, with_gain: bool) -> str:

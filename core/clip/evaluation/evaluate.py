@@ -115,6 +115,7 @@ def evaluate(
         alpha=config.alpha,
     )
     judgement = judge(held_out, scale)
+    label_issues, label_accuracy = agreed_label_issues(context, text_features, cross_validated)
     report = build_report(
         held_out,
         source=source,
@@ -124,7 +125,8 @@ def evaluate(
         logit_scale=scale,
         calibration=calibration,
         judgement=judgement,
-        label_issues=agreed_label_issues(context, text_features, cross_validated),
+        label_issues=label_issues,
+        label_accuracy=label_accuracy,
         limits=rejection_limits(weights.shots, config.alpha),
     )
     metrics = job_metrics(held_out, judgement.verdict, source=source, trained_images=trained_images)

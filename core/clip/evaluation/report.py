@@ -14,10 +14,10 @@ from clipcite.types.report import (
     StoredReport,
 )
 from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
-from core.clip.evaluation.label_issues import LabelIssue
+from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN, find_changes, find_mistakes
 from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, RejectionLimits
-from core.clip.evaluation.report_text import recommend
+from core.clip.evaluation.report_text import recommend, too_early
 from core.clip.evaluation.verdict import Comparison
 from core.clip.inference.calibration import FittedCalibration, calibration_error, cross_calibrated, softmax
 
@@ -36,6 +36,7 @@ def build_report(
     calibration: FittedCalibration | None,
     judgement: Comparison,
     label_issues: Sequence[LabelIssue],
+    label_accuracy: float,
     limits: RejectionLimits | None,
 ) -> StoredReport:
     """Return the report of held-out predictions.
@@ -45,6 +46,7 @@ def build_report(
         how: a sentence about the method of evaluation.
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.
+        label_accuracy: accuracy of the vote that they rest on.
         limits: the model's limits for `reject`.
     """
     candidates = held_out.candidates
@@ -96,6 +98,7 @@ def build_report(
         broken=broken,
         mistakes=mistakes,
         label_issues=issues,
+        label_issues_note=too_early(label_accuracy) if label_accuracy < MIN_ACCURACY else None,
         calibration=_reliability(
             logit_scale * held_out.adapted.trained_only[trained], truth[trained], calibration
         ),

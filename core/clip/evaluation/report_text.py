@@ -13,6 +13,7 @@ from clipcite.types.report import (
     StoredReport,
 )
 from core.clip.config import GOOD_IMAGES
+from core.clip.evaluation.label_issues import MIN_ACCURACY
 from core.clip.evaluation.verdict import Comparison
 
 WEAK = 0.15
@@ -134,8 +135,8 @@ def recommend(
         recommendations.append(
             Recommendation(
                 code="check_images",
-                detail=f"{images} another class than the label. Check the labels: a wrong label costs more "
-                "than a missing image.",
+                detail=f"{images} another class than the label, which is possibly wrong. Check the labels: a "
+                "wrong label costs more than a missing image.",
             )
         )
     weak = _weak(classes)
@@ -152,6 +153,14 @@ def recommend(
         detail = f"Add images of {those}. {GOOD_IMAGES[0]} to {GOOD_IMAGES[1]} per class work well."
         recommendations.append(Recommendation(code="add_images", detail=detail, class_names=few))
     return recommendations
+
+
+def too_early(accuracy: float) -> str:
+    """Return why no label issues are listed: at this accuracy of the vote, most would be false."""
+    return (
+        f"Too early to find wrong labels: models without them recognise only {100 * accuracy:.0f}% of the "
+        f"training images. Below {100 * MIN_ACCURACY:.0f}%, most suggestions are false. Add images first."
+    )
 
 
 def _weak(classes: Sequence[ClassReport]) -> list[str]:

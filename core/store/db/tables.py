@@ -237,6 +237,8 @@ class Model(Base):
     delta_format: Mapped[str] = mapped_column(String(8))
     """Storage format of the delta."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
+    promoted: Mapped[bool | None]
+    """Whether the name may refer to the model. None until its job has ended (`registry.models.resolve`)."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     created_by: Mapped[str] = mapped_column(String(80))
     """Author of the model, or of its job (`Actor.key_id`)."""

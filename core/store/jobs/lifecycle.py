@@ -48,7 +48,7 @@ from core.store.db.tables import (
 from core.store.db.text import sanitize_text, utc_text
 from core.store.errors import Conflict
 from core.store.jobs.jobs import blobs_of, checkpoints_of, columns_of, get
-from core.store.registry.models import add_model, set_metrics
+from core.store.registry.models import add_model, is_promoted, set_metrics
 from core.store.storage import deletions
 
 FAR_LEASES = 10
@@ -354,6 +354,7 @@ def publish(
 ) -> bool:
     """Add the job's model. With `evaluate` the job stays running; otherwise it has succeeded.
 
+    The model takes its name when the job ends (`succeed`), unless it is worse than the pre-trained model.
     A pending cancellation does not prevent publication. With `evaluate` it ends the evaluation later.
 
     Args:
@@ -391,6 +392,7 @@ def publish(
         owner=job.owner,
         job_id=claim.job_id,
         metrics=metrics,
+        promoted=None,
         at=at,
         created_by=job.created_by,
     )
@@ -621,24 +623,26 @@ def succeed(
     **values: Any,
 ) -> Job | None:
     """End a job with a model as succeeded. Return None if the job's token is not `token`."""
-    model_id = session.scalar(select(Job.model_id).where(Job.id == job_id))  # it never changes again
-    job = transition(
+    held = select(Job.model_id).where(Job.id == job_id, Job.status == before, Job.model_id.is_not(None))
+    if token is not None:
+        held = held.where(Job.lease_token == token)
+    model_id = session.scalar(held.with_for_update())
+    if model_id is None:
+        return None
+    set_metrics(session, model_id, metrics)
+    return transition(
         session,
         job_id,
-        Job.model_id.is_not(None),
         at=at,
         before=before,
         token=token,
         event="succeeded",
-        data={"model_id": model_id},
+        data={"model_id": model_id, "promoted": is_promoted(session, model_id)},
         status=SUCCEEDED,
         metrics=metrics,
         **values,
         **finished_values(at),
     )
-    if job is not None and model_id is not None:
-        set_metrics(session, model_id, metrics)
-    return job
 
 
 def mark_checkpoints(session: Session, job: Job) -> None:
@@ -733,17 +737,18 @@ def enqueue_webhook(session: Session, job: Job, type: str, *, at: datetime) -> N
     """
     if job.webhook is None:
         return
+    promoted = None if job.model_id is None else is_promoted(session, job.model_id)
     session.add(
         WebhookDelivery(
             id=new_id("msg"),
             job_id=job.id,
-            body=_message(job, type, at),
+            body=_message(job, type, at, promoted),
             next_attempt_at=at,
         )
     )
 
 
-def _message(job: Job, type: str, at: datetime) -> dict[str, Any]:
+def _message(job: Job, type: str, at: datetime, promoted: bool | None) -> dict[str, Any]:
     error = None if job.error_code is None else {"code": job.error_code, "detail": job.error_detail}
     return {
         "type": type,
@@ -758,6 +763,7 @@ def _message(job: Job, type: str, at: datetime) -> dict[str, Any]:
             "finished_at": _time(job.finished_at),
             "attempts": job.attempts,
             "model_id": job.model_id,
+            "promoted": promoted,
             "metrics": job.metrics,
             "error": error,
         },

@@ -1,6 +1,6 @@
 """Names of models and aliases, and references to models.
 
-A reference is an id (`mdl_…`), a name (`shoes`, the latest version), a name with a version (`shoes@3`), or a
+A reference is an id (`mdl_…`), a name (`shoes`, the version in use), a name with a version (`shoes@3`), or a
 name with an alias (`shoes@prod`).
 """
 
@@ -38,7 +38,7 @@ class InvalidAlias(ClipCiteError):
 
 @dataclass(frozen=True)
 class Reference:
-    """Parsed reference: an id, or a name with a version, an alias, or neither (the latest version)."""
+    """Parsed reference: an id, or a name with a version, an alias, or neither (the version in use)."""
 
     id: str | None = None
     name: str = ""
@@ -88,7 +88,7 @@ def check_alias(alias: str) -> None:
     if not _ALIAS.fullmatch(alias) or alias.lower() == LATEST:
         raise InvalidAlias(
             "The alias is invalid. Use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', with a letter first, for "
-            f"example prod. {LATEST!r} is reserved for the highest version."
+            f"example prod. {LATEST!r} is reserved for the version in use."
         )
 
 

@@ -357,7 +357,8 @@ def test_labels_are_cleaned_like_class_names(
 
 def test_features_that_do_not_fit(shared: Service, model: str) -> None:
     odd = [*encoded(torch.ones(1, WIDTH - 1)), *encoded(torch.full((1, WIDTH), torch.nan))]
-    for bad in ("no base64", "AAA=", "", *odd, *encoded(torch.full((1, WIDTH), torch.inf))):
+    odd += [*encoded(torch.full((1, WIDTH), torch.inf)), *encoded(torch.zeros(1, WIDTH))]
+    for bad in ("no base64", "AAA=", "", *odd):
         response = ask(shared, [*FEATURES, bad], model=model)
         says = "1 of 121 features .* as POST /classify returned them"
         assert_problem(response, 422, "invalid_features", says, errors=[{"pointer": "/features/120"}])

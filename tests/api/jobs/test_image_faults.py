@@ -127,6 +127,17 @@ def test_classes() -> None:
     assert "'owl' 4" in unequal[0]["detail"]
 
 
+def test_a_warning_names_the_letters_that_make_a_twin() -> None:
+    (warning,) = class_warnings([{"name": name, "images": 8} for name in ("gear", "g\u0435\u0430r")], {})
+    assert warning["code"] == "similar_class_names"
+    assert (
+        "'gear' and 'g\u0435\u0430r' (Cyrillic letters in 'g\u0435\u0430r': \u0435, \u0430)"
+        in warning["detail"]
+    )
+    (warning,) = class_warnings(classes(dog=8, dogs=8), {})
+    assert "letters in" not in warning["detail"]
+
+
 def test_prompts_replace_uninformative_names() -> None:
     given = classes(class_1=8, class_2=8, t_shirt=8, tshirt=8)
     warnings = class_warnings(given, {})

@@ -50,6 +50,7 @@ def finish_job(
     images: int = 30,
     test: bool = True,
     label_issues: tuple[LabelIssue, ...] = (),
+    label_accuracy: float = 0.9,
     evaluated: bool = True,
     **config: Any,
 ) -> Finished:
@@ -92,7 +93,9 @@ def finish_job(
     assert job_id is not None
     _store_images(service, job_id, train, images)
     if evaluated:
-        written = report_fields(held, source=source, label_issues=list(label_issues))
+        written = report_fields(
+            held, source=source, label_issues=list(label_issues), label_accuracy=label_accuracy
+        )
         samples.store_report(service.database, service.blobs, job_id, written)
     return Finished(job_id, model_id)
 

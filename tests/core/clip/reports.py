@@ -104,6 +104,7 @@ def stored_report(held: HeldOutPredictions, **given: object) -> StoredReport:
         "calibration": None,
         "judgement": judge(held, 40.0),
         "label_issues": [],
+        "label_accuracy": 0.9,
         "limits": None,
         **given,
     }

@@ -125,7 +125,9 @@ def test_a_wrong_label_is_corrected_on_the_page(
         show(page, finished.job)
         rows = page.locator(".issues").first.get_by_role("listitem")
         expect(rows).to_have_count(3)
+        expect(page.get_by_role("heading", name="3 possible label issues")).to_be_visible()
         expect(rows.first).to_contain_text("Labelled red, looks like green (80%)")
+        expect(rows.first.get_by_role("button").first).to_have_accessible_name("It's right red 0.png")
         rows.first.get_by_role("button", name="Move to green").click()
         rows.nth(1).get_by_role("button", name="Remove").click()
         rows.nth(2).get_by_role("combobox").select_option("green")
@@ -149,6 +151,40 @@ def test_a_wrong_label_is_corrected_on_the_page(
     assert labels.pop("red 0.png") == "green"
     assert "green 4.png" not in labels
     assert all(file.startswith(label) for file, label in labels.items())
+
+
+def test_a_report_that_is_too_early_for_label_issues_says_so(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    made, url = running
+    finished = finish_job(made, backbone, test=False, adapted=0.4, label_accuracy=0.4)
+    with window(browser, url) as page:
+        show(page, finished.job)
+        page.get_by_role("heading", name="Check labels").click()
+        expect(page.locator(".labels")).to_contain_text("Too early to find wrong labels: models without them")
+        expect(page.locator(".labels .issues").first).to_be_hidden()  # wrong predictions are folded
+
+
+def test_a_worse_model_is_not_in_use(browser: Browser, running: Running, backbone: Backbone) -> None:
+    made, url = running
+    good = finish_job(made, backbone, name="paints")
+    worse = finish_job(made, backbone, name="paints", stock=0.9, adapted=0.4)
+    with window(browser, url) as page:
+        page.goto("/#/models")
+        card = page.locator(".model").first
+        expect(card).to_contain_text("Not in use: it is worse than the pre-trained model.")
+        page.goto("/#/try")
+        expect(page.get_by_label("Model", exact=True)).to_have_value(good.model)
+        show(page, worse.job)
+        result = page.locator(".result")
+        expect(result).to_contain_text("Not in use: it is worse than the pre-trained model.")
+        assert made.client.get("/models/paints").json()["id"] == good.model
+        result.get_by_role("button", name="Use it all the same").click()
+        expect(result).to_contain_text("Programs that ask for paints get this model now.")
+        assert made.client.get("/models/paints").json()["id"] == worse.model
+        page.goto("/#/models")
+        expect(page.locator(".model").first).to_be_visible()
+        expect(page.get_by_text("Not in use")).to_have_count(0)
 
 
 def test_a_result_is_compared_with_that_of_another_base_model(

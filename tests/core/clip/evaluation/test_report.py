@@ -9,7 +9,7 @@ import pytest
 
 from api.jobs.report.render import render_page
 from clipcite.types.report import Report, StoredReport
-from core.clip.evaluation.label_issues import LabelIssue
+from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions, RejectionLimits
 from core.clip.inference.calibration import FittedCalibration, fit_calibration
@@ -195,6 +195,16 @@ def test_few_images_are_named_only_if_other_classes_have_more(trained: list[int]
     made = report(changed_by_hand(6, 0, 14), trained_images=trained)
     [more] = [each.detail for each in made.recommendations if each.code == "add_images"]
     assert advice in more
+
+
+def test_a_report_says_why_it_lists_no_label_issues() -> None:
+    made = report(held_out(), label_accuracy=0.414)
+    assert made.label_issues_note is not None
+    assert made.label_issues_note.startswith(
+        "Too early to find wrong labels: models without them recognise only 41%"
+    )
+    assert f"Below {100 * MIN_ACCURACY:.0f}%" in made.label_issues_note
+    assert report(held_out(), label_accuracy=MIN_ACCURACY).label_issues_note is None
 
 
 def test_label_issues_are_named() -> None:

@@ -6,6 +6,7 @@ import { call, download, key, requestJson, saveBlob } from "../../lib/service/ht
 import { count, list, percent, points } from "../../lib/words.js";
 import { comparedModels, trainAgainRow } from "../clip/again.js";
 import { classifyPrograms, codeFor } from "../code.js";
+import { notInUse } from "../not_in_use.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";
 import { changeStrip } from "./strip.js";
@@ -96,6 +97,7 @@ export function resultPanel(job, { eta, signal }) {
 		{ class: `card result ${mood}` },
 		h("div", { class: "headline" }, h("h2", {}, title)),
 		sentence,
+		notInUse({ ...job, id: job.model_id }),
 		evaluated && comparison && threeNumbers(comparison),
 		earlier,
 		strip,
@@ -116,7 +118,7 @@ export function resultPanel(job, { eta, signal }) {
 			),
 		codeFor({
 			what: "classify with this model",
-			...classifyPrograms({ model: job.name ?? job.model_id, class_names: trained }),
+			...classifyPrograms({ model: (job.promoted && job.name) || job.model_id, class_names: trained }),
 		}),
 	);
 	return [card, finished(job) && newClass(job, signal), labels];
