@@ -230,7 +230,14 @@ def test_every_example_of_a_request_works(fresh: Service, backbone: Backbone) ->
                         answer = client.request(method, address, data={name: value}, files=files[path])
                         sent.append((path, answer))
     assert {path for path, _ in sent} == {
-        *("/adapt", "/classify", "/classify/collection", "/jobs/{job_id}/retrain", "/models"),
+        *(
+            "/adapt",
+            "/adapt/layout",
+            "/classify",
+            "/classify/collection",
+            "/jobs/{job_id}/retrain",
+            "/models",
+        ),
         "/models/{model_id}/extend",
     }
     for path, answer in sent:
