@@ -318,9 +318,7 @@ def report(means: dict[tuple[str, str, str, str], np.ndarray], runs: dict[str, s
             arms = list(arms_of(request))
             table = {arm: np.array([means[counts, request, arm, s] for s in sets]) for arm in arms}
             better = np.maximum(table["noise"][:, 0], table["prior"][:, 0])
-            print(
-                f"\n{request}: all / large / small or new, and all less the better single remedy: mean, worst set"
-            )
+            print(f"\n{request}: all / large / small or new; all less the better remedy: mean, worst")
             for arm in arms:
                 gap = table[arm][:, 0] - better
                 ratio = table[arm][:, 1] / np.maximum(table["neither"][:, 1], 1e-9)
