@@ -272,6 +272,19 @@ def test_no_images_to_evaluate_on(tiny: Backbone, each: int) -> None:
     assert recorder.stages == ["training"]
 
 
+@pytest.mark.parametrize("evaluate", ["auto", "none"])
+def test_classes_whose_training_images_are_not_recognised(tiny: Backbone, evaluate: str) -> None:
+    """Two classes have the same images, so one of them loses all."""
+    for each, found in ((4, ["unrecognised_classes"]), (3, [])):
+        images, recorder = shots("red", "green", each=each), Recorder()
+        images += [replace(image, class_name="scarlet") for image in images if image.class_name == "red"]
+        adapt(tiny, images, config(evaluate=evaluate), reporter=recorder)
+        assert [code for code, _ in recorder.warnings] == found
+        for _, detail in recorder.warnings:
+            assert ("'red' (0 of 4)" in detail) != ("'scarlet' (0 of 4)" in detail)
+            assert "'green'" not in detail
+
+
 @pytest.mark.parametrize("names", [(), ("red",)])
 def test_fewer_than_two_classes_are_refused(tiny: Backbone, names: tuple[str, ...]) -> None:
     with pytest.raises(InvalidClassNames, match=f"there are {len(names)}"):
