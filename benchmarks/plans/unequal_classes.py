@@ -2,8 +2,9 @@
 
     python -m benchmarks.plans.unequal_classes train --sets FOLDER --out RUNS --draws 0 1
     python -m benchmarks.plans.unequal_classes score --out RUNS
+    python -m benchmarks.plans.unequal_classes equal --out RESULTS
 
-FOLDER has the sets of `benchmarks.data.prepare`, and `thumbnails`. A stored run is not repeated.
+RESULTS has `runs-features-starter` of commit f8f04b89. FOLDER has the sets of `benchmarks.data.prepare`, and `thumbnails`. A stored run is not repeated.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.run_store import RunStore
 from core.clip.config import resolve_config
 from core.clip.data.header import ImageLimits
 from core.clip.data.loader import read_images
@@ -271,6 +273,42 @@ def answers(run: Any, request: str, arm: str) -> tuple[np.ndarray, np.ndarray, f
     return found[kept].numpy(), truth[kept].numpy(), strength
 
 
+def equal(options: argparse.Namespace) -> None:
+    """Print the labels of new classes beside trained ones with 16 images each, of stored features."""
+    store, found = RunStore(options.out, "features-starter"), defaultdict(list)
+    scale = load_backbone("starter", cache=get_settings().cache, image_size=160, device="cpu").logit_scale
+    for key in store.names():
+        stored = store.get(key)
+        assert stored is not None
+
+        def normalised(name: str, stored: Any = stored) -> Tensor:
+            rows = torch.from_numpy(stored.array(name).astype(np.float32))
+            return torch.nn.functional.normalize(rows, dim=-1)
+
+        trained = stored.array("trained").tolist()
+        order = [*trained, *(c for c in range(len(stored.array("class_names"))) if c not in trained)]
+        place = np.argsort(order)
+        run = {
+            "texts": normalised("texts@0.5")[order].numpy(),
+            "images": normalised("images@0.5").numpy(),
+            "truth": place[stored.array("truth")],
+            "shots": normalised("shots@0.5").numpy(),
+            "labels": stored.array("shot_labels"),
+            "scale": scale,
+        }
+        for arm in ("served", "neither", "label noise", "shots"):
+            at, truth, _ = answers(run, "labels", arm)
+            hit, known = at == truth, truth < len(trained)
+            found[key.split("/")[0], arm].append([hit.mean(), hit[known].mean(), hit[~known].mean()])
+    sets = sorted({name for name, _ in found})
+    means = {arm: np.array([np.mean(found[s, arm], axis=0) for s in sets]) for _, arm in found}
+    print("labels, 16 images per trained class: all / trained / new; all less served: mean, worst")
+    for arm, table in means.items():
+        gap = table[:, 0] - means["served"][:, 0]
+        cells = " / ".join(f"{x:.3f}" for x in table.mean(axis=0))
+        print(f"  {arm:12} {cells}  {gap.mean():+.3f} {gap.min():+.3f} ({sets[int(gap.argmin())]})")
+
+
 def arms_of(request: str) -> Iterator[str]:
     for arm in ARMS:
         if arm == "end" and request not in ("collection", "sort"):
@@ -341,7 +379,7 @@ def report(means: dict[tuple[str, str, str, str], np.ndarray], runs: dict[str, s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=["train", "score"])
+    parser.add_argument("step", choices=["train", "score", "equal"])
     parser.add_argument("--sets", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--draws", type=int, nargs="+", default=[0])
@@ -350,8 +388,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.step == "train":
         train(options)
-    else:
+    elif options.step == "score":
         score(options)
+    else:
+        equal(options)
     return 0
 
 
