@@ -4,7 +4,9 @@
     python -m benchmarks.plans.unequal_classes score --out RUNS
     python -m benchmarks.plans.unequal_classes equal --out RESULTS
 
-RESULTS has `runs-features-starter` of commit f8f04b89. FOLDER has the sets of `benchmarks.data.prepare`, and `thumbnails`. A stored run is not repeated.
+RESULTS has `runs-features-starter` of commit f8f04b89.
+
+FOLDER has the sets of `benchmarks.data.prepare`, and `thumbnails`. A stored run is not repeated.
 """
 
 import argparse
