@@ -230,8 +230,9 @@ def class_warnings(
     if counts and max(counts.values()) >= UNBALANCED * min(counts.values()):
         largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         detail = (
-            f"{largest!r} has {counts[largest]} training images and {smallest!r} {counts[smallest]}, so the "
-            "model will favour large classes. Add images to the small ones."
+            f"{largest!r} has {counts[largest]} training images and {smallest!r} {counts[smallest]}. The "
+            "model makes up for a part of that, but it will recognise small classes less often. Add images "
+            "to them."
         )
         warnings.append({"code": "unbalanced_classes", "detail": detail})
     return warnings

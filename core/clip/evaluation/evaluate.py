@@ -16,9 +16,11 @@ from core.clip.evaluation.cross_validation import cross_validate
 from core.clip.evaluation.label_issues import agreed_label_issues
 from core.clip.evaluation.predictions import HeldOutPredictions, predict, rejection_limits
 from core.clip.evaluation.report import build_report
-from core.clip.evaluation.report_text import how_measured
+from core.clip.evaluation.report_text import MAX_NAMES, how_measured
 from core.clip.evaluation.verdict import judge
 from core.clip.inference.calibration import FittedCalibration, fit_calibration
+from core.clip.inference.request_rule import MIN_IMAGES, adapted_rule
+from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import distractor_classes
@@ -81,7 +83,8 @@ def evaluate(
 ) -> Evaluated:
     """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).
 
-    With `config.evaluate` "none" the evaluation is skipped.
+    With `config.evaluate` "none" the evaluation is skipped. Warn of classes whose training images the model
+    does not recognise, in any case.
 
     Args:
         weights: the stored weights, so that the result includes the loss from quantisation.
@@ -93,6 +96,7 @@ def evaluate(
     """
     config, trained, scale = context.config, context.trained, context.backbone.logit_scale
     trained_images = sum(trained.class_images)
+    _warn_of_unrecognised_classes(context, weights, reporter)
     if config.evaluate == "none":
         return Evaluated(job_metrics(None, source="none", trained_images=trained_images))
     reporter.stage("evaluating")
@@ -131,6 +135,28 @@ def evaluate(
     )
     metrics = job_metrics(held_out, judgement.verdict, source=source, trained_images=trained_images)
     return Evaluated(metrics, calibration, report, held_out)
+
+
+def _warn_of_unrecognised_classes(context: EvalContext, weights: Weights, reporter: Reporter) -> None:
+    """Warn of each class of `MIN_IMAGES` or more shots of which the model recognises fewer than half."""
+    backbone, alpha, names = context.backbone, context.config.alpha, context.trained.class_names
+    if weights.shots is None or alpha == 0:
+        return
+    network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
+    candidates = context.candidates(names)
+    texts = build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
+    shots, labels = weights.shots.at(alpha), weights.shots.labels
+    rule = adapted_rule((shots, labels), texts, candidates.classes, backbone.logit_scale)
+    right = labels[rule.scores(shots).argmax(dim=1) == labels].bincount(minlength=len(names)).tolist()
+    counts = zip(names, right, labels.bincount(minlength=len(names)).tolist(), strict=True)
+    found = [f"{name!r} ({own} of {n})" for name, own, n in counts if n >= MIN_IMAGES and 2 * own < n]
+    if found:
+        more = f" and {len(found) - MAX_NAMES} more classes" if len(found) > MAX_NAMES else ""
+        reporter.warn(
+            "unrecognised_classes",
+            "The trained model recognises fewer than half of the training images of "
+            f"{', '.join(found[:MAX_NAMES])}{more}. Check their labels, or merge classes that look alike.",
+        )
 
 
 def _one_per_photo(predictions: HeldOutPredictions, trained: TrainingSet) -> HeldOutPredictions:

@@ -224,6 +224,22 @@ def test_a_class_that_only_labels_name(shared: Service, model: str) -> None:
     assert [each["kind"] for each in after["class_names"]] == ["trained", "trained", "new"]
 
 
+def test_labels_count_in_the_prior() -> None:
+    """A new class with one label is not lost to trained ones with three images each."""
+    labels, classes, texts = torch.tensor([0, 0, 0, 1, 1, 1, 2]), [0, 1, 2], around(3, seed=4)
+    features = around(7, seed=3)
+    model: Any = SimpleNamespace(
+        served=SimpleNamespace(shots=(features[:6], labels[:6]), backbone=SimpleNamespace(logit_scale=30.0))
+    )
+    asked = collection.Shots(features, labels, 6, features[:0], classes)
+    scores, without = (
+        rule.scores(features)
+        for rule in (asked.rule(model, texts, 0.35), request_rule((features, labels), texts, classes))
+    )
+    less = torch.tensor([3.0, 3.0, 1.0]).log() / 30
+    torch.testing.assert_close(scores, without - less)
+
+
 def test_something_else(shared: Service, model: str) -> None:
     """Most trained images are kept. Images unlike them are rejected, although each has a likely class."""
     body = ok(ask(shared, PILE, model=model, reject=True))

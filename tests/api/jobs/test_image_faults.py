@@ -124,7 +124,8 @@ def test_classes() -> None:
     unequal = class_warnings(classes(fox=16, badger=8, owl=4, jay=0), {})
     assert [w["code"] for w in unequal] == ["unbalanced_classes"]
     assert "'fox' has 16" in unequal[0]["detail"]
-    assert "'owl' 4" in unequal[0]["detail"]
+    assert "'owl' 4." in unequal[0]["detail"]
+    assert "recognise small classes less often" in unequal[0]["detail"]
 
 
 def test_a_warning_names_the_letters_that_make_a_twin() -> None:

@@ -278,6 +278,40 @@ def test_no_images_to_evaluate_on(tiny: Backbone, each: int) -> None:
     assert recorder.stages == ["training"]
 
 
+@pytest.mark.parametrize("evaluate", ["auto", "none"])
+def test_classes_whose_training_images_are_not_recognised(tiny: Backbone, evaluate: str) -> None:
+    """Two classes have the same images, so one of them loses all."""
+    for each, found in ((4, ["unrecognised_classes"]), (3, [])):
+        images, recorder = shots("red", "green", each=each), Recorder()
+        images += [replace(image, class_name="scarlet") for image in images if image.class_name == "red"]
+        adapt(tiny, images, config(evaluate=evaluate), reporter=recorder)
+        assert [code for code, _ in recorder.warnings] == found
+        for _, detail in recorder.warnings:
+            assert ("'red' (0 of 4)" in detail) != ("'scarlet' (0 of 4)" in detail)
+            assert "'green'" not in detail
+
+
+def test_large_classes_are_not_lost_to_small_ones_that_look_alike(tiny: Backbone) -> None:
+    """All classes have the same colour. The whole prior would assign no image to a large class."""
+    counts = {"fox": 16, "dog": 16, "cat": 16, "owl": 2, "hen": 2, "jay": 2}
+    images = [
+        shot("grey", 1000 * c + i, name) for c, (name, n) in enumerate(counts.items()) for i in range(n)
+    ]
+    given, recorder = config(epochs=6, batch_size=16, evaluate="none"), Recorder()
+    model = adapt(tiny, images, given, reporter=recorder)
+    prompts = [class_prompts(name, given.templates, {}) for name in counts]
+    classifier = Classifier(tiny, model.weights, given.alpha)
+    found = classifier.classify(
+        [open_image(image.source) for image in images], prompts, classes=range(len(counts))
+    )
+    names = [list(counts)[c] for c in found.scores.argmax(dim=1).tolist()]
+    right = Counter(
+        image.class_name for image, name in zip(images, names, strict=True) if name == image.class_name
+    )
+    assert all(right[name] >= n / 2 for name, n in counts.items())
+    assert recorder.warnings == []
+
+
 @pytest.mark.parametrize("names", [(), ("red",)])
 def test_fewer_than_two_classes_are_refused(tiny: Backbone, names: tuple[str, ...]) -> None:
     with pytest.raises(InvalidClassNames, match=f"there are {len(names)}"):

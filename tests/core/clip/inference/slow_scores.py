@@ -23,8 +23,9 @@ def slow_closed_scores(
     shots: tuple[Tensor, Tensor] = SHOTS,
     balance: float = 0.35,
     text_counts_as: float = 3,
+    preview: bool = False,
 ) -> Tensor:
-    """Score IMAGES by the formulas of docs/reference/method.md, class by class."""
+    """Score IMAGES by the formulas of docs/reference/method.md, class by class, without the prior."""
     features, labels = shots
     known = sorted(set(labels.tolist()))
     of = {c: features[labels == c] for c in known}
@@ -48,7 +49,7 @@ def slow_closed_scores(
             covariance += torch.outer(x - means[c], x - means[c])
     covariance += covariance.trace() / len(covariance) * torch.eye(len(covariance))
     inverse = torch.linalg.inv(covariance)
-    noise = features.shape[1] / 2 / (len(features) - len(known))
+    noise = features.shape[1] / 2 / (len(features) - len(known)) if preview else 0
 
     def discriminants(x: Tensor) -> Tensor:
         values = torch.stack(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
-from core.clip.inference.request_rule import kind_of, request_rule, without_prior
+from core.clip.inference.request_rule import MIN_IMAGES, adapted_rule, kind_of, request_rule
 from tests.core.clip.inference.slow_scores import IMAGES, SHOTS, TEXTS, slow_closed_scores, unit
 
 LOGIT_SCALE = 5.0
@@ -132,17 +132,72 @@ def test_scores_do_not_depend_on_the_order_of_the_classes(
 
 
 def test_the_prior_lowers_trained_classes_but_not_their_best_score_beside_new_ones() -> None:
-    labels = torch.tensor([0] * 16 + [1] * 2 + [2] * 4)
-    less = torch.tensor([8.0, 1.0, 2.0]).log() / LOGIT_SCALE
-    closed = request_rule(SHOTS, TEXTS[:3], CLOSED)
-    expected = closed.scores(IMAGES) - less[CLOSED]
-    torch.testing.assert_close(without_prior(closed, labels, CLOSED, LOGIT_SCALE).scores(IMAGES), expected)
-    mixed = request_rule(SHOTS, TEXTS, MIXED)
-    before, after = mixed.scores(IMAGES), without_prior(mixed, labels, MIXED, LOGIT_SCALE).scores(IMAGES)
-    trained, new = [0, 2, 3], [1, 4]
+    shots = unit(6, 6, seed=4), torch.tensor([0] * 3 + [1] + [2] * 2)  # too few for a floor
+    less = torch.tensor([3.0, 1.0, 2.0]).log() / LOGIT_SCALE
+    before, after = (
+        rule.scores(IMAGES)
+        for rule in (
+            request_rule(shots, TEXTS[:3], CLOSED),
+            adapted_rule(shots, TEXTS[:3], CLOSED, LOGIT_SCALE),
+        )
+    )
+    torch.testing.assert_close(after, before - less[CLOSED])
+    before, after = (
+        rule.scores(IMAGES)
+        for rule in (request_rule(shots, TEXTS, MIXED), adapted_rule(shots, TEXTS, MIXED, LOGIT_SCALE))
+    )
+    columns, new = [0, 2, 3], [1, 4]
     torch.testing.assert_close(after[:, new], before[:, new])
-    torch.testing.assert_close(after[:, trained].amax(dim=1), before[:, trained].amax(dim=1))
-    assert not torch.equal(after[:, trained].argmax(dim=1), before[:, trained].argmax(dim=1))
-    for classes in (CLOSED, UNTRAINED):
-        paper = request_rule(SHOTS, TEXTS[:3], classes, balance=0)
-        assert without_prior(paper, labels, classes, LOGIT_SCALE) is paper
+    torch.testing.assert_close(after[:, columns].amax(dim=1), before[:, columns].amax(dim=1))
+    assert not torch.equal(after[:, columns].argmax(dim=1), before[:, columns].argmax(dim=1))
+    for classes, balance in ((CLOSED, 0), (UNTRAINED, 0.35)):
+        paper = adapted_rule(shots, TEXTS[:3], classes, LOGIT_SCALE, balance)
+        assert torch.equal(paper.scores(IMAGES), IMAGES @ TEXTS[:3].T)
+
+
+def recognised(shots: tuple[Tensor, Tensor], scores: Tensor, classes: list[int]) -> list[float]:
+    """Return the share of each class's training images that the scores assign to it."""
+    found = torch.tensor(classes)[scores.argmax(dim=1)]
+    return [float((found[shots[1] == c] == c).float().mean()) for c in classes]
+
+
+def alike(counts: list[int], spread: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return shots of classes that look alike, as a network that was trained on them sees them."""
+    labels = torch.cat([torch.full((n,), c) for c, n in enumerate(counts)])
+    centres = unit(1, 24, seed=seed) + spread * unit(len(counts), 24, seed=seed + 1)
+    return F.normalize(centres[labels] + 0.04 * unit(len(labels), 24, seed=seed + 2), dim=-1), labels
+
+
+def test_large_classes_beside_small_ones_keep_their_training_images() -> None:
+    """A laboratory's eight classes: three large ones were recognised in 0 of 48 training images."""
+    shots, classes = alike([16] * 4 + [2] * 4, 0.05, seed=7), list(range(8))
+    texts = F.normalize(unit(1, 24, seed=20) + 0.02 * unit(8, 24, seed=21), dim=-1)
+    rule, plain = (f(shots, texts, classes, *a) for f, a in ((adapted_rule, [30.0]), (request_rule, [])))
+    whole = plain.scores(shots[0]) - torch.tensor([8.0] * 4 + [1.0] * 4).log() / 30
+    assert min(recognised(shots, plain.scores(shots[0]), classes)[:4]) >= 0.5
+    assert min(recognised(shots, whole, classes)[:4]) < 0.5
+    assert min(recognised(shots, rule.scores(shots[0]), classes)[:4]) >= 0.5
+    less = (plain.among_trained.biases - rule.among_trained.biases)[:4] * 30 / torch.tensor(8.0).log()
+    strength = float(less.mean())
+    torch.testing.assert_close(less, torch.full((4,), strength))
+    assert 1 / strength == pytest.approx(2 ** round(-torch.tensor(strength).log2().item()), rel=1e-3)
+    twice = plain.scores(shots[0]) - 2 * strength * torch.tensor([8.0] * 4 + [1.0] * 4).log() / 30
+    assert min(recognised(shots, twice, classes)[:4]) < 0.5  # no weaker than needed
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=2, max_size=6),
+    spread=st.floats(0, 0.3),
+    seed=st.integers(0, 99),
+    scale=st.floats(1, 100),
+)
+def test_no_class_is_lost_by_the_prior(counts: list[int], spread: float, seed: int, scale: float) -> None:
+    shots, classes = alike(counts, spread, seed), list(range(len(counts)))
+    texts = unit(len(counts), 24, seed=seed)
+    before, after = (
+        recognised(shots, rule.scores(shots[0]), classes)
+        for rule in (request_rule(shots, texts, classes), adapted_rule(shots, texts, classes, scale))
+    )
+    for n, without, served in zip(counts, before, after, strict=True):
+        assert n < MIN_IMAGES or without < 0.5 or served >= 0.5
