@@ -1,4 +1,4 @@
-"""Which images does the pre-trained network answer? Scored on stored features (benchmarks/plans/untrained.md).
+"""Images that the pre-trained network answers, scored on stored features (benchmarks/plans/untrained.md).
 
     python -m benchmarks.accuracy.untrained --out FOLDER
 
@@ -60,7 +60,7 @@ ARMS: Mapping[str, tuple[float, Limit]] = {
 """α of the features that are compared, and the limit, in the order of preference."""
 MEASURES = ("unrelated", "N", "beside trained", "all", "mixed B", "mixed N")
 SHARES = ("trained", "new", "unrelated")
-"""Images that the pre-trained network answers: of the trained classes, of the set's other classes, unrelated."""
+"""Images that the pre-trained network answers: of trained classes, of the other classes, unrelated ones."""
 
 
 def outcomes(run: Encodings) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
