@@ -28,6 +28,7 @@ LOGIT_SCALE = 40.0
 ALPHA = 0.5
 SERVED, PREVIOUS = "served", "stock"
 Limit = Callable[[Support], float]
+NameLimit = Callable[[Tensor], Tensor]
 
 
 def other_classes(quantile: float) -> Limit:
@@ -45,20 +46,23 @@ def left_out(lost: float) -> Limit:
     return lambda support: limit_of(support.near_left_out, lost)
 
 
-ARMS: Mapping[str, tuple[float, Limit]] = {
-    "F: other classes, 5%": (ALPHA, other_classes(0.05)),
-    "other classes, 25%": (ALPHA, other_classes(0.25)),
-    "other classes, 50%": (ALPHA, other_classes(0.5)),
-    "other classes, 95%": (ALPHA, other_classes(0.95)),
-    "left-out shots, 0.1%": (ALPHA, left_out(0.001)),
-    "left-out shots, 1%": (ALPHA, left_out(0.01)),
-    "left-out shots, 5%": (ALPHA, left_out(0.05)),
-    "all images twice: other classes, 5%": (0.0, other_classes(0.05)),
-    "all images twice: other classes, 50%": (0.0, other_classes(0.5)),
-    "all images twice: left-out shots, 1%": (0.0, left_out(0.01)),
+ARMS: Mapping[str, tuple[float, Limit, NameLimit | None]] = {
+    "F: other classes, 5%": (ALPHA, other_classes(0.05), None),
+    "F and an unrelated name": (ALPHA, other_classes(0.05), Tensor.mean),
+    "F and an unrelated name, least": (ALPHA, other_classes(0.05), Tensor.min),
+    "other classes, 25%": (ALPHA, other_classes(0.25), None),
+    "other classes, 50%": (ALPHA, other_classes(0.5), None),
+    "other classes, 95%": (ALPHA, other_classes(0.95), None),
+    "left-out shots, 0.1%": (ALPHA, left_out(0.001), None),
+    "left-out shots, 1%": (ALPHA, left_out(0.01), None),
+    "left-out shots, 5%": (ALPHA, left_out(0.05), None),
+    "all images twice: other classes, 5%": (0.0, other_classes(0.05), None),
+    "all images twice: other classes, 50%": (0.0, other_classes(0.5), None),
+    "all images twice: left-out shots, 1%": (0.0, left_out(0.01), None),
 }
-"""α of the features that are compared, and the limit, in the order of preference."""
-MEASURES = ("unrelated", "N", "beside trained", "all", "mixed B", "mixed N")
+"""α of the compared features, the limit of the images, and the limit of the names: a function of each
+trained name's similarity to the nearest other one."""
+MEASURES = ("unrelated", "N", "beside trained", "all", "mixed B", "mixed N", "as before: unrelated")
 SHARES = ("trained", "new", "unrelated")
 """Images that the pre-trained network answers: of trained classes, of the other classes, unrelated ones."""
 
@@ -70,7 +74,7 @@ def outcomes(run: Encodings) -> tuple[dict[str, dict[str, float]], dict[str, dic
     def unlike(arm: str, images: Mapping[float, Tensor]) -> Tensor:
         if arm in (SERVED, PREVIOUS):
             return torch.full((len(images[ALPHA]),), arm == PREVIOUS)
-        alpha, limit = ARMS[arm]
+        alpha, limit, _ = ARMS[arm]
         near = images[alpha] @ torch.from_numpy(support[alpha].means).T
         return near.amax(dim=1) < limit(support[alpha])
 
@@ -81,37 +85,49 @@ def outcomes(run: Encodings) -> tuple[dict[str, dict[str, float]], dict[str, dic
     new_image = is_new[run.truth]
     values: dict[str, dict[str, float]] = {arm: {} for arm in arms}
 
+    known = run.texts[0.0][~is_new]
+    among = (known @ known.T - 2 * torch.eye(len(known))).amax(dim=1)
+
     def answer(
         images: Mapping[float, Tensor], texts: Mapping[float, Tensor], classes: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the answers of both networks, and how near the name of the second is to a trained one."""
         shots = run.shots[ALPHA], run.shot_labels
         adapted = adapted_rule(shots, texts[ALPHA], classes, LOGIT_SCALE).scores(images[ALPHA])
-        return adapted.argmax(dim=1), (images[0.0] @ texts[0.0].T).argmax(dim=1)
+        stock = (images[0.0] @ texts[0.0].T).argmax(dim=1)
+        return adapted.argmax(dim=1), stock, (texts[0.0] @ known.T).amax(dim=1)[stock]
 
-    def add(measure: str, hit: Mapping[str, Tensor], counts: Tensor | None = None) -> None:
+    def add(
+        measure: str,
+        answers: tuple[Tensor, Tensor, Tensor],
+        truth: Tensor,
+        unlike: Mapping[str, Tensor],
+        counts: Tensor | None = None,
+    ) -> None:
+        adapted, stock, near = answers
+        counts = torch.ones_like(truth, dtype=torch.bool) if counts is None else counts
         for arm in arms:
-            chosen = hit[arm] if counts is None else hit[arm][counts]
-            values[arm][measure] = float(chosen.double().mean())
+            replaced, limit = unlike[arm], ARMS[arm][2] if arm in ARMS else None
+            if limit is not None:
+                replaced = replaced & (near < limit(among))
+            answered = torch.where(replaced, stock, adapted)
+            values[arm][measure] = float((answered == truth)[counts].double().mean())
+            values[arm][f"as before: {measure}"] = float((answered == stock)[counts].double().mean())
 
-    def hits(
-        answers: tuple[Tensor, Tensor], truth: Tensor, unlike: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        adapted, stock = answers
-        return {arm: torch.where(unlike[arm], stock, adapted) == truth for arm in arms}
-
-    mixed = hits(answer(run.images, run.texts, run.classes), run.truth, of_set)
-    add("all", mixed)
-    add("mixed B", mixed, ~new_image)
-    add("mixed N", mixed, new_image)
+    mixed = answer(run.images, run.texts, run.classes)
+    add("all", mixed, run.truth, of_set)
+    add("mixed B", mixed, run.truth, of_set, ~new_image)
+    add("mixed N", mixed, run.truth, of_set, new_image)
     names = is_new.nonzero()[:, 0]
-    adapted, stock = answer(run.images, {a: t[names] for a, t in run.texts.items()}, [NEW_CLASS] * len(names))
-    add("N", hits((names[adapted], names[stock]), run.truth, of_set), new_image)
+    of_names = {a: texts[names] for a, texts in run.texts.items()}
+    adapted, stock, near = answer(run.images, of_names, [NEW_CLASS] * len(names))
+    add("N", (names[adapted], names[stock], near), run.truth, of_set, new_image)
     trained = (~is_new).nonzero()[:, 0]
     for measure, listed in (("unrelated", trained[:0]), ("beside trained", trained)):
         texts = {a: torch.cat([run.texts[a][listed], run.unrelated_texts[a]]) for a in (0.0, ALPHA)}
         classes = [run.classes[i] for i in listed.tolist()] + [NEW_CLASS] * len(run.unrelated_truth)
         found = answer(run.unrelated_images, texts, classes)
-        add(measure, hits(found, run.unrelated_truth + len(listed), of_unrelated))
+        add(measure, found, run.unrelated_truth + len(listed), of_unrelated)
     shares = {
         arm: {
             "trained": float(of_set[arm][~new_image].double().mean()),
