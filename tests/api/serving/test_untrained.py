@@ -37,7 +37,7 @@ def train(world: World, *, related: bool, **given: Any) -> Trained:
     """Publish a model of two images. They are nearer to each other than any other image is to one of them.
 
     Args:
-        related: the new names are more similar to the trained names than these are to each other. False: less.
+        related: new names are more similar to the trained ones than these are to each other, or less.
     """
     adapted = Classifier(world.backbone, Weights(Delta("full", moved(world.backbone))), 0.5)
     images = adapted.image_features(adapted.preprocess([open_image(data) for data in FILES]))
@@ -113,6 +113,16 @@ def test_only_unlike_images_pass_twice_in_one_batch(world: World) -> None:
         after = passes(world)
         assert (after[0] - batches, after[1] - rows) == expected, (names, options)
     assert world.loads == [world.backbone.name]
+
+
+def test_the_pre_trained_network_stays_in_memory_between_the_passes(world: World) -> None:
+    """There is room for nothing that is not in use, so a second load would follow if it were dropped."""
+    task = train(world, related=False)
+    world.pool.warm.budget_bytes = world.pool.backbones.budget_bytes = 0
+    for requests in (1, 2):
+        ask(world, task, task.new, task.unlike)
+        assert passes(world)[1] == requests * 2 * len(task.unlike)
+        assert world.loads == requests * [world.backbone.name]
 
 
 def test_names_like_the_trained_ones_keep_the_trained_answer(world: World) -> None:
