@@ -1,4 +1,4 @@
-"""Part untrained: images that pass through the pre-trained network too, and the time of each kind of request."""
+"""Part untrained: images that also pass through the pre-trained network, and milliseconds per image."""
 
 import time
 from collections import defaultdict
