@@ -71,8 +71,12 @@ SHARES = ("trained", "new", "unrelated")
 """Images that the pre-trained network answers: of trained classes, of the other classes, unrelated ones."""
 
 
-def outcomes(run: Encodings) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Return accuracies and shares by arm."""
+Outcome = tuple[dict[str, dict[str, float]], dict[str, dict[str, float]], dict[str, np.ndarray]]
+Runs = Mapping[tuple[str, int], Outcome]
+
+
+def outcomes(run: Encodings) -> Outcome:
+    """Return accuracies, shares, and which unrelated images are right [M], by arm."""
     support = {a: Support.of(run.shots[a].numpy(), run.shot_labels.numpy()) for a in (0.0, ALPHA)}
 
     def unlike(arm: str, images: Mapping[float, Tensor]) -> Tensor:
@@ -88,6 +92,7 @@ def outcomes(run: Encodings) -> tuple[dict[str, dict[str, float]], dict[str, dic
     is_new = torch.tensor([c == NEW_CLASS for c in run.classes])
     new_image = is_new[run.truth]
     values: dict[str, dict[str, float]] = {arm: {} for arm in arms}
+    right: dict[str, np.ndarray] = {}
 
     known = run.texts[0.0][~is_new]
     among = (known @ known.T - 2 * torch.eye(len(known))).amax(dim=1)
@@ -116,6 +121,8 @@ def outcomes(run: Encodings) -> tuple[dict[str, dict[str, float]], dict[str, dic
                 replaced = replaced & (near < limit(among))
             answered = torch.where(replaced, stock, adapted)
             values[arm][measure] = float((answered == truth)[counts].double().mean())
+            if measure == "unrelated":
+                right[arm] = (answered == truth).double().numpy()
             values[arm][f"as before: {measure}"] = float((answered == stock)[counts].double().mean())
 
     mixed = answer(run.images, run.texts, run.classes)
@@ -140,7 +147,7 @@ def outcomes(run: Encodings) -> tuple[dict[str, dict[str, float]], dict[str, dic
         }
         for arm in ARMS
     }
-    return values, shares
+    return values, shares, right
 
 
 def stored(out: Path) -> dict[tuple[str, int], Encodings]:
@@ -172,14 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables("All draws", runs)
 
 
-Runs = Mapping[tuple[str, int], tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]]
-
-
 def tables(title: str, runs: Runs) -> None:
     """Print accuracies and shares, means over sets of the means over draws, and the conditions."""
-    by_set: dict[str, list[tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]]] = defaultdict(
-        list
-    )
+    by_set: dict[str, list[Outcome]] = defaultdict(list)
     for (name, _), run in runs.items():
         by_set[name].append(run)
 
@@ -203,6 +205,8 @@ def tables(title: str, runs: Runs) -> None:
     print("|---|---:|---:|---:|---:|---:|---|---|")
     for arm in ARMS:
         kept = mean(0, arm, "unrelated") - mean(0, PREVIOUS, "unrelated")
+        gains = [np.mean([r[2][arm] - r[2][PREVIOUS] for r in rs], axis=0) for rs in by_set.values()]
+        each = np.mean(gains, axis=0)
         related = mean(0, arm, "N") - mean(0, SERVED, "N")
         both = mean(0, arm, "all") - mean(0, SERVED, "all")
         served = of_set(0, SERVED, "all")
@@ -212,7 +216,7 @@ def tables(title: str, runs: Runs) -> None:
         untrained = kept >= -0.003 and related >= -0.003 and sent <= 0.03
         mixed = untrained and both >= -0.003 and losses[worst] >= -0.015
         cells = [
-            signed(kept),
+            f"{signed(kept)} ± {1.96 * each.std(ddof=1) / np.sqrt(len(each)):.4f}",
             signed(related),
             signed(both),
             f"{signed(losses[worst])} {worst}",
