@@ -27,6 +27,7 @@ from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import RequestRule
+from core.clip.inference.untrained import unrelated
 from core.errors import ClipCiteError
 from core.store.db.tables import Model
 
@@ -116,7 +117,10 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
                 batcher.end(part)
         rule = rule_of(held, classifier, options)
         judgement = _alone(held, classifier, features) if options.reject else None
-        scores, readable = score(held, classifier, rule, features, options, calibration, judgement)
+        before = _as_before(serving, held, rule, sent, features, options, take)
+        scores, readable = score(
+            held, classifier, rule, features, options, calibration, judgement, before=before
+        )
         encoded = time.perf_counter()
         found = iter(readable)
         results = [next(found) if problem is None else problem for problem in problems]
@@ -133,6 +137,7 @@ def score(
     calibration: FittedCalibration | None = None,
     judgement: pile.Judgement | None = None,
     classes: Sequence[int] | None = None,
+    before: tuple[Tensor, Scores] | None = None,
 ) -> tuple[Scores, list[ImageScores]]:
     """Score image features [N, D] with a rule. Return the scores and the result for each image.
 
@@ -140,12 +145,15 @@ def score(
         calibration: calibration that is valid for this request, or None.
         judgement: which images belong to none of the classes. None: not requested.
         classes: class per name, `NEW_CLASS` for a name without training images (default: the classifier's).
+        before: images [n] that the pre-trained network answers, as rows, and its scores.
     """
     names = classifier.names
     scale = model.served.backbone.logit_scale
     if model.calibration is not None:
         scale /= model.calibration.temperature
     scores = scored(features, classifier.text_features, rule, scale)
+    if before is not None:
+        scores = scores.with_rows(*before)
     images = [ImageScores(best) for best in ranked(scores, names, classifier.kinds, options.top_k)]
     if calibration is not None and options.coverage is not None:
         for image, chosen in zip(
@@ -173,6 +181,48 @@ def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) ->
     if support is None or not len(asked):
         raise NothingToCompare(has_images=support is not None)
     return pile.alone(support, features.numpy(), asked)
+
+
+def _as_before(
+    serving: Serving,
+    model: HeldModel,
+    rule: RequestRule,
+    sent: Sequence[BatchItem],
+    features: Tensor,
+    options: Options,
+    take: Take,
+) -> tuple[Tensor, Scores] | None:
+    """Return the rows of the images that the model was not trained for, and their scores at α = 0.
+
+    None without such images. Only images unlike the training images pass through the pre-trained network.
+
+    Args:
+        sent: all images, with the features [N, D].
+    """
+    foreign, row = model.served.foreign, model.row
+    if foreign is None or row is None or rule.kind == "closed" or options.new_class_balance == 0:
+        return None
+    unlike = torch.from_numpy(foreign(features.numpy()))
+    if not unlike.any():
+        return None
+    parts = zip(sent, unlike.split([len(item.rows) for item in sent]), strict=True)
+    trained = options.model_copy(update={"class_names": list(row.classes)})
+    with serving.hold(row, 0.0) as stock:
+        asked, known = (serving.texts.classifier(stock, names) for names in (options, trained))
+        batcher = serving.engine.batcher
+        again = batcher.submit(
+            (stock.served, "images"), torch.cat([item.rows[which] for item, which in parts])
+        )
+        try:
+            for names in (asked, known):
+                serving.texts.encode(names, stock, take)
+            again_features = batcher.wait(again, serving.engine.wait_seconds)
+        finally:
+            batcher.end(again)  # the model must stay in memory until all are computed
+        scale = stock.served.backbone.logit_scale
+    texts = asked.text_features
+    kept = unrelated(texts, known.text_features)[(again_features @ texts.T).argmax(dim=1)]
+    return unlike.nonzero()[kept, 0], scored(again_features[kept], texts, asked.rule, scale)
 
 
 def rule_of(model: HeldModel, classifier: RequestClassifier, options: Options) -> RequestRule:

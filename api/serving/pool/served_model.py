@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.clip.data.transforms import Pixels
 from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
-from core.clip.inference.pile import Support
+from core.clip.inference.pile import Foreign, Support
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import encode_tokens
 from core.clip.models.tokenizer import trim_padding
@@ -47,6 +47,11 @@ class ServedModel:
             return None
         features, labels = self.shots
         return Support.of(features.numpy(), labels.numpy())
+
+    @cached_property
+    def foreign(self) -> Foreign | None:
+        """Detector of images unlike the training images. None without images of two classes."""
+        return None if self.support is None else Foreign.of(self.support)
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:

@@ -6,6 +6,8 @@
 | mixed | some trained | text features less one offset per class (`class_offsets`) | the same |
 | untrained | none trained | text features: the paper's scores | – |
 
+What the model was not trained for is answered by the pre-trained network (`untrained`).
+
 benchmarks/pages/requests.md has the measurements.
 """
 
