@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
+from clipcite.types.images import Image as LabelledImage
 from core.clip.config import resolve_config
 from core.store.db.tables import JobEvent
 from core.store.registry import models
@@ -42,7 +43,7 @@ def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> 
         worker.blobs.put(f"jobs/x/{i}", content)
         sha256 = hashlib.sha256(content).hexdigest()
         images.append(
-            Image(
+            LabelledImage(
                 f"jobs/x/{i}",
                 ("red", "green")[i % 2],
                 file_name=f"{i}.png",
