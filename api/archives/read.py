@@ -14,6 +14,7 @@ from api.archives.members import CHUNK, ArchiveError, ArchiveLimits, broken, mem
 from clipcite.types.folders import UnclearLayout, Warnings, is_hidden, place_images, short, warn
 from clipcite.types.images import Image
 from clipcite.types.problems import Notice
+from core.clip.errors import BadImage
 
 MAX_DEPTH = 32
 MAX_ACCENTS = 30
@@ -72,7 +73,7 @@ def read_archive(
     Raises:
         ArchiveError: the archive is unsafe, damaged, too large, or has no images.
     """
-    images: dict[tuple[str, ...], tuple[Path, Notice | None]] = {}
+    images: dict[tuple[str, ...], tuple[Path, BadImage | None]] = {}
     hidden: list[str] = []
     other: list[str] = []
     folders: set[str] = set()
@@ -115,9 +116,9 @@ def read_archive(
             if not named_image:
                 other.append(name)
                 continue
-            problem = Notice(
-                code="broken_entry",
-                detail=f"The archive's copy of this file is damaged ({reason(error)}). Pack it again.",
+            problem = BadImage(
+                "broken_entry",
+                f"The archive's copy of this file is damaged ({reason(error)}). Pack it again.",
             )
         if problem is not None:
             path.write_bytes(b"")
@@ -141,9 +142,9 @@ def read_archive(
     except UnclearLayout as error:
         raise ArchiveError("unclear_layout", str(error)) from error
     entries = [
-        Image(path, name, split, "/".join(parts), problem=problem)
+        Image(path, name, split, "/".join(parts), problem=bad and Notice(code=bad.code, detail=bad.detail))
         for parts, split, name in placed
-        for path, problem in [images[parts]]
+        for path, bad in [images[parts]]
     ]
     if not entries:
         raise ArchiveError(
@@ -233,7 +234,7 @@ class _Budget:
         self._take(size)
 
 
-def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _Budget) -> Notice | None:
+def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _Budget) -> BadImage | None:
     size = 0
     chunk = start or source.read(CHUNK)
     with path.open("wb") as target:
@@ -241,10 +242,10 @@ def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _
             budget.take(len(chunk))
             size += len(chunk)
             if size > max_bytes:
-                return Notice(
-                    code="image_too_large",
-                    detail=f"The file unpacks to more than {max_bytes:,} bytes, which is the maximum. Save "
-                    "it smaller or as JPEG.",
+                return BadImage(
+                    "image_too_large",
+                    f"The file unpacks to more than {max_bytes:,} bytes, which is the maximum. Save it "
+                    "smaller or as JPEG.",
                 )
             target.write(chunk)
             chunk = source.read(CHUNK)
