@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from clipcite.types.problems import Problem, ProblemItem
+from clipcite.types.problems import Problem, ProblemAction, ProblemItem
 from core.clip.errors import InvalidConfig
 from core.errors import ClipCiteError
 from core.scratch import DISK_FULL
@@ -104,6 +104,7 @@ def problem_response(
     detail: str,
     errors: Sequence[Any] = (),
     headers: Mapping[str, str] | None = None,
+    actions: Sequence[ProblemAction] = (),
 ) -> Response:
     """Return an error in the dialect of its path, shortened to its limits."""
     problem = Problem(
@@ -112,6 +113,7 @@ def problem_response(
         detail=_shortened(detail),
         code=code,
         errors=_first(errors),
+        actions=list(actions),
         request_id=scope.get("state", {}).get("request_id"),
     )
     dialect = dialect_of(scope.get("path", ""))
@@ -136,7 +138,8 @@ def error_response(scope: Scope, error: ClipCiteError, headers: Mapping[str, str
     public: str | None = getattr(error, "public_detail", None)
     if public is not None:
         logger.warning("%s: %s", error.code, error.detail)
-    return problem_response(scope, error.status, error.code, public or error.detail, errors, headers)
+    detail, actions = (error.detail, error.actions) if public is None else (public, [])
+    return problem_response(scope, error.status, error.code, detail, errors, headers, actions)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

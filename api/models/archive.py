@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from clipcite.types.problems import ProblemAction
 from core.clip.config import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, DeltaFormat
 from core.clip.errors import CorruptWeights
 from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
@@ -93,8 +94,9 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
     else:
         raise ImportRefused(
             f"The archive must hold {CONFIG} and {NETWORK} (an open_clip folder; other weights, such as "
-            f"pickles, are not accepted), or {MANIFEST} and {WEIGHTS} (a delta from "
-            "GET /models/{id}/export?format=delta)."
+            f"pickles, are not accepted), or {MANIFEST} and {WEIGHTS} (a delta from ",
+            ProblemAction.of("GET /models/{model_id}/export", format="delta"),
+            ").",
         )
     if not isinstance(size, int) or not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
         # The backbone is loaded at this size, and its position embeddings grow quadratically.

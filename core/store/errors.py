@@ -1,5 +1,6 @@
 """Expected errors of the store."""
 
+from clipcite.types.problems import ProblemAction
 from core.errors import ClipCiteError, CodedError
 
 
@@ -74,7 +75,7 @@ class JobNotFound(ClipCiteError):
     status = 404
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"There is no job {job_id!r}. GET /jobs lists your jobs.")
+        super().__init__(f"There is no job {job_id!r}. ", ProblemAction.of("GET /jobs"), " lists your jobs.")
 
 
 class ShotsGone(ClipCiteError):
@@ -86,7 +87,9 @@ class ShotsGone(ClipCiteError):
     def __init__(self, model_id: str) -> None:
         super().__init__(
             f"The training images of {model_id!r} are not stored, because they or their job were deleted, or "
-            "the model was imported. Send all images to POST /adapt."
+            "the model was imported. Send all images to ",
+            ProblemAction.of("POST /adapt"),
+            ".",
         )
 
 
@@ -99,8 +102,9 @@ class ReportPending(ClipCiteError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
-            "The model is ready, and its report follows when the evaluation has ended. Wait with "
-            f"GET /jobs/{job_id}?wait=60."
+            "The model is ready, and its report follows when the evaluation has ended. Wait with ",
+            ProblemAction.of("GET /jobs/{job_id}", job_id=job_id, wait="60"),
+            ".",
         )
 
 
@@ -109,7 +113,9 @@ class ModelNotFound(ClipCiteError):
     status = 404
 
     def __init__(self, model_id: str) -> None:
-        super().__init__(f"There is no model {model_id!r}. GET /models lists your models.")
+        super().__init__(
+            f"There is no model {model_id!r}. ", ProblemAction.of("GET /models"), " lists your models."
+        )
 
 
 class InvalidCursor(ClipCiteError):

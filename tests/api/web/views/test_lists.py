@@ -68,3 +68,19 @@ def test_a_cancelled_job_is_trained_again_without_an_upload(browser: Browser, ru
         page.get_by_role("button", name="Train again animals").click()
         expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         assert page.url.rpartition("/")[2] not in {first, again.id}
+
+
+FAILING = """async (path) => {
+  const [{ problemBox }, { requestJson }] = await Promise.all([
+    import("/page/lib/problem.js"), import("/page/lib/service/http.js"),
+  ]);
+  return requestJson(path).catch((error) => problemBox(error).innerHTML);
+}"""
+
+
+def test_an_error_links_to_the_place_of_its_remedy(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        page.goto("/docs")
+        assert page.evaluate(FAILING, "/models/nobody") == (
+            """<p>There is no model 'nobody'. <a href="#/models">Models</a> lists your models.</p>"""
+        )
