@@ -4,12 +4,12 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from clipcite.types.problems import ProblemAction
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store.db.tables import QUEUED, RUNNING, Job, Model
 
 
-class ByteQuota(ClipCiteError):
+class ByteQuota(ExpectedError):
     code = "quota_stored_bytes"
     status = 507
 

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from clipcite.types.problems import ProblemAction
 
 
-class ClipCiteError(Exception):
+class ExpectedError(Exception):
     """An expected failure. Its message states the cause and the remedy.
 
     The arguments are the parts of the message: texts, and actions with the request of a remedy.
@@ -27,7 +27,7 @@ class ClipCiteError(Exception):
         return [part for part in self.args if not isinstance(part, str)]
 
 
-class CodedError(ClipCiteError):
+class CodedError(ExpectedError):
     """An expected failure. Its `code` identifies the reason."""
 
     def __init__(self, code: str, *message: "str | ProblemAction") -> None:

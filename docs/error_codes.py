@@ -13,7 +13,7 @@ import core.clip.export.formats.tokenizer
 import core.clip.export.onnx_graphs  # noqa: F401
 import worker.job_runner  # noqa: F401
 from api import starting
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 ROOT = Path(__file__).parents[1]
 Variables = Sequence[tuple[int, str, str]]
@@ -72,7 +72,7 @@ class Codes:
 def all_codes() -> Codes:
     """Collect the codes of every module of the service."""
     codes, messages = Codes(), defaultdict[str, list[str]](list)
-    classes = {one.__name__: one for one in _subclasses(ClipCiteError)}
+    classes = {one.__name__: one for one in _subclasses(ExpectedError)}
     for function in _functions():
         for name, texts, status in _calls(function):
             code = next((text for text in texts if CODE.fullmatch(text)), None)
@@ -101,14 +101,14 @@ def all_codes() -> Codes:
             distinct = list(dict.fromkeys(messages[name]))
             first = next(filter(None, distinct), "")
             text = first if len(distinct) == 1 and first else _summary(one) or first
-            if one.status == ClipCiteError.status:
+            if one.status == ExpectedError.status:
                 codes.jobs.setdefault(one.code, text)
             else:
                 codes.responses.setdefault((one.status, one.code), text)
     return codes
 
 
-def _subclasses(parent: type[ClipCiteError]) -> Iterator[type[ClipCiteError]]:
+def _subclasses(parent: type[ExpectedError]) -> Iterator[type[ExpectedError]]:
     for one in parent.__subclasses__():
         yield one
         yield from _subclasses(one)

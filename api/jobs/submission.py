@@ -72,7 +72,7 @@ class JobSubmission:
             existing: returns images of an earlier job. They are fetched to a folder once the form is valid.
 
         Raises:
-            ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
+            ExpectedError: the upload or an option is invalid, a quota is exceeded, or a store failed.
         """
         with self.database.read() as session:
             fields = parse_config(form.config, self.serving, backbones.default(session, self.settings))

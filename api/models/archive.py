@@ -22,7 +22,7 @@ from core.clip.weights.delta import encode, tensor_layout
 from core.clip.weights.files import FLOATS, SHOT_LABELS, SHOTS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 MAX_JSON_BYTES = 4_000_000
 """Maximum size of a JSON file (bytes). The longest class names and prompts need a fraction of it."""
@@ -37,7 +37,7 @@ TOLERANCE = 1e-3
 """Tolerance for untrained tensors, whose copies may be in half precision."""
 
 
-class ImportRefused(ClipCiteError):
+class ImportRefused(ExpectedError):
     """The archive can't be imported."""
 
     code = "import_refused"

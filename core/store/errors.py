@@ -1,10 +1,10 @@
 """Expected errors of the store."""
 
 from clipcite.types.problems import ProblemAction
-from core.errors import ClipCiteError, CodedError
+from core.errors import CodedError, ExpectedError
 
 
-class ServerUnavailable(ClipCiteError):
+class ServerUnavailable(ExpectedError):
     """A server of the installation, such as the database, fails."""
 
     status = 503
@@ -43,21 +43,21 @@ class StorageFull(StorageUnavailable):
     status = 507
 
 
-class BlobNotFound(ClipCiteError):
+class BlobNotFound(ExpectedError):
     """A blob that a row names is missing."""
 
     code = "blob_missing"
     status = 503
 
 
-class BlobDamaged(ClipCiteError):
+class BlobDamaged(ExpectedError):
     """The bytes of a blob have changed since it was stored."""
 
     code = "blob_damaged"
     status = 503
 
 
-class QueueUnavailable(ClipCiteError):
+class QueueUnavailable(ExpectedError):
     """The broker does not accept messages. Jobs are safe and wait in the database."""
 
     code = "queue_unavailable"
@@ -70,7 +70,7 @@ class NotFound(CodedError):
     status = 404
 
 
-class JobNotFound(ClipCiteError):
+class JobNotFound(ExpectedError):
     code = "job_not_found"
     status = 404
 
@@ -78,7 +78,7 @@ class JobNotFound(ClipCiteError):
         super().__init__(f"There is no job {job_id!r}. ", ProblemAction.of("GET /jobs"), " lists your jobs.")
 
 
-class ShotsGone(ClipCiteError):
+class ShotsGone(ExpectedError):
     """The training images of a model are not stored."""
 
     code = "training_images_gone"
@@ -93,7 +93,7 @@ class ShotsGone(ClipCiteError):
         )
 
 
-class ReportPending(ClipCiteError):
+class ReportPending(ExpectedError):
     """The model is being evaluated, and its report will follow."""
 
     code = "report_pending"
@@ -108,7 +108,7 @@ class ReportPending(ClipCiteError):
         )
 
 
-class ModelNotFound(ClipCiteError):
+class ModelNotFound(ExpectedError):
     code = "model_not_found"
     status = 404
 
@@ -118,7 +118,7 @@ class ModelNotFound(ClipCiteError):
         )
 
 
-class InvalidCursor(ClipCiteError):
+class InvalidCursor(ExpectedError):
     """`after` is not a cursor."""
 
     code = "invalid_cursor"
