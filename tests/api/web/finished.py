@@ -93,7 +93,7 @@ def finish_job(
     _store_images(service, job_id, train, images)
     if evaluated:
         written = report_fields(held, source=source, label_issues=list(label_issues))
-        samples.store_report(service.database, service.blobs, job_id, written)
+        samples.store_report(service.database, service.blobs, job_id, written, made)
     return Finished(job_id, model_id)
 
 

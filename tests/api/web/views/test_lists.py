@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 from playwright.sync_api import APIResponse, Browser, Route, expect
 
 from clipcite import Client
@@ -70,17 +71,17 @@ def test_a_cancelled_job_is_trained_again_without_an_upload(browser: Browser, ru
         assert page.url.rpartition("/")[2] not in {first, again.id}
 
 
-FAILING = """async (path) => {
-  const [{ problemBox }, { requestJson }] = await Promise.all([
-    import("/page/lib/problem.js"), import("/page/lib/service/http.js"),
-  ]);
-  return requestJson(path).catch((error) => problemBox(error).innerHTML);
+SHOWN = """async (body) => {
+  const { problemBox } = await import("/page/lib/problem.js");
+  const { Problem } = await import("/page/lib/service/http.js");
+  return problemBox(new Problem(body.status, body, "")).innerHTML;
 }"""
 
 
 def test_an_error_links_to_the_place_of_its_remedy(browser: Browser, quick_url: str) -> None:
+    body = httpx.get(f"{quick_url}/models/nobody").json()
     with window(browser, quick_url) as page:
         page.goto("/docs")
-        assert page.evaluate(FAILING, "/models/nobody") == (
+        assert page.evaluate(SHOWN, body) == (
             """<p>There is no model 'nobody'. <a href="#/models">Models</a> lists your models.</p>"""
         )
