@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -168,7 +169,7 @@ def send(world: World, route: tuple[str, str], ids: dict[str, str], **headers: s
 
 def without(said: str, ids: dict[str, str]) -> str:
     for name in ("job", "model", "name", "alias"):
-        said = said.replace(ids[name], name)
+        said = said.replace(ids[name], name).replace(quote(ids[name]), name)
     return said
 
 
