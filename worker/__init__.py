@@ -1,4 +1,1 @@
-"""Celery worker: one task that claims a training job, runs it and records the result.
-
-May import `core`, and `clipcite.types`, but not `api`.
-"""
+"""Celery worker: one task that claims a training job, runs it and records the result."""

@@ -7,13 +7,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from api.archives.members import CHUNK, ArchiveError, ArchiveLimits, broken, members, reason, too_large
-from clipcite.types.folders import Split, UnclearLayout, Warnings, place_images, short, warn
-from core.clip.errors import BadImage
+from clipcite.types.folders import UnclearLayout, Warnings, place_images, short, warn
+from clipcite.types.images import Image
+from clipcite.types.problems import Notice
 
 MAX_DEPTH = 32
 MAX_ACCENTS = 30
@@ -42,17 +42,6 @@ UNREADABLE = (
 """Exceptions that zipfile raises for damaged archives. OSError is not one, because it concerns the disk."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Image from an archive. `data` is an empty file if there is a `problem`."""
-
-    split: Split
-    class_name: str  # name of the folder, not cleaned
-    file_name: str  # path inside the archive
-    data: Path
-    problem: BadImage | None = None
-
-
 @contextmanager
 def _broken_where_unreadable() -> Iterator[None]:
     """Convert zipfile's exceptions for damaged archives to ArchiveError."""
@@ -70,19 +59,20 @@ def read_archive(
     folder: Path,
     limits: ArchiveLimits = ArchiveLimits(),
     take: Callable[[int], None] = lambda size: None,
-) -> tuple[list[Entry], Warnings]:
+) -> tuple[list[Image], Warnings]:
     """Extract every image to `folder`, as numbered files, and assign splits and classes.
 
     Args:
         take: called with the number of bytes before they are written. It may raise an error.
 
     Returns:
-        The images, and one warning per kind of ignored entries.
+        The images, with the names of their folders and their paths inside the archive, and one warning per
+        kind of ignored entries. The file of an image with a `problem` is empty.
 
     Raises:
         ArchiveError: the archive is unsafe, damaged, too large, or has no images.
     """
-    images: dict[tuple[str, ...], tuple[Path, BadImage | None]] = {}
+    images: dict[tuple[str, ...], tuple[Path, Notice | None]] = {}
     hidden: list[str] = []
     other: list[str] = []
     folders: set[str] = set()
@@ -125,9 +115,9 @@ def read_archive(
             if not named_image:
                 other.append(name)
                 continue
-            problem = BadImage(
-                "broken_entry",
-                f"The archive's copy of this file is damaged ({reason(error)}). Pack it again.",
+            problem = Notice(
+                code="broken_entry",
+                detail=f"The archive's copy of this file is damaged ({reason(error)}). Pack it again.",
             )
         if problem is not None:
             path.write_bytes(b"")
@@ -150,7 +140,11 @@ def read_archive(
         placed, more = place_images(list(images))
     except UnclearLayout as error:
         raise ArchiveError("unclear_layout", str(error)) from error
-    entries = [Entry(split, name, "/".join(parts), *images[parts]) for parts, split, name in placed]
+    entries = [
+        Image(path, name, split, "/".join(parts), problem=problem)
+        for parts, split, name in placed
+        for path, problem in [images[parts]]
+    ]
     if not entries:
         raise ArchiveError(
             "no_images",
@@ -227,7 +221,7 @@ class _Budget:
         self._take(size)
 
 
-def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _Budget) -> BadImage | None:
+def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _Budget) -> Notice | None:
     size = 0
     chunk = start or source.read(CHUNK)
     with path.open("wb") as target:
@@ -235,10 +229,10 @@ def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _
             budget.take(len(chunk))
             size += len(chunk)
             if size > max_bytes:
-                return BadImage(
-                    "image_too_large",
-                    f"The file unpacks to more than {max_bytes:,} bytes, which is the maximum. Save it "
-                    "smaller or as JPEG.",
+                return Notice(
+                    code="image_too_large",
+                    detail=f"The file unpacks to more than {max_bytes:,} bytes, which is the maximum. Save "
+                    "it smaller or as JPEG.",
                 )
             target.write(chunk)
             chunk = source.read(CHUNK)

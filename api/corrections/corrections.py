@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from api import quotas
+from clipcite.types.images import Image
 from clipcite.types.problems import ProblemAction
 from core.clip.prompts import same_class
 from core.settings import Settings
@@ -21,7 +22,6 @@ from core.store.db.tables import FEEDBACK, Job, JobImage, Model
 from core.store.db.text import sanitize_text
 from core.store.errors import Conflict, JobNotFound, NotFound, ShotsGone
 from core.store.jobs import jobs
-from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage import deletions
 
@@ -51,7 +51,7 @@ def add(
     session: Session,
     settings: Settings,
     reference: str,
-    images: Sequence[NewImage],
+    images: Sequence[Image],
     *,
     owner: str,
     folder: str,
@@ -87,15 +87,15 @@ def add(
         image = replace(sent, class_name=spelling.get(same_class(sent.class_name), sent.class_name))
         row = known.get(image.sha256)
         if row is None:
-            values = {**vars(image), "split": FEEDBACK, "file_name": sanitize_text(image.file_name)}
-            row = JobImage(id=new_id("fbk"), job_id=job.id, position=position, created_at=at, **values)
+            columns = jobs.columns_of(image)
+            row = JobImage(id=new_id("fbk"), job_id=job.id, position=position, created_at=at, **columns)
             session.add(row)
             known[image.sha256] = row
             position, more_bytes = position + 1, more_bytes + image.bytes
         else:
             changed |= row.class_name != image.class_name
             row.class_name = image.class_name
-            deletions.mark_for_deletion(session, image.blob_key)
+            deletions.mark_for_deletion(session, str(image.content))
     if len(known) > most:
         raise Conflict(
             "too_much_feedback",

@@ -1,7 +1,5 @@
 """Routes of POST /adapt and /jobs: create, follow, cancel and delete training jobs."""
 
-import json
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -13,11 +11,10 @@ from api.http.problems import responses
 from api.jobs import event_stream
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
-from api.jobs.image_check import StoredImages
-from api.jobs.retrain import changed_settings, checked_moves
-from api.jobs.submission import SubmissionDep, to_job
+from api.jobs.retrain import changed_settings, checked_moves, corrected_images
+from api.jobs.submission import SubmissionDep, parse_config, to_job
 from api.threads import REQUESTS, UPLOADS
-from clipcite.types.adapt import Retraining
+from clipcite.types.adapt import AdaptConfig, Retraining
 from clipcite.types.jobs import EventList, Job, JobPage, Status, Until
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
@@ -154,18 +151,13 @@ def retrain_job(
     if not rows:
         raise ShotsGone(job.id)
     moved, removed = checked_moves(changes, rows), set(changes.removed)
-    config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
-    form = JobForm(
-        name=clean_name(changes.name) or job.name, config=json.dumps(changed_settings(job, config))
+    form = JobForm(name=clean_name(changes.name) or job.name)
+    settings = changed_settings(job, changes.config or AdaptConfig())
+    left = [row for row in rows if row.position not in removed]
+    kept, warnings = corrected_images(left, moved, changes.confirmed)
+    return submission.submit(
+        form, owner, settings, idempotency_key=idempotency_key, kept=kept, warnings=warnings
     )
-    stored = partial(
-        StoredImages,
-        [row for row in rows if row.position not in removed],
-        submission.blobs,
-        moved=moved,
-        confirmed=frozenset(changes.confirmed),
-    )
-    return submission.submit(form, owner, idempotency_key=idempotency_key, existing=stored)
 
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
@@ -253,4 +245,5 @@ def adapt(
     key returns the first request's job, with the header `Idempotency-Replayed: true`.
     """
     check_source(form)
-    return submission.submit(form, owner, dry_run=dry_run, idempotency_key=idempotency_key)
+    settings = parse_config(form.config)
+    return submission.submit(form, owner, settings, dry_run=dry_run, idempotency_key=idempotency_key)

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from clipcite.types.adapt import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, DeltaFormat
 from clipcite.types.problems import ProblemAction
-from core.clip.config import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, DeltaFormat
 from core.clip.errors import CorruptWeights
 from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK

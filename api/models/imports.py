@@ -108,7 +108,7 @@ class ModelImport:
                 weights,
                 backbone=backbone,
                 class_names=names,
-                config={field: config.to_dict()[field] for field in CONFIG_FIELDS},
+                config={field: config.model_dump()[field] for field in CONFIG_FIELDS},
             )
             del backbone, weights  # free memory before the files are stored
             imported = self._publish(scratch, name or clean_name(info.name), manifest, owner)

@@ -14,10 +14,11 @@ from benchmarks.data.dataset import Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.run_store import RunStore
 from benchmarks.trust.asking import AMONG, best_names, score_test_images
+from clipcite.types.images import Image
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.models.backbone import Backbone
-from core.clip.pipeline import Shot, adapt
+from core.clip.pipeline import adapt
 
 KINDS = ("real", "shuffled", "planted", "cost")
 PLANTED = 0.1
@@ -62,7 +63,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     labels, planted = relabelled(kind, trial, examples)
     config = config_of(trial, backbone)
     shots = [
-        Shot(example.path, trial.data.class_names[label])
+        Image(example.path, trial.data.class_names[label])
         for example, label in zip(examples, labels, strict=True)
     ]
     # In the order of the labels, like the trained classes below.

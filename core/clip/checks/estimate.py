@@ -63,7 +63,7 @@ def estimate(
         past: jobs with this backbone and `image_size` on the same service, newest first.
         speed: speed of the backbone, if it is not the starter. Used without past jobs.
     """
-    work = sum(expected_work(config.to_dict(), trained, tests))
+    work = sum(expected_work(config.model_dump(), trained, tests))
     rates = [
         sum(expected_work(job.config, job.trained, job.tests))
         / max(job.seconds - START_SECONDS, 0.1 * job.seconds)
@@ -107,7 +107,7 @@ def expected_work(config: Mapping[str, Any], trained: int, tests: int) -> tuple[
     support set. An evaluation without test images also trains fold models, at nearly the cost of the model.
 
     Args:
-        config: settings of the job, as `AdaptConfig.to_dict`.
+        config: settings of the job, as stored.
         trained: number of training images.
         tests: number of test images.
     """

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from clipcite.types.images import Image
 from clipcite.types.report import Metrics, StoredReport
-from core.clip.data.images import Shot
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import job_metrics
@@ -31,7 +31,7 @@ OTHERS = 20
 
 
 def predict_test_images(
-    context: EvalContext, weights: Weights, tests: Sequence[tuple[int, Shot]], reporter: Reporter
+    context: EvalContext, weights: Weights, tests: Sequence[tuple[int, Image]], reporter: Reporter
 ) -> HeldOutPredictions:
     """Predict the test images with the adapted model.
 
@@ -40,7 +40,7 @@ def predict_test_images(
     """
     names = list(context.trained.class_names)
     spelling = {same_class(name): name for name in names}
-    truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
+    truths = [spelling.setdefault(same_class(image.class_name), image.class_name) for _, image in tests]
     names = list(dict.fromkeys([*names, *truths]))
     if len(names) == len(context.trained.class_names):
         names += distractor_classes(names, OTHERS)
@@ -48,7 +48,7 @@ def predict_test_images(
         context,
         weights,
         context.candidates(names),
-        [shot.source for _, shot in tests],
+        [image for _, image in tests],
         [names.index(name) for name in truths],
         [position for position, _ in tests],
         reporter,
@@ -76,7 +76,7 @@ class Evaluated:
 def evaluate(
     context: EvalContext,
     weights: Weights,
-    tests: Sequence[tuple[int, Shot]],
+    tests: Sequence[tuple[int, Image]],
     reporter: Reporter,
 ) -> Evaluated:
     """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).

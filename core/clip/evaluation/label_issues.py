@@ -128,4 +128,9 @@ def agreed_label_issues(
         one = softmax(scale * np.mean(previews, axis=0))[rows]
         other = softmax(scale * cross_validated.adapted.trained_only)
     issues = find_label_issues((one, other), labels, positions)
-    return [issue for issue in issues if issue.position not in trained.confirmed]
+    confirmed = {
+        position
+        for position, image in zip(trained.positions, trained.images, strict=True)
+        if image.label_confirmed
+    }
+    return [issue for issue in issues if issue.position not in confirmed]

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clipcite.types.images import Image
 from core.clip.errors import Cancelled
 from core.clip.evaluation.context import Candidates, EvalContext
 from core.clip.inference import pile
@@ -104,7 +104,7 @@ def predict(
     context: EvalContext,
     weights: Weights,
     candidates: Candidates,
-    sources: Sequence[bytes | Path],
+    images: Sequence[Image],
     truth: Sequence[int],
     positions: Sequence[int],
     reporter: Reporter,
@@ -129,14 +129,14 @@ def predict(
     features: list[Tensor] = []
     of_stock = [] if stock_features is None else [stock_features]
     seen = 0
-    for pixels in batches(backbone, sources, context.limits):
+    for pixels in batches(backbone, images, context.limits):
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
         features.append(image_features(adapted, pixels).cpu())
         if stock_features is None:
             of_stock.append(image_features(stock, pixels).cpu())
         seen += len(pixels)
-        reporter.evaluated(seen / len(sources))
+        reporter.evaluated(seen / len(images))
 
     def scores(network: nn.Module, parts: list[Tensor], at: float) -> ClassScores:
         if reporter.cancelled():

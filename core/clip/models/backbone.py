@@ -17,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from core.clip.config import MAX_ENLARGEMENT, MAX_IMAGE_SIZE, STARTER, USUAL_SIDE
+from clipcite.types.adapt import MAX_IMAGE_SIZE
+from core.clip.config import MAX_ENLARGEMENT, STARTER, USUAL_SIDE
 from core.clip.errors import BackboneUnavailable, InvalidConfig
 from core.clip.models import backbones
 from core.clip.models.backbones import CONFIG, LOCAL, TOWER_CONFIG, WEIGHTS, read_config

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, cast
 
 import open_clip
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipcite.types.images import Image
 from core.clip.config import USUAL_SIDE
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
@@ -150,26 +150,24 @@ def classifier_from_features(
     return F.normalize(classifier_weights, dim=-1)
 
 
-def file_features(
-    backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
-) -> Tensor:
-    """Return the stock model's features [N, D] of image files. The files are decoded as in the service."""
-    parts = [image_features(backbone.model, pixels).cpu() for pixels in batches(backbone, sources, limits)]
+def file_features(backbone: Backbone, images: Sequence[Image], limits: ImageLimits = ImageLimits()) -> Tensor:
+    """Return the stock model's features [N, D] of images. They are decoded as in the service."""
+    parts = [image_features(backbone.model, pixels).cpu() for pixels in batches(backbone, images, limits)]
     return torch.cat(parts)
 
 
 def batches(
-    backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
+    backbone: Backbone, images: Sequence[Image], limits: ImageLimits = ImageLimits()
 ) -> Iterator[Tensor]:
     """Yield preprocessed batches [B, 3, S, S]. Threads prepare the next batch."""
 
-    def read(source: bytes | Path) -> Tensor:
-        return backbone.preprocess(open_image(source, limits, shortest_side=2 * backbone.image_size))
+    def read(image: Image) -> Tensor:
+        return backbone.preprocess(open_image(image.read(), limits, shortest_side=2 * backbone.image_size))
 
     with ThreadPoolExecutor(DECODERS) as threads:
-        starts = range(0, len(sources), IMAGE_BATCH_SIZE)
-        parts = [[*sources[start : start + IMAGE_BATCH_SIZE]] for start in starts]
-        ahead = [threads.submit(read, source) for source in parts[0]]
+        starts = range(0, len(images), IMAGE_BATCH_SIZE)
+        parts = [[*images[start : start + IMAGE_BATCH_SIZE]] for start in starts]
+        ahead = [threads.submit(read, image) for image in parts[0]]
         for following in [*parts[1:], []]:
-            ready, ahead = ahead, [threads.submit(read, source) for source in following]
+            ready, ahead = ahead, [threads.submit(read, image) for image in following]
             yield torch.stack([future.result() for future in ready])

@@ -178,6 +178,8 @@ class JobImage(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     label_confirmed: Mapped[bool] = mapped_column(default=False)
     """True if the user set or confirmed this label. It is then never reported as a label issue."""
+    stats: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
+    """Statistics (`clipcite.types.images.ImageStats`). None: an older version stored the image."""
     created_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of a correction. None: the image came with the job."""
 

@@ -25,6 +25,7 @@ from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
+from clipcite.types.images import Image
 from clipcite.types.problems import ProblemAction
 from core.clip.weights.manifest import Manifest
 from core.log import current
@@ -47,7 +48,7 @@ from core.store.db.tables import (
 )
 from core.store.db.text import sanitize_text, utc_text
 from core.store.errors import Conflict
-from core.store.jobs.jobs import NewImage, blobs_of, checkpoints_of, get
+from core.store.jobs.jobs import blobs_of, checkpoints_of, columns_of, get
 from core.store.registry.models import add_model, set_metrics
 from core.store.storage import deletions
 
@@ -76,13 +77,13 @@ def create(
     config: dict[str, Any],
     classes: list[dict[str, Any]],
     warnings: list[dict[str, Any]],
-    images: Sequence[NewImage],
+    images: Sequence[Image],
     reserved_bytes: int = 0,
     webhook: str | None = None,
 ) -> Job:
     """Create a queued job that is due now. The dispatcher sends the wake-up, so requests need no broker.
 
-    The job's blobs must be stored, and `blobs_of` must have been announced before (`deletions`).
+    The images must be stored, and `blobs_of` must have been announced before (`deletions`).
 
     Args:
         reserved_bytes: expected size of the job's model.
@@ -113,11 +114,10 @@ def create(
     deletions.keep(session, blobs_of(job_id))
     rows = [
         {
-            **vars(image),
+            **columns_of(image),
             "id": new_id("pic"),
             "job_id": job_id,
             "position": position,
-            "file_name": sanitize_text(image.file_name),  # shown, never used as a path
         }
         for position, image in enumerate(images)
     ]

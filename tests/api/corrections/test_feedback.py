@@ -17,7 +17,7 @@ from core.store.jobs import jobs
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, form, shots
 from tests.core.store import samples
-from tests.core.store.databases.test_races import at_once
+from tests.core.store.races import at_once
 from worker.dispatcher.cleanup import finish_deletions
 
 FOX, OTHER = crafted.jpeg(9001), crafted.jpeg(9002)

@@ -5,8 +5,8 @@ from typing import Any, Literal
 import pytest
 from PIL import Image, ImageFilter
 
-from api.jobs.image_check import LabelledImage
 from api.jobs.preflight import check_images, class_warnings, summarise
+from clipcite.types.images import Image as LabelledImage
 from core.clip.checks.image_stats import SIDE, measure_image
 from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
@@ -24,10 +24,10 @@ def findings_of(
     content = buffer.getvalue()
     opened = open_image(content, shortest_side=SIDE, grey=True)
     return LabelledImage(
-        split,
+        content,
         class_name,
+        split,
         file_name,
-        data=io.BytesIO(content),
         sha256=hashlib.sha256(content).hexdigest(),
         bytes=len(content),
         stats=measure_image(opened),

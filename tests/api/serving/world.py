@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from api.classify.scoring import Images, classify
@@ -13,6 +14,8 @@ from api.serving.pool import model_pool as serving_networks
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import Result, WeightsKey
 from clipcite.types.classify import ClassIn, Options
+from core.clip.data.images import open_image
+from core.clip.data.transforms import Pixels
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
 from core.settings import Settings
@@ -128,3 +131,8 @@ def in_order(answer: Result) -> list[dict[str, tuple[float, float]]]:
 
 def content_of(world: World, model: str) -> WeightsKey:
     return WeightsKey.of(world.row(model))
+
+
+def images(world: World) -> Tensor:
+    pixels = Pixels(world.backbone.preprocess)
+    return torch.stack([pixels.fit(open_image(data)) for data in IMAGES])

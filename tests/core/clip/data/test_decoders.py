@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipcite.types.images import Image as LabelledImage
 from core.clip.data import decoders
 from core.clip.data.decoder import Decoder
 from core.clip.data.decoders import Decoders, decoded_apart
@@ -166,12 +167,13 @@ def test_a_process_that_does_not_start_is_not_blamed_on_the_image(
 
 
 def test_the_images_of_a_training_are_decoded_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = [image.numpy() for image in read_images([crafted.jpeg(1), crafted.png(2)], LIMITS, 20)]
+    images = [LabelledImage(content, "") for content in (crafted.jpeg(1), crafted.png(2))]
+    expected = [image.numpy() for image in read_images(images, LIMITS, 20)]
     monkeypatch.setattr("core.clip.data.images.begin", lambda *given, **how: pytest.fail("decoded here"))
     with decoded_apart(2):
-        found = read_images([crafted.jpeg(1), crafted.png(2)], LIMITS, 20)
+        found = read_images(images, LIMITS, 20)
         with pytest.raises(BadImage, match="empty"):
-            read_images([b""], LIMITS, 20)
+            read_images([LabelledImage(b"", "")], LIMITS, 20)
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 

@@ -25,7 +25,7 @@ from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.trainer import fine_tune
 from tests.core.clip.recorder import Recorder, same_bits
 from tests.core.clip.reports import read
-from tests.core.clip.test_pipeline import config, shots
+from tests.core.clip.shots import as_tests, config, shots
 
 
 def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(tiny: Backbone) -> None:
@@ -42,7 +42,7 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     assert recorder.stages == ["training", "evaluating"]
     assert recorder.warnings == []
 
-    plain = adapt(tiny, every, replace(given, evaluate="none"))
+    plain = adapt(tiny, every, given.model_copy(update={"evaluate": "none"}))
     assert same_bits(dict(plain.weights.delta.tensors), dict(result.weights.delta.tensors))
     assert plain.evaluation.report is None
     assert plain.evaluation.stored_metrics()["verdict"] == "not_evaluated"
@@ -84,7 +84,7 @@ def test_a_fold_model_predicts_only_images_that_it_was_not_trained_on(
     monkeypatch.setattr(cross_validation, "predict", noting_prediction)
     given = config(epochs=5, text_learning_rate=2e-4, classifier_learning_rate=0.9, seed=3)
     held = adapt(tiny, every, given).evaluation.held_out
-    images = [open_image(shot.source) for shot in every]
+    images = [open_image(shot.read()) for shot in every]
     assert [(fold.epochs, fold.batch_size, fold.seed) for fold in settings] == [(4, 6, 4), (4, 6, 5)]
     fold = settings[0]
     rates = (fold.learning_rate, fold.text_learning_rate, fold.classifier_learning_rate)
@@ -135,7 +135,9 @@ def predicted_photos(folds: list[list[int]]) -> list[list[int]]:
 def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
     recorder = Recorder()
     tests = shots("red", "green", "grey", each=3, seed=77)
-    result = adapt(tiny, shots("red", "green", each=6), config(epochs=2), tests=tests, reporter=recorder)
+    result = adapt(
+        tiny, [*shots("red", "green", each=6), *as_tests(tests)], config(epochs=2), reporter=recorder
+    )
     assert len(recorder.steps) == 4
     assert recorder.shares == [1.0]
     report = read(result.evaluation.report)

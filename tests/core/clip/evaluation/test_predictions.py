@@ -12,7 +12,7 @@ from core.clip.models.backbone import Backbone
 from core.clip.models.features import IMAGE_BATCH_SIZE
 from core.clip.pipeline import adapt
 from core.clip.training.progress import Reporter
-from tests.core.clip.test_pipeline import config, shots
+from tests.core.clip.shots import config, shots
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
@@ -25,12 +25,12 @@ def test_each_image_has_the_scores_of_a_classifier_with_this_alpha(tiny: Backbon
         EvalContext(tiny, trained, config(alpha=alpha)),
         weights,
         Candidates(("red", "green", "grey"), 2, prompts),
-        [shot.source for shot in images],
+        images,
         [i % 2 for i in range(len(images))],
         range(len(images)),
         Reporter(),
     )
-    decoded = [open_image(shot.source) for shot in images]
+    decoded = [open_image(shot.read()) for shot in images]
     for scores, at in ((held.stock, 0.0), (held.adapted, alpha)):
         expected = Classifier(tiny, weights, at).classify(decoded, prompts, classes=[0, 1, -1]).scores.numpy()
         np.testing.assert_allclose(scores.all_classes, expected, rtol=0, atol=1e-5)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.inference.prototypes import PrototypeClassifier
-from tests.core.clip.inference.test_request_rule import IMAGES, slow_closed_scores
+from tests.core.clip.inference.slow_scores import IMAGES, slow_closed_scores
 
 
 def random_unit(*shape: int, seed: int = 0) -> Tensor:

@@ -9,22 +9,17 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.inference.request_rule import kind_of, request_rule, without_prior
+from tests.core.clip.inference.slow_scores import IMAGES, SHOTS, TEXTS, slow_closed_scores, unit
 
 LOGIT_SCALE = 5.0
 
 
-def unit(*shape: int, seed: int) -> Tensor:
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
-SHOTS = unit(9, 6, seed=0), torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 2])
 ONE_EACH = SHOTS[0][[0, 2, 3]], torch.tensor([0, 1, 2])
 """Without discriminants."""
 UNEVEN = SHOTS[0][:8], torch.tensor([1, 1, 4, 7, 7, 7, 7, 1])
 """Other classes have no shot, and class 4 has one."""
 MANY = unit(400, 6, seed=3), torch.arange(400) % 3
 """Many shots that the classes do not separate: the discriminants are small."""
-TEXTS, IMAGES = unit(5, 6, seed=1), unit(20, 6, seed=2)
 CLOSED, MIXED, UNTRAINED = [2, 0, 1], [2, NEW_CLASS, 0, 1, NEW_CLASS], [NEW_CLASS] * 3
 NEAR = TEXTS.clone()
 """Texts. The trained ones are near their shots, so that these prefer trained classes."""
@@ -47,54 +42,6 @@ def test_no_class_is_a_foreign_request() -> None:
 def test_a_foreign_request_has_the_papers_scores() -> None:
     rule = request_rule(SHOTS, TEXTS[:3], UNTRAINED)
     assert torch.equal(rule.scores(IMAGES), IMAGES @ TEXTS[:3].T)
-
-
-def slow_closed_scores(
-    texts: Tensor,
-    classes: list[int],
-    shots: tuple[Tensor, Tensor] = SHOTS,
-    balance: float = 0.35,
-    text_counts_as: float = 3,
-) -> Tensor:
-    """Score IMAGES by the formulas of docs/reference/method.md, class by class."""
-    features, labels = shots
-    known = sorted(set(labels.tolist()))
-    of = {c: features[labels == c] for c in known}
-    prototypes = {c: rows.mean(dim=0) / rows.mean(dim=0).norm() for c, rows in of.items()}
-    middle = sum(prototypes.values()) / len(known)
-    n = len(of) / sum(1 / len(rows) for rows in of.values())
-    weights = []
-    for text, c in zip(texts, classes, strict=True):
-        row = text + n / (n + text_counts_as) * (prototypes[c] - middle)
-        weights.append(row / row.norm())
-    scores = IMAGES @ torch.stack(weights).T
-    scores = scores - class_offsets(*shots, torch.stack(weights), classes, balance)
-    if len(set(classes)) < 2 or len(features) == len(known):
-        return scores
-
-    means = {c: rows.mean(dim=0) for c, rows in of.items()}
-    mean = sum(means.values()) / len(known)
-    covariance = torch.zeros(features.shape[1], features.shape[1])
-    for c, rows in of.items():
-        for x in rows:
-            covariance += torch.outer(x - means[c], x - means[c])
-    covariance += covariance.trace() / len(covariance) * torch.eye(len(covariance))
-    inverse = torch.linalg.inv(covariance)
-    noise = features.shape[1] / 2 / (len(features) - len(known))
-
-    def discriminants(x: Tensor) -> Tensor:
-        values = torch.stack(
-            [
-                (x - mean - (means[c] - mean) / 2) @ inverse @ (means[c] - mean) + noise / len(of[c]) / 2
-                for c in classes
-            ]
-        )
-        return values - values.mean()
-
-    cosines = torch.stack([texts @ x - (texts @ x).mean() for x in features])
-    spread = cosines.std() / torch.stack([discriminants(x) for x in features]).std()
-    w = 3 * n / (n + 3)
-    return (scores + w * spread * torch.stack([discriminants(x) for x in IMAGES])) / (1 + w)
 
 
 @pytest.mark.parametrize("balance", [0.1, 0.35, 1.0])
