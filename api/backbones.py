@@ -10,6 +10,7 @@ from api.middleware.auth import Caller
 from api.serving.service import Serving
 from api.threads import REQUESTS
 from clipcite.types.backbones import BackboneList, BackboneRow, DefaultBackbone
+from clipcite.types.problems import ProblemAction
 from core.clip.checks.estimate import estimate
 from core.clip.config import STARTER, resolve_config
 from core.clip.errors import UnknownBackbone
@@ -118,7 +119,8 @@ def _listed(database: Database, serving: Serving, caller: Caller) -> BackboneLis
 
 def _set_default(database: Database, serving: Serving, name: str) -> None:
     if not serving.has_backbone(name):
-        raise UnknownBackbone(f"{name!r} is not installed. Download it with POST /backbones/{name}/pull.")
+        pull = ProblemAction.of("POST /backbones/{name}/pull", name=name)
+        raise UnknownBackbone(f"{name!r} is not installed. Download it with ", pull, ".")
     with database.write() as session:
         backbones.set_default(session, serving.settings, name)
 

@@ -24,7 +24,7 @@ from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.inference.self_training import self_trained
 from core.clip.inference.which_next import which_next
 from core.clip.prompts import same_class
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 MIN_CLASS_SHARE = 0.5
 """Minimum number of images predicted for a class, as a fraction of the mean per class name.
@@ -38,12 +38,12 @@ COLLECTION_COPIES, SCORE_COPIES = 5, 2
 SELF_TRAINED = "The more certain images help to sort the others."
 
 
-class WrongFeatures(ClipCiteError):
+class WrongFeatures(ExpectedError):
     code = "invalid_features"
     status = 422
 
 
-class WrongLabels(ClipCiteError):
+class WrongLabels(ExpectedError):
     code = "invalid_labels"
     status = 422
 

@@ -108,7 +108,7 @@ async def answer_classify(request: Request, receive: Receive = received) -> byte
     Raises:
         InvalidRequest: the body is invalid, or none of its images can be read.
         ServerBusy: other requests use the budget.
-        ClipCiteError: a model is missing or can't be loaded.
+        ExpectedError: a model is missing or can't be loaded.
     """
     # Read the state directly, because FastAPI's dependencies cost time on every request.
     state = request.app.state

@@ -28,13 +28,13 @@ from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import RequestRule
 from core.clip.inference.untrained import unrelated
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.db.tables import Model
 
 Decoded = Tensor | BadImage
 
 
-class NothingToCompare(ClipCiteError):
+class NothingToCompare(ExpectedError):
     """`reject` without training images of a requested class."""
 
     code = "no_training_images"

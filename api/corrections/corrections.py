@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api import quotas
 from clipcite.types.images import Image
+from clipcite.types.problems import ProblemAction
 from core.clip.prompts import same_class
 from core.settings import Settings
 from core.store.accounts import audit, owners
@@ -99,7 +100,9 @@ def add(
         raise Conflict(
             "too_much_feedback",
             f"The model would have {len(known):,} corrections, and the maximum is {most:,}. Train a new "
-            "model from them with POST /models/{id}/extend, and correct that model.",
+            "model from them with ",
+            ProblemAction.of("POST /models/{model_id}/extend", model_id=model.id),
+            ", and correct that model.",
         )
     quotas.check_quota(session, owner, settings, more_bytes=more_bytes)
     job.image_bytes += more_bytes
@@ -120,8 +123,12 @@ def remove(session: Session, reference: str, correction_id: str, *, owner: str) 
     gone = delete(JobImage).where(JobImage.job_id == model.job_id, *mine)
     row = session.execute(gone.returning(JobImage.blob_key, JobImage.bytes)).one_or_none()
     if row is None:
-        detail = f"The model has no correction {correction_id!r}. GET /models/{{id}}/feedback lists them."
-        raise NotFound("feedback_not_found", detail)
+        raise NotFound(
+            "feedback_not_found",
+            f"The model has no correction {correction_id!r}. ",
+            ProblemAction.of("GET /models/{model_id}/feedback", model_id=model.id),
+            " lists them.",
+        )
     less = update(Job).where(Job.id == model.job_id).values(image_bytes=Job.image_bytes - row.bytes)
     session.execute(less, execution_options={"synchronize_session": False})
     deletions.mark_for_deletion(session, row.blob_key)

@@ -35,7 +35,7 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
 
     Raises:
         ServerBusy: other requests use the budget, or a part was not computed in time.
-        ClipCiteError: the model can't be loaded.
+        ExpectedError: the model can't be loaded.
     """
     spelling = {same_class(name): name for name in model.classes}
     labels = [spelling.setdefault(same_class(image.class_name), image.class_name) for image in checked.images]

@@ -76,7 +76,7 @@ class JobSubmission:
             warnings: warnings about `kept`.
 
         Raises:
-            ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
+            ExpectedError: the upload or an option is invalid, a quota is exceeded, or a store failed.
         """
         with self.database.read() as session:
             settings = self._checked(settings, backbones.default(session, self.settings))

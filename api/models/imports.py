@@ -90,7 +90,7 @@ class ModelImport:
 
         Raises:
             ArchiveError: the archive can't be used.
-            ClipCiteError: a field or the weights are invalid, a quota is exceeded, or a store failed.
+            ExpectedError: a field or the weights are invalid, a quota is exceeded, or a store failed.
         """
         name = clean_name(form.name)
         installation.check(self.database, self.blobs)

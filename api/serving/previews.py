@@ -21,7 +21,7 @@ from core.clip.data.header import ImageLimits
 from core.clip.data.splits import in_turns
 from core.clip.errors import BadImage
 from core.clip.inference.prototypes import PrototypeClassifier
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobImage
@@ -191,8 +191,8 @@ class Previews:
                 self._choose_shots(job, prototypes)
             self._extend(job, prototypes, until=time.monotonic() + TURN_SECONDS)
         except Exception as error:
-            # A ClipCiteError: the job was deleted, or the service is closing.
-            log = logger.info if isinstance(error, ClipCiteError) else logger.exception
+            # A ExpectedError: the job was deleted, or the service is closing.
+            log = logger.info if isinstance(error, ExpectedError) else logger.exception
             log("The preview of %s stays at %d images: %s", job.id, prototypes.encoded, error)
             with self._changed:
                 prototypes.queued = False

@@ -32,7 +32,7 @@ from tests.api import crafted
 from tests.lent import lent
 
 URL = "http://127.0.0.1:8000"  # Without keys the Host header must name this machine.
-PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "request_id"}
+PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "actions", "request_id"}
 JOB_KEYS = {
     *("id", "object", "name", "status", "cancel_requested", "created_at", "started_at", "finished_at"),
     *("config", "classes", "queue_position", "attempts", "progress", "model_id", "metrics", "warnings"),

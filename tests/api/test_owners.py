@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -40,7 +41,7 @@ def asked_for(world: World, job: str, things: Things | None = None) -> dict[str,
 
 def without(said: str, ids: Things) -> str:
     for name in ("job_id", "model_id", "first", "name", "alias"):
-        said = said.replace(ids[name], name)
+        said = said.replace(ids[name], name).replace(quote(ids[name]), name)
     return said
 
 

@@ -79,7 +79,7 @@ def main(folder: Path | None) -> None:
         folder = stand_by()
     else:
         exit_with_parent(grace_seconds=0)
-    from core.errors import ClipCiteError
+    from core.errors import ExpectedError
     from core.log import from_here, start_logging
     from core.settings import Settings
 
@@ -90,7 +90,7 @@ def main(folder: Path | None) -> None:
     try:
         last = train(folder, task, channel)
         channel.send("done", **last)
-    except ClipCiteError as error:
+    except ExpectedError as error:
         channel.send("failed", code=error.code, detail=error.detail)
     except OSError as error:
         if error.errno not in DISK_FULL:

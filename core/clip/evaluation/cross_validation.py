@@ -54,7 +54,7 @@ def cross_validate(
         folds: indices of the images that each fold model is not trained on (`data.splits.make_folds`).
 
     Raises:
-        ClipCiteError: as for `fine_tune` and `predict`.
+        ExpectedError: as for `fine_tune` and `predict`.
     """
     backbone, trained, config = context.backbone, context.trained, context.config
     predictions = []

@@ -26,6 +26,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
 from clipcite.types.images import Image
+from clipcite.types.problems import ProblemAction
 from core.clip.weights.manifest import Manifest
 from core.log import current
 from core.store.accounts import audit, owners
@@ -139,7 +140,9 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
     if job.status in FINAL and job.status != CANCELLED:
         raise Conflict(
             "job_already_finished",
-            f"The job has already {job.status} and can't be cancelled. Delete it with DELETE /jobs/{job_id}.",
+            f"The job has already {job.status} and can't be cancelled. Delete it with ",
+            ProblemAction.of("DELETE /jobs/{job_id}", job_id=job_id),
+            ".",
         )
     if job.status == CANCELLED or job.cancel_requested:
         return job
@@ -163,7 +166,10 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
     job = get(session, job_id, owner=owner, lock=True)
     if job.status == RUNNING:
         raise Conflict(
-            "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
+            "job_running",
+            "The job is running. Cancel it with ",
+            ProblemAction.of("POST /jobs/{job_id}/cancel", job_id=job_id),
+            ", then delete it.",
         )
     if job.status == QUEUED and job.model_id is not None:  # the model is kept, but not evaluated
         cancel(session, job_id, token=None, before=QUEUED, at=database_now(session))

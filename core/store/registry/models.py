@@ -13,6 +13,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from clipcite.types.problems import ProblemAction
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest
 from core.store.accounts import owners
 from core.store.db.pagination import page
@@ -102,7 +103,9 @@ def promote(session: Session, reference: str, *, owner: str) -> Model:
     if model.name is None:
         raise Conflict(
             "model_without_name",
-            f"{model.id} has no name that could refer to it. Name it first (PATCH /models/{{id}}).",
+            f"{model.id} has no name that could refer to it. Name it first with ",
+            ProblemAction.of("PATCH /models/{model_id}", model_id=model.id),
+            ".",
         )
     same_name = (Model.owner == owner, Model.name == model.name)
     newer = update(Model).where(*same_name, Model.version > model.version, Model.promoted.is_(True))
@@ -167,7 +170,13 @@ def resolve(session: Session, reference: str, *, owner: str) -> Model:
         "model_not_promoted",
         f"No version of {parsed.name!r} is in use: each is worse than the pre-trained model, or was replaced "
         f"by an older one. Use `stock`, or name a version, such as {version}. To use {version} all the same, "
-        f'promote it: PATCH /models/{newest.id} with {{"promoted": true}}.',
+        "promote it: ",
+        ProblemAction(
+            operation="PATCH /models/{model_id}",
+            parameters={"model_id": newest.id, "promoted": "true"},
+            request=f'PATCH /models/{newest.id} with {{"promoted": true}}',
+        ),
+        ".",
     )
 
 
@@ -251,7 +260,11 @@ def rename(session: Session, reference: str, name: str | None, *, owner: str) ->
         raise Conflict(
             "model_has_aliases",
             f"{_pointing_text(model, aliases)} to the model, and an alias belongs to its name. Promote "
-            "another model first (PUT), or delete the alias (DELETE).",
+            "another model first with ",
+            ProblemAction.of("PUT /models/{name}/aliases/{alias}", **_only(model, aliases)),
+            ", or delete the alias with ",
+            ProblemAction.of("DELETE /models/{name}/aliases/{alias}", **_only(model, aliases)),
+            ".",
         )
     version = None if name is None else _next_version(session, owner, name)
     model.name, model.version = name, version
@@ -275,8 +288,11 @@ def delete(session: Session, reference: str, *, owner: str, force: bool = False)
     if aliases and not force:
         raise Conflict(
             "model_has_aliases",
-            f"{_pointing_text(model, aliases)} to the model. Promote another model first (PUT), or delete it "
-            "with ?force=true, which deletes the alias too.",
+            f"{_pointing_text(model, aliases)} to the model. Promote another model first with ",
+            ProblemAction.of("PUT /models/{name}/aliases/{alias}", **_only(model, aliases)),
+            ", or delete it with ",
+            ProblemAction.of("DELETE /models/{model_id}", model_id=model.id, force="true"),
+            ", which deletes the alias too.",
         )
     session.execute(delete_from(Alias).where(Alias.model_id == model.id))
     session.execute(delete_from(Model).where(Model.id == model.id))
@@ -302,6 +318,12 @@ def _next_version(session: Session, owner: str, name: str) -> int:
         .returning(ModelName.last_version)
     )
     return session.execute(increment).scalar_one()
+
+
+def _only(model: Model, aliases: list[str]) -> dict[str, str]:
+    """Return the parameters of requests on the only alias, or without it if there are several."""
+    name = {"name": str(model.name)}
+    return {**name, "alias": aliases[0]} if len(aliases) == 1 else name
 
 
 def _pointing_text(model: Model, aliases: list[str]) -> str:

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.db.text import sanitize_text
 
 MAX_CHARACTERS = 200
@@ -20,7 +20,7 @@ _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
-class InvalidName(ClipCiteError):
+class InvalidName(ExpectedError):
     """A name that a model can't have."""
 
     code = "invalid_name"
@@ -31,7 +31,7 @@ class InvalidName(ClipCiteError):
         self.errors = [{"pointer": "/name", "detail": detail}]
 
 
-class InvalidAlias(ClipCiteError):
+class InvalidAlias(ExpectedError):
     code = "invalid_alias"
     status = 422
 

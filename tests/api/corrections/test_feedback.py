@@ -82,7 +82,7 @@ def test_a_correction_is_listed_counted_shown_and_deleted(trained: tuple[Service
     assert f"{key}: missing" in verify_installation(service.database, service.blobs).problems
     assert service.client.delete(f"/models/{model}/feedback/{fox['id']}").status_code == 204
     gone = service.client.delete(f"/models/{model}/feedback/{fox['id']}")
-    assert_problem(gone, 404, "feedback_not_found", "GET /models/{id}/feedback")
+    assert_problem(gone, 404, "feedback_not_found", f"GET /models/{model}/feedback")
     assert listed(service, model) == [other]
     assert image_bytes(service) == before + len(OTHER)
     assert blobs_below(service, job) == 9

@@ -96,7 +96,7 @@ def finish_job(
         written = report_fields(
             held, source=source, label_issues=list(label_issues), label_accuracy=label_accuracy
         )
-        samples.store_report(service.database, service.blobs, job_id, written)
+        samples.store_report(service.database, service.blobs, job_id, written, made)
     return Finished(job_id, model_id)
 
 

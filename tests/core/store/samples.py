@@ -166,13 +166,13 @@ def publish(
 
 
 def store_report(
-    database: Database, blobs: Blobs, job_id: str, report: dict[str, Any], **values: Any
+    database: Database, blobs: Blobs, job_id: str, report: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
-    """Store the report of an ended job, and these values of its row."""
+    """Store the report and the metrics of an ended job."""
     key = jobs.report_of(job_id, "1")
     blobs.put(key, json.dumps(report).encode())
     with database.write() as session:
-        session.execute(update(Job).where(Job.id == job_id).values(report_key=key, **values))
+        session.execute(update(Job).where(Job.id == job_id).values(report_key=key, metrics=metrics))
 
 
 def new_owner(database: Database, name: str) -> str:

@@ -45,7 +45,7 @@ def reported(
     assert samples.publish(service.database, claim, model)
     if stored:
         measured = metrics.model_dump(mode="json")
-        samples.store_report(service.database, service.blobs, job_id, made, metrics=measured)
+        samples.store_report(service.database, service.blobs, job_id, made, measured)
     return str(job_id)
 
 
