@@ -1,6 +1,5 @@
 """The command on a tiny model and coloured images, and the tables from its records."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +69,6 @@ def test_all_kinds_are_run_once_and_shown(
     ]
     issues = [of_shots[issue.position] for issue in report.label_issues]
     assert (planted["found"], planted["label_issues"]) == (sum(issues), len(issues))
-    (page,) = tmp_path.glob("trust-*.json")
-    titles = [table["title"] for table in json.loads(page.read_text(encoding="utf-8"))]
-    assert len(titles) == 5
 
     monkeypatch.setattr(trust, "run", None)  # On a second call everything exists.
     trust.main(command)

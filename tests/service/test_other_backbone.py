@@ -16,13 +16,15 @@ PULL = f"/backbones/{TINY}/pull"
 
 
 @pytest.mark.slow
-def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> None:
+def test_the_starter_answers_during_every_download(
+    hub: Hub, tmp_path: Path, cache_with_starter: Path
+) -> None:
     """A download fails, is stopped and repeated. Its backbone then answers, without a restart."""
     make_tiny_backbone(tmp_path / "repository")
     hub.add("tests/tiny", tmp_path / "repository")
     answers, stop = Counter[tuple[int, str | None]](), threading.Event()
     with (
-        serve(tmp_path / "data", {"CLIPCITE_CACHE": str(tmp_path / "cache")}) as service,
+        serve(tmp_path / "data", {"CLIPCITE_CACHE": str(cache_with_starter)}) as service,
         service.http as http,
     ):
 

@@ -12,7 +12,7 @@ from core.store.db.tables import JobEvent
 from core.store.registry import models
 from tests.api import crafted
 from tests.core.store.samples import job_of
-from tests.service.running import commands
+from tests.service.running import commands, wait_for
 from tests.worker.conftest import MakeWorker
 from tests.worker.queued import queue_images, queue_job
 
@@ -30,7 +30,7 @@ def test_a_warm_trainer_that_was_killed_costs_the_job_no_attempt(
     worker = make_worker()
     killed = worker.warm_trainer.pid
     assert killed is not None
-    assert trainers() == [killed]
+    wait_for(lambda: trainers() == [killed])
     psutil.Process(killed).kill()
     job_id = queue_job(worker, tmp_path)
     worker.run(job_id)
@@ -38,7 +38,7 @@ def test_a_warm_trainer_that_was_killed_costs_the_job_no_attempt(
     assert (job.status, job.attempts) == ("succeeded", 1), job.error_detail
     # The next trainer waits.
     assert worker.warm_trainer.pid not in {None, killed}
-    assert trainers() == [worker.warm_trainer.pid]
+    wait_for(lambda: trainers() == [worker.warm_trainer.pid])  # It has no command before its exec.
 
 
 @pytest.mark.slow

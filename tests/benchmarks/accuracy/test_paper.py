@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from benchmarks.accuracy import harness, paper
-from benchmarks.accuracy.measures import MEASURES
 from benchmarks.accuracy.scores import BestScores
 from benchmarks.methods.common.registry import METHODS
 from benchmarks.methods.common.task import Predictor, Task
@@ -54,11 +53,6 @@ def test_base_to_new_is_run_once_and_printed_again(
     assert tables(tmp_path, "bng-*.json") == first
     paper.main([*command, "--tests", "1"])  # a first look is another run
     assert len(trained) == 4
-    table = first[0]
-    assert table["columns"] == ["method", *MEASURES, "HM of means", "seconds"]
-    assert [row[0] for row in table["rows"]] == ["stock", "Linear probe"]  # type: ignore[attr-defined]
-    # The published results.
-    assert "CLIP-CITE" in (next(tmp_path.glob("bng-*.md"))).read_text(encoding="utf-8")
 
 
 def test_a_run_stores_the_score_of_every_class(
