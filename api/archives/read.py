@@ -142,7 +142,13 @@ def read_archive(
     except UnclearLayout as error:
         raise ArchiveError("unclear_layout", str(error)) from error
     entries = [
-        Image(path, name, split, "/".join(parts), problem=bad and Notice(code=bad.code, detail=bad.detail))
+        Image(
+            path,
+            name,
+            split,
+            "/".join(parts),
+            problem=Notice(code=bad.code, detail=bad.detail) if bad else None,
+        )
         for parts, split, name in placed
         for path, bad in [images[parts]]
     ]

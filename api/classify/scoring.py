@@ -85,7 +85,8 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
     Args:
         options: options with class names.
         model: from `look_up`.
-        take: takes more from the budget `serving.images`, for prompts and for unusually large images.
+        take: takes more from the budget `serving.images`, for prompts and for unusually large images. It
+            raises an error if the client has gone.
 
     Raises:
         InvalidNames: a class name can't be used.
@@ -108,10 +109,14 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
         batcher, sent = serving.engine.batcher, list[BatchItem]()
         try:
             with batcher.pending((held.served, "images")) as coming:
-                _send(serving, images, held.served, problems, sent, coming)
+                _send(serving, images, held.served, problems, sent, coming, take)
                 encoding = time.perf_counter()
                 serving.texts.encode(classifier, held, take)  # prompts and images are encoded concurrently
-                features = torch.cat([batcher.wait(part, serving.engine.wait_seconds) for part in sent])
+                parts = []
+                for part in sent:
+                    take(0)
+                    parts.append(batcher.wait(part, serving.engine.wait_seconds))
+                features = torch.cat(parts)
         finally:
             for part in sent:  # the model must stay in memory until all are computed
                 batcher.end(part)
@@ -263,6 +268,7 @@ def _send(
     problems: list[BadImage | None],
     sent: list[BatchItem],
     last_of: Pending,
+    take: Take,
 ) -> None:
     """Send images to the batcher as they are decoded.
 
@@ -272,6 +278,7 @@ def _send(
     """
     last, queue = None, (served, "images")
     for batch in images.decoded(served):
+        take(0)
         problems += [None if isinstance(image, Tensor) else image for image in batch]
         if good := [image for image in batch if isinstance(image, Tensor)]:
             if last is not None:

@@ -1,5 +1,6 @@
 """Instant previews: prototype classifiers from a job's images, until the job has a model."""
 
+import contextvars
 import logging
 import threading
 import time
@@ -182,7 +183,8 @@ class Previews:
     def _submit(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
         if not self._closed:
             prototypes.queued = True
-            self._threads.submit(self._build, job, prototypes)
+            # With the context of the request, so that its owner's turns are used.
+            self._threads.submit(contextvars.copy_context().run, self._build, job, prototypes)
 
     def _build(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
         """Encode images for one turn, then let other previews have theirs."""

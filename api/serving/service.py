@@ -25,6 +25,7 @@ from core.clip.models.starter import FOLDER as STARTER_FOLDER
 from core.errors import ExpectedError
 from core.settings import Settings
 from core.store import backbones as store
+from core.store.accounts import audit
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.errors import DatabaseUnavailable
@@ -73,7 +74,7 @@ class Serving:
         self.memory = memory or Budget(settings.memory_bytes)
         self.images = Budget(MAX_IN_FLIGHT, "Too many classifications are in progress.", retry_after=2)
         """Images in flight. Every PROMPTS_PER_IMAGE new prompts count as one."""
-        self.decoding = Decoders(self.decoders)
+        self.decoding = Decoders(self.decoders, owner=lambda: audit.actor().owner)
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_IN_FLIGHT, "request")
         """Threads of the requests, one for each that `images` can admit, so requests never wait for one."""

@@ -13,7 +13,7 @@ from core.clip.data.transforms import Pixels
 from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
 from core.clip.inference.pile import Foreign, Support
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import encode_tokens
+from core.clip.models.features import USUAL_TOKENS, encode_tokens, is_causal_clip
 from core.clip.models.tokenizer import trim_padding
 from core.clip.weights.files import Weights
 
@@ -60,6 +60,17 @@ class ServedModel:
         A GPU synchronises only once, when the features are copied.
         """
         return self.model.encode_fitted(pixels.to(self.backbone.device, non_blocking=True)).cpu()
+
+    def trimmed(self, tokens: Tensor) -> Tensor:
+        """Return token ids [N, L] without padding that does not affect the features.
+
+        The length is a multiple of USUAL_TOKENS, so that prompts of about equal lengths share batches.
+        """
+        if is_causal_clip(self.model):
+            used = int(tokens.argmax(dim=-1).max()) + 1
+        else:
+            used = trim_padding(tokens, self.backbone.padding).shape[1]
+        return tokens[:, : -(-used // USUAL_TOKENS) * USUAL_TOKENS]
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: Tensor) -> Tensor:

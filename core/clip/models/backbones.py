@@ -50,6 +50,11 @@ SPEED = "speed.json"
 """File with measurements of trainings on this machine, in the folder of a backbone."""
 TOTAL = "total"
 """File in the folder of a download. It has the expected size (bytes)."""
+VARIABLES = re.compile(
+    r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|XDG_CACHE_HOME|HF_\w+|(?i:\w+_proxy)|SSL_CERT_(FILE|DIR)|"
+    r"(REQUESTS|CURL)_CA_BUNDLE|(CUDA|NVIDIA|OMP|MKL|OPENBLAS|TORCH|PYTORCH)_\w+"
+)
+"""Variables that a download gets: those of the hub, the network and the device, none of the service."""
 MIN_SPARE_BYTES, SPARE_SHARE = 2_000_000_000, 0.05
 """Disk space that a download leaves free: at least this size (bytes), and this fraction of the disk."""
 
@@ -172,13 +177,14 @@ def start(name: str, cache: Path, device: str = "") -> "subprocess.Popen[str]":
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
     # Without Xet the files grow as data arrives, which gives the progress.
     plain = {f"HF_HUB_DISABLE_{what}": "1" for what in ("XET", "TELEMETRY", "PROGRESS_BARS")}
+    kept = {variable: value for variable, value in os.environ.items() if VARIABLES.fullmatch(variable)}
     return subprocess.Popen(
         [sys.executable, "-m", "core.clip.models.download", name, str(cache.absolute()), device],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**plain, **os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+        env={**plain, **kept, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
     )
 
 

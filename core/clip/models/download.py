@@ -7,6 +7,7 @@ DEVICE, the backbone is not loaded.
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -45,6 +46,7 @@ STOP_SECONDS = 5
 """Time to clean up after the parent has ended (seconds)."""
 WATCH_SECONDS = 0.5
 TIMEOUT_SECONDS = 30
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def main() -> None:
@@ -99,7 +101,12 @@ def fetch(repository: str, choose: Callable[[Iterable[str]], Collection[str]], f
         choose: selects file names among those at the top of the repository.
     """
     try:
-        commit = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha or constants.DEFAULT_REVISION
+        commit = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha or ""
+        if not COMMIT.fullmatch(commit):  # the library uses it as a path
+            raise BackboneUnavailable(
+                f"The hub {constants.ENDPOINT} names no valid commit of {repository}. Set HF_ENDPOINT to "
+                "another mirror."
+            )
         entries = HfApi().list_repo_tree(repository, revision=commit)
         files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
         names = choose(files)

@@ -19,12 +19,19 @@ from core.clip.models.device import in_parts
 
 PROMPT_BATCH_SIZE = 256
 IMAGE_BATCH_SIZE = 64
+USUAL_TOKENS = 16
+"""Number of tokens of a prompt that is a class name in a template, rounded up."""
 CPU_IMAGE_BATCH_SIZE = 8  # with more, glibc requests new memory from the system for each layer
 
 
 def batch_rows(most: int, pixels: int) -> int:
     """Return the number of images per batch: `most`, or fewer if each has more than 224 x 224 pixels."""
     return max(1, min(most, most * USUAL_SIDE**2 // pixels))
+
+
+def prompt_rows(most: int, tokens: int) -> int:
+    """Return the number of prompts per batch: `most`, or fewer if they have more than USUAL_TOKENS tokens."""
+    return max(1, min(most, most * USUAL_TOKENS // tokens))
 
 
 def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def test_a_closed_collection_is_evidence(shared: Service, model: str) -> None:
     assert isinstance(subject, Model)
     with serving.hold(subject, None) as loaded:
         prompts = [tuple(template.format(name) for template in subject.templates) for name in CLASSES]
-        texts = serving.texts.features(loaded.served, prompts)
+        texts = serving.texts.features(loaded.served, prompts, lambda more: None)
         rows = F.normalize(torch.from_numpy(numbers(FEATURES).astype(np.float32)), dim=-1)
         scale, kept = loaded.served.backbone.logit_scale, loaded.served.shots
     found = [[one[name] for name in CLASSES] for one in chances(body)]

@@ -1,9 +1,10 @@
 """A Serving on real storage, and readers of its answers."""
 
+import contextvars
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from core.clip.data.transforms import Pixels
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
 from core.settings import Settings
+from core.store.accounts import audit
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.db.tables import Model
@@ -28,8 +30,19 @@ from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.serving.adapted import publish_model
 
+T = TypeVar("T")
 IMAGES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
 NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]
+
+
+def as_owner(owner: str, call: Callable[[], T]) -> T:
+    """Call a function as in a request of this owner."""
+
+    def run() -> T:
+        audit.act_as(audit.Actor(owner, "key"))
+        return call()
+
+    return contextvars.copy_context().run(run)
 
 
 def ask(
@@ -40,8 +53,9 @@ def ask(
     **options: Any,
 ) -> Result:
     """Classify by one model."""
+    take = options.pop("take", lambda more: None)
     asked = Options(class_names=list(names), **options)
-    return classify(serving, Images(images, serving), asked, model, take=lambda more: None)
+    return classify(serving, Images(images, serving), asked, model, take=take)
 
 
 class World:
