@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings, read_settings
 
 TOO_LITTLE_DISK, SCARCE_DISK = 1_000_000_000, 5_000_000_000
@@ -28,7 +28,7 @@ class CheckResult:
     """The state, and the remedy if there is a problem."""
 
 
-class Scarce(ClipCiteError):
+class Scarce(ExpectedError):
     """A warning: the service still works."""
 
 
@@ -55,7 +55,7 @@ def run_check(name: str, settings: Settings) -> CheckResult:
         return CheckResult(name, "ok", CHECKS[name](settings))
     except Scarce as error:
         return CheckResult(name, "warning", error.detail)
-    except ClipCiteError as error:
+    except ExpectedError as error:
         return CheckResult(name, "problem", error.detail)
 
 
@@ -76,11 +76,11 @@ def _device(settings: Settings) -> str:
     device = torch.device(chosen if chosen != "auto" else "cuda" if has_gpu else "cpu")
     problem = device_problem(device)
     if problem is not None:
-        raise Scarce(problem) if chosen == "auto" else ClipCiteError(problem)  # `auto` uses the CPU then
+        raise Scarce(problem) if chosen == "auto" else ExpectedError(problem)  # `auto` uses the CPU then
     try:
         mixed_precision(settings.serving_precision, find_device(chosen))
     except InvalidConfig as error:
-        raise ClipCiteError(f"CLIPCITE_SERVING_PRECISION: {error}") from error
+        raise ExpectedError(f"CLIPCITE_SERVING_PRECISION: {error}") from error
     version = f"torch {torch.__version__}"
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
@@ -94,13 +94,13 @@ def _data(settings: Settings) -> str:
     folder = settings.data.absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ClipCiteError(
+        raise ExpectedError(
             f"{existing} is not writable. Change its owner, or choose another folder with CLIPCITE_DATA or "
             "--data."
         )
     free = shutil.disk_usage(existing).free
     if free < SCARCE_DISK:
-        kind = ClipCiteError if free < TOO_LITTLE_DISK else Scarce
+        kind = ExpectedError if free < TOO_LITTLE_DISK else Scarce
         raise kind(
             f"{folder}: {free / 1e9:.1f} GB free. A model of the starter takes 0.1 GB, and a job several "
             "times that. Free disk space."
@@ -154,12 +154,12 @@ def _backbone(settings: Settings) -> str:
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         if missing:
             needed = " and ".join(missing)
-            raise ClipCiteError(f"The starter needs {needed}: pip install '.[starter]' in the checkout.")
+            raise ExpectedError(f"The starter needs {needed}: pip install '.[starter]' in the checkout.")
         return "starter (assembled at the first start, which takes 30 s)"
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
         if not any((folder / config).is_file() for config in (CONFIG, TOWER_CONFIG)):
-            raise ClipCiteError(
+            raise ExpectedError(
                 f"{folder} does not contain a model of open_clip or transformers. Set CLIPCITE_BACKBONE to "
                 "another backbone."
             )

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from admin.doctor import problems_of
 from clipcite.datasets.image import printable
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.scratch import DISK_FULL
 from core.settings import Settings, read_settings
 from core.store.db.session import Database
@@ -26,7 +26,7 @@ def errors_in_words() -> Iterator[None]:
     """Print an expected error, and end the command with status 1."""
     try:
         yield
-    except ClipCiteError as error:
+    except ExpectedError as error:
         typer.echo(printable(error.detail), err=True)
         raise typer.Exit(1) from None
     except OSError as error:

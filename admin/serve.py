@@ -22,7 +22,7 @@ from admin.installation import settings_of
 from admin.processes import API, STARTUP, WORKER, command, environment, with_defaults
 from api.uvicorn_server import listen
 from clipcite.client.address import local_token
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.parent_watch import CHILD
 
 POLL_SECONDS = 0.2
@@ -106,7 +106,7 @@ def serve_until_stopped(
     if settings_of(data).redis_url is None:
         try:
             children[VALKEY] = valkey.start_first(socket)
-        except ClipCiteError as error:
+        except ExpectedError as error:
             lock.truncate(0)
             console.print(error.detail, style="red", markup=False, highlight=False, soft_wrap=True)
             return 1

@@ -28,7 +28,7 @@ from sqlalchemy import JSON, Connection, DateTime, MetaData, Table, insert, insp
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.scratch import scratch_folder
 from core.store.db import migrate
 from core.store.db.base import JSON_VALUE
@@ -54,7 +54,7 @@ BATCH = 1_000
 OnProgress = Callable[[str], None]
 
 
-class BackupError(ClipCiteError):
+class BackupError(ExpectedError):
     """The backup can't be created, read or restored. `detail` says what to do."""
 
 

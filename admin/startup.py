@@ -12,7 +12,7 @@ from admin.doctor import problems_of, start_problem
 from api.startup import prepare_token, startup_error
 from core.clip.config import STARTER
 from core.clip.models import backbones
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import get_settings
 from core.store import backbones as store
 from core.store.db import migrate
@@ -37,7 +37,7 @@ def main() -> str | None:
                 with Database(settings.sqlalchemy_url()).write() as session:
                     store.request_pull(session, name, use=True)
                 print(name)
-    except ClipCiteError as error:
+    except ExpectedError as error:
         return error.detail
     except OSError as error:
         return f"The token can't be written to {settings.data}: {error.strerror}. Use another --data."

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.parent_watch import die_with
 from core.store.jobs.queue import valkey_program
 
@@ -37,10 +37,10 @@ def start_first(path: Path) -> "subprocess.Popen[bytes]":
     """Stop a Valkey that an earlier `serve` left, start a new one, and wait until it responds.
 
     Raises:
-        ClipCiteError: Valkey does not start.
+        ExpectedError: Valkey does not start.
     """
     if len(os.fsencode(path)) > MAX_PATH:
-        raise ClipCiteError(
+        raise ExpectedError(
             f"The path of the socket {path} is longer than {MAX_PATH} bytes. Choose a shorter --data; a "
             "symbolic link to the folder will do."
         )
@@ -58,7 +58,7 @@ def start_first(path: Path) -> "subprocess.Popen[bytes]":
         process.kill()
         said = output.read().decode(errors="replace").strip().splitlines() or ["it gave no reason"]
     process.wait()
-    raise ClipCiteError(
+    raise ExpectedError(
         f"Valkey, the broker of the jobs, does not start on {path}: {said[-1]}. Choose another --data, or "
         "set CLIPCITE_REDIS_URL to the URL of a Redis or Valkey server."
     )

@@ -44,7 +44,7 @@ then classify with **any** class names (`POST /classify`), trained or new. Error
 `application/problem+json`."""
 
 UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?)")
-MEMORY_PATHS = re.compile(r"/classify(/collection)?|/thumbnail")
+MEMORY_PATHS = re.compile(r"/classify(/collection)?|/thumbnail|/adapt/layout")
 """Paths that accept a large body in memory."""
 SCRATCH_REQUESTS = 4
 """Maximum size of all temporary files, as a multiple of the largest request."""

@@ -9,7 +9,8 @@ from api.http.problems import responses
 from api.middleware.auth import Caller
 from api.serving.service import Serving
 from api.threads import REQUESTS
-from clipcite.types.backbones import BackboneList, BackboneRow, DefaultBackbone, DownloadProgress
+from clipcite.types.backbones import BackboneList, BackboneRow, DefaultBackbone
+from clipcite.types.problems import ProblemAction
 from core.clip.checks.estimate import estimate
 from core.clip.config import STARTER, resolve_config
 from core.clip.errors import UnknownBackbone
@@ -118,7 +119,8 @@ def _listed(database: Database, serving: Serving, caller: Caller) -> BackboneLis
 
 def _set_default(database: Database, serving: Serving, name: str) -> None:
     if not serving.has_backbone(name):
-        raise UnknownBackbone(f"{name!r} is not installed. Download it with POST /backbones/{name}/pull.")
+        pull = ProblemAction.of("POST /backbones/{name}/pull", name=name)
+        raise UnknownBackbone(f"{name!r} is not installed. Download it with ", pull, ".")
     with database.write() as session:
         backbones.set_default(session, serving.settings, name)
 
@@ -147,6 +149,6 @@ def _row(name: str, serving: Serving, machine: Machine, pull: BackbonePull | Non
         training_bytes=training_memory(config),
         seconds_per_100_images=estimate(config, IMAGES, 0, [], speed=speed).seconds,
         seconds_measured=speed is not None and speed.here,
-        progress=None if download is None else DownloadProgress(**vars(download)),
+        progress=download,
         error=None if pull is None else pull.error,
     )

@@ -52,5 +52,5 @@ Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items 
 After = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]
 ModelRef = Annotated[
     str,
-    Path(description="Model id, `name` (the latest version), `name@version` or `name@alias`."),
+    Path(description="Model id, `name` (the version in use), `name@version` or `name@alias`."),
 ]

@@ -3,12 +3,13 @@
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from core.errors import ClipCiteError
+from clipcite.types.problems import ProblemAction
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store.db.tables import QUEUED, RUNNING, Job, Model
 
 
-class ByteQuota(ClipCiteError):
+class ByteQuota(ExpectedError):
     code = "quota_stored_bytes"
     status = 507
 
@@ -24,8 +25,11 @@ def check_quota(session: Session, owner: str, settings: Settings, *, more_bytes:
         if stored + more_bytes > settings.max_stored_bytes:
             raise ByteQuota(
                 f"Your images and models take {stored:,} bytes and this request needs {more_bytes:,} more. "
-                f"The maximum is {settings.max_stored_bytes:,}. Delete jobs with DELETE /jobs/{{id}} (their "
-                "models are kept) or models with DELETE /models/{id} first."
+                f"The maximum is {settings.max_stored_bytes:,}. Delete jobs with ",
+                ProblemAction.of("DELETE /jobs/{job_id}"),
+                " (their models are kept) or models with ",
+                ProblemAction.of("DELETE /models/{model_id}"),
+                " first.",
             )
 
 

@@ -1,7 +1,7 @@
 """Exceptions. For an error response, the exception has the text of the service."""
 
-import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
@@ -9,31 +9,59 @@ if TYPE_CHECKING:
     from clipcite.types.problems import Problem
 
 
-ROUTES = (
-    (r"GET /models/(\S+)/aliases", r"clipcite models aliases \1", r"client.aliases.list('\1')"),
-    (r"GET /models/(\S+)/export[\w?=]*", r"clipcite export \1 -o FILE", r"client.models.export('\1', path)"),
-    (r"GET /models/\S+/feedback", r"the Python client's model.feedback()", r"model.feedback()"),
-    (r"POST /models/(\S+)/extend", r"clipcite adapt --extends \1", r"model.extend()"),
-    (r"GET /models\b", r"clipcite models list", r"client.models.list()"),
-    (r"POST /models\b", r"clipcite models import", r"client.models.import_model(path)"),
-    (r"PATCH /models/(\w+)", r"clipcite models rename \1 NAME", r"client.models.rename('\1', name)"),
-    (r"DELETE /models/(\w+)", r"clipcite models delete \1", r"client.models.delete('\1')"),
-    (r"POST /jobs/(\S+)/cancel", r"clipcite jobs cancel \1", r"client.jobs.cancel('\1')"),
-    (r"DELETE /jobs/(\w+)", r"clipcite jobs delete \1", r"client.jobs.delete('\1')"),
-    (r"GET /jobs/(\S+)/images", r"clipcite report \1 --json", r"client.jobs.report('\1')"),
-    (r"GET /jobs/(\S+)\?wait=\d+", r"clipcite jobs wait \1", r"client.jobs.wait('\1')"),
-    (r"GET /jobs/(\w+)", r"clipcite jobs show \1", r"client.jobs.get('\1')"),
-    (r"GET /jobs\b", r"clipcite jobs list", r"client.jobs.list()"),
-    (r"POST /adapt\?dry_run=true", r"clipcite adapt --dry-run", r"client.preflight(images)"),
-    (r"POST /adapt\b", r"clipcite adapt", r"client.adapt(images)"),
-    (r"(?<=\()PUT(?=\))", r"clipcite models promote", r"client.aliases.promote()"),
-    (r"(?<=\()DELETE(?=\))", r"clipcite models unalias", r"client.aliases.delete()"),
-    (r"\?force=true", r"--force", r"force=True"),
-)
-"""Routes in the service's advice, each with its command and its call in Python.
+ADVICE: Mapping[str, tuple[str | None, str]] = {
+    "GET /models": ("clipcite models list", "client.models.list()"),
+    "PATCH /models/{model_id}": (
+        "clipcite models rename {model_id} NAME",
+        "client.models.rename({model_id}, name)",
+    ),
+    "PATCH /models/{model_id}?promoted": (
+        "clipcite models use {model_id}",
+        "client.models.promote({model_id})",
+    ),
+    "DELETE /models/{model_id}": ("clipcite models delete {model_id}", "client.models.delete({model_id})"),
+    "DELETE /models/{model_id}?force": (
+        "clipcite models delete {model_id} --force",
+        "client.models.delete({model_id}, force=True)",
+    ),
+    "GET /models/{model_id}/export?format": (
+        "clipcite export {model_id} --format {format} -o FILE",
+        "client.models.export({model_id}, path, format={format})",
+    ),
+    "POST /models/{model_id}/extend": (
+        "clipcite adapt FOLDER --extends {model_id}",
+        "client.adapt(images, extends={model_id})",
+    ),
+    "GET /models/{model_id}/feedback": (None, "model.feedback()"),
+    "GET /models/{name}/aliases": ("clipcite models aliases {name}", "client.aliases.list({name})"),
+    "PUT /models/{name}/aliases/{alias}": (
+        "clipcite models promote {name}@{alias} MODEL",
+        "client.aliases.promote({name}, {alias}, model)",
+    ),
+    "DELETE /models/{name}/aliases/{alias}": (
+        "clipcite models unalias {name}@{alias}",
+        "client.aliases.delete({name}, {alias})",
+    ),
+    "GET /jobs": ("clipcite jobs list", "client.jobs.list()"),
+    "GET /jobs/{job_id}": ("clipcite jobs show {job_id}", "client.jobs.get({job_id})"),
+    "GET /jobs/{job_id}?wait": ("clipcite jobs wait {job_id}", "client.jobs.wait({job_id})"),
+    "GET /jobs/{job_id}/images": ("clipcite report {job_id} --json", "client.jobs.report({job_id})"),
+    "POST /jobs/{job_id}/cancel": ("clipcite jobs cancel {job_id}", "client.jobs.cancel({job_id})"),
+    "DELETE /jobs/{job_id}": ("clipcite jobs delete {job_id}", "client.jobs.delete({job_id})"),
+    "POST /adapt": ("clipcite adapt FOLDER", "client.adapt(images)"),
+}
+"""Command, if there is one, and call in Python for an operation and its parameters outside the path."""
 
-PUT and DELETE in brackets are those of an alias.
-"""
+
+class _Values(dict[str, str]):
+    """Quoted parameters. A missing one is a word in capitals."""
+
+    def __init__(self, parameters: Mapping[str, str], quote: Callable[[str], str]) -> None:
+        super().__init__({name: quote(value) for name, value in parameters.items()})
+        self._quote = quote
+
+    def __missing__(self, name: str) -> str:
+        return self._quote(name.removesuffix("_id").upper())
 
 
 class ClipCiteError(Exception):
@@ -99,17 +127,20 @@ class APIStatusError(ClipCiteError):
     def text(self, caller: Literal["commands", "python"]) -> str:
         """Return the detail, each invalid file or field, and the request id.
 
-        Routes and fields of the service are replaced by commands or calls in Python.
+        Requests of the service are replaced by commands or calls in Python.
         """
         items = [f"  {item.file or item.pointer or ''}: {item.detail}" for item in self.errors]
         tail = [f"({self.status} {self.code}, request {self.request_id})"] if self.request_id else []
         option = "--on-bad-image skip" if caller == "commands" else "on_bad_image='skip'"
         detail = self.detail.replace(" See `errors` for the reasons.", "")  # they follow
-        text = "\n".join([detail, *items, *tail]).replace("send on_bad_image=skip", f"use {option}")
-        text = text.replace("/models/{id}", "/models/MODEL").replace("/jobs/{id}", "/jobs/JOB")
-        for pattern, command, call in ROUTES:
-            text = re.sub(pattern, f"`{command if caller == 'commands' else call}`", text)
-        return text
+        for action in self.problem.actions:
+            others = [name for name in action.parameters if f"{{{name}}}" not in action.operation]
+            command, call = ADVICE.get("?".join([action.operation, *others]), (None, None))
+            advice, quote = (command, shlex.quote) if caller == "commands" else (call, repr)
+            if advice is not None:
+                advice = advice.format_map(_Values(action.parameters, quote))
+                detail = detail.replace(action.request, f"`{advice}`")
+        return "\n".join([detail, *items, *tail]).replace("send on_bad_image=skip", f"use {option}")
 
 
 class AuthenticationError(APIStatusError):
@@ -154,7 +185,8 @@ _KINDS: Mapping[int, type[APIStatusError]] = {
 
 def error_of(status: int, headers: Mapping[str, str], body: Any) -> APIStatusError:
     """Return the exception for a status; `body` is the parsed body of any type."""
-    from clipcite.types.problems import Problem, ProblemItem  # here: the command line imports this module
+    # Here, because the command line imports this module.
+    from clipcite.types.problems import Problem, ProblemAction, ProblemItem
 
     fields = body if isinstance(body, dict) else {}
     items = [
@@ -170,6 +202,11 @@ def error_of(status: int, headers: Mapping[str, str], body: Any) -> APIStatusErr
         detail=str(fields.get("detail") or f"Status {status}, but not from a clipcite service. {hint}"),
         code=str(fields.get("code") or "http_error"),
         errors=items,
+        actions=[
+            ProblemAction.model_construct(**{"operation": "", "parameters": {}, "request": "", **action})
+            for action in fields.get("actions") or []
+            if isinstance(action, dict)
+        ],
         request_id=fields.get("request_id") or headers.get("x-request-id"),
     )
     kind = _KINDS.get(status, InternalServerError if status >= 500 else APIStatusError)

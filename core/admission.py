@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 Take = Callable[[int], None]
 """Function that takes more of a budget for a request that already holds a part. Raises ServerBusy."""
 
 
-class ServerBusy(ClipCiteError):
+class ServerBusy(ExpectedError):
     """The request is refused because of overload or shutdown."""
 
     code = "busy"

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.admission import Budget, Take
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 LOCK = ".lock"
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -23,7 +23,7 @@ MIN_FREE_BYTES = 16_000_000
 """Free disk space below which temporary files are refused (bytes)."""
 
 
-class WorkerDiskFull(ClipCiteError):
+class WorkerDiskFull(ExpectedError):
     """A disk of the worker is full or read-only."""
 
     code = "storage_full"
@@ -34,7 +34,7 @@ class WorkerDiskFull(ClipCiteError):
         )
 
 
-class ScratchExceeded(ClipCiteError):
+class ScratchExceeded(ExpectedError):
     """One request needs more temporary files than an owner may have."""
 
     code = "request_too_large"
@@ -47,7 +47,7 @@ class ScratchExceeded(ClipCiteError):
         )
 
 
-class ScratchFull(ClipCiteError):
+class ScratchFull(ExpectedError):
     """The disk of the temporary files is full."""
 
     code = "storage_full"

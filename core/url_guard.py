@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 MAX_LENGTH = 2_000
 PORTS = {"http": 80, "https": 443}
@@ -39,14 +39,14 @@ _NOT_PUBLIC = [
 _IPV6_PUBLIC = ipaddress.ip_network("2000::/3")
 
 
-class InvalidDestination(ClipCiteError):
+class InvalidDestination(ExpectedError):
     """An invalid webhook URL."""
 
     code = "invalid_webhook"
     status = 422
 
 
-class NotPublic(ClipCiteError):
+class NotPublic(ExpectedError):
     """The address in a webhook URL is not public."""
 
     code = "webhook_not_public"

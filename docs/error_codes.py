@@ -13,12 +13,14 @@ import core.clip.export.formats.tokenizer
 import core.clip.export.onnx_graphs  # noqa: F401
 import worker.job_runner  # noqa: F401
 from api import starting
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 ROOT = Path(__file__).parents[1]
 Variables = Sequence[tuple[int, str, str]]
 """Line, name and text of each assignment of a text to a variable."""
 CODE = re.compile(r"[a-z]+(_[a-z]+)+")
+REQUEST = re.compile(r"[A-Z]+ /\S+")
+"""Text of an action, which is a part of its message."""
 OWN_STATUS = {"BodyRefused", "ArchiveError", "InvalidUpload", "InvalidRequest"}
 """Classes whose status is an argument; the default is 422."""
 JOB_FAILURES = {"TrainerFailed", "TrainerDied", "send", "end_lease"}
@@ -43,6 +45,11 @@ FRAMEWORK = {
     "have none. Use a trained model with an alpha above 0 and a trained class, or label images of a "
     "collection.",
     (422, "unclear_layout"): "There are images in … beside …. Put every class folder into train or test.",
+    (
+        422,
+        "unsafe_path",
+    ): "The path … is not a relative path with '/', is too deep, or has too many accents in a row. "
+    "Rename it; if it is in an archive, pack it again.",
     (503, "busy"): "Too many requests like this one are in progress. Try again in … s.",
     (503, "model_loading"): "The model is still being loaded. Try again in a few seconds.",
     (503, "starting"): starting.DETAIL,
@@ -70,11 +77,13 @@ class Codes:
 def all_codes() -> Codes:
     """Collect the codes of every module of the service."""
     codes, messages = Codes(), defaultdict[str, list[str]](list)
-    classes = {one.__name__: one for one in _subclasses(ClipCiteError)}
+    classes = {one.__name__: one for one in _subclasses(ExpectedError)}
     for function in _functions():
         for name, texts, status in _calls(function):
             code = next((text for text in texts if CODE.fullmatch(text)), None)
-            message = next((text for text in texts if " " in text), "")
+            start = next((i for i, text in enumerate(texts) if " " in text), 0)
+            rest = texts[start:] if any(map(REQUEST.fullmatch, texts)) else texts[start : start + 1]
+            message = "".join(rest) if any(" " in text for text in rest) else ""
             if name == "BadImage" and code:
                 codes.images.setdefault(code, message)
             elif name == "warn" and code:
@@ -97,14 +106,14 @@ def all_codes() -> Codes:
             distinct = list(dict.fromkeys(messages[name]))
             first = next(filter(None, distinct), "")
             text = first if len(distinct) == 1 and first else _summary(one) or first
-            if one.status == ClipCiteError.status:
+            if one.status == ExpectedError.status:
                 codes.jobs.setdefault(one.code, text)
             else:
                 codes.responses.setdefault((one.status, one.code), text)
     return codes
 
 
-def _subclasses(parent: type[ClipCiteError]) -> Iterator[type[ClipCiteError]]:
+def _subclasses(parent: type[ExpectedError]) -> Iterator[type[ExpectedError]]:
     for one in parent.__subclasses__():
         yield one
         yield from _subclasses(one)
@@ -178,6 +187,10 @@ def _text(node: ast.AST, variables: Variables = ()) -> str:
     if isinstance(node, ast.JoinedStr):
         parts = [_text(part) if isinstance(part, ast.Constant) else "…" for part in node.values]
         return re.sub("…+", "…", "".join(parts))
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "ProblemAction.of":
+        operation = _text(node.args[0])
+        others = [f"{k.arg}={_text(k.value)}" for k in node.keywords if f"{{{k.arg}}}" not in operation]
+        return "?".join([operation, *(other for other in others if not other.startswith("None="))])
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _text(node.left, variables) + _text(node.right, variables)
     if isinstance(node, ast.Name):

@@ -7,7 +7,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -15,7 +14,6 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from api.app import create_app
-from clipcite.types.adapt import JobConfig
 from core.clip.config import AdaptConfig, resolve_config
 from core.settings import Settings
 from core.store.db.migrate import upgrade
@@ -49,11 +47,11 @@ def settings() -> str:
 def training_config() -> str:
     starter, paper = resolve_config(backbone="starter"), resolve_config(backbone="ViT-B-16/openai")
     rows = []
-    for field in fields(AdaptConfig):
-        values = [_json(getattr(config, field.name)) for config in (starter, paper)]
-        if field.name == "backbone":
+    for name, field in AdaptConfig.model_fields.items():
+        values = [_json(getattr(config, name)) for config in (starter, paper)]
+        if name == "backbone":
             values = ["`CLIPCITE_BACKBONE`"] * 2
-        rows.append((f"`{field.name}`", *values, JobConfig.model_fields[field.name].description))
+        rows.append((f"`{name}`", *values, field.description))
     return table(("field", "starter", "other models", "description"), rows)
 
 
@@ -62,7 +60,7 @@ def _json(value: object) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, tuple):
+    if isinstance(value, list):
         return ", ".join(f"`{item}`" for item in value)
     return f"`{value}`" if isinstance(value, str) else "none" if value == {} else str(value)
 

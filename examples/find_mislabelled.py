@@ -1,4 +1,4 @@
-"""Find label issues in a labelled collection of images.
+"""Find possible label issues in a labelled collection of images.
 
     python examples/find_mislabelled.py collection
 
@@ -40,7 +40,9 @@ def main() -> None:
     for image in report.label_issues:
         prediction = f"predicted {image.predicted} ({image.probability:.0%})"
         print(f"  {image.file_name}: labelled {image.class_name}, {prediction}")
-    print(f"{len(report.label_issues)} label issues. Report with images: {page}")
+    if report.label_issues_note:
+        print(report.label_issues_note)
+    print(f"{len(report.label_issues)} possible label issues. Report with images: {page}")
 
 
 def show(job: Job) -> None:

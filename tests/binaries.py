@@ -7,7 +7,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.jobs.queue import valkey_program
 
 USER = "nobody" if os.geteuid() == 0 else None
@@ -45,7 +45,7 @@ def redis_binary() -> Path:
     for name in ("redis-server", "valkey-server"):
         if on_path := shutil.which(name):
             return Path(on_path)
-    with suppress(ClipCiteError):
+    with suppress(ExpectedError):
         return valkey_program()
     raise ServerMissing(
         _MISSING.format(

@@ -3,6 +3,8 @@
 import itertools
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 MIN_FREE_MEMORY = 8_000_000_000
 """Minimum free memory for the tests' files (bytes); one run uses a quarter of it."""
+ROOT = Path(__file__).parents[1]
+Assembled = tuple[Path, list[str]]
 TABLES = METADATA.sorted_tables
 USUAL_LIMITS = {**engine.LIMITS, "busy": engine.BUSY_MILLISECONDS}
 """Time limits of the product on databases. The tests have more patience."""
@@ -152,6 +156,40 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> "Backbone":
 
     cache = tmp_path_factory.mktemp("tiny")
     return load_backbone(make_tiny_backbone(cache / "network"), cache=cache)
+
+
+@pytest.fixture(scope="session")
+def assembled(tmp_path_factory: pytest.TempPathFactory) -> Assembled:
+    """Assemble the starter in two processes at once. Return the cache folder and each process's result.
+
+    The processes of pytest-xdist share the folder, because assembling takes longer than most tests.
+    """
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "starter"
+    # Two threads in each of two processes are slow on two cores.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "core.clip.models.starter", str(cache)]
+    processes = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    results = []
+    for process in processes:
+        out, err = process.communicate(timeout=1800)
+        assert process.returncode == 0, err
+        results.append(out)
+    return cache, results
+
+
+@pytest.fixture
+def cache_with_starter(assembled: Assembled, tmp_path: Path) -> Path:
+    """Return a cache folder of the test's own, in which the starter is assembled."""
+    cache = tmp_path / "cache"
+    ignore = shutil.ignore_patterns("*.lock")
+    shutil.copytree(assembled[0], cache, copy_function=os.link, ignore=ignore)
+    return cache
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,8 @@ class Hub:
     """Status of every answer, for a hub that is down."""
     cuts: list[int] = field(default_factory=list)
     """Bytes after which the next transfers of large files break."""
+    sha: str | None = None
+    """What a hostile hub names as the newest commit of every repository."""
     corrupt: bool = False
     """True if the storage alters a byte."""
     ignores_ranges: bool = False
@@ -92,22 +94,24 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.tokens.append((path, self.headers.get("Authorization")))
         if self.hub.status is not None:
             self.reply(self.hub.status)
-        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
-            self.describe(found[1])
-        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+            self.describe(found[1], newest=found[2] is None)
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/(.+)", path):
             self.list_files(found[1])
-        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(.+)/([^/]+)", path):
             self.resolve(found[1], found[2], found[3])
         elif found := re.fullmatch(r"/lfs/([^/]+/[^/]+)/(.+)", path):
             self.send_file(self.hub.repositories[found[1]] / found[2], {})
         else:
             self.reply(404)
 
-    def describe(self, repository: str) -> None:
+    def describe(self, repository: str, *, newest: bool) -> None:
         if repository not in self.hub.repositories:
             self.reply(404, {"X-Error-Code": "RepoNotFound"})
             return
         content: dict[str, Any] = {"id": repository, "sha": self.hub.commit(repository)}
+        if newest and self.hub.sha is not None:
+            content["sha"] = self.hub.sha
         if self.hub.lists_files:
             content["siblings"] = [{"rfilename": name} for name in self.hub.files(repository)]
         self.reply_json(content)
@@ -132,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         commit, path = self.hub.commit(repository), self.hub.repositories[repository] / name
         headers = {"X-Repo-Commit": commit}
-        if revision not in {"main", commit}:
+        if revision not in {"main", commit, self.hub.sha}:
             self.reply(404, {**headers, "X-Error-Code": "RevisionNotFound"})
         elif not path.is_file():
             self.reply(404, {**headers, "X-Error-Code": "EntryNotFound"})

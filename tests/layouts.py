@@ -1,15 +1,32 @@
-"""Folder layouts with the split and class of each file, for the API, the SDK and the page.
-
-The API and the SDK share their rules. Layouts that the page places differently have separate expectations
-(`page`). `refused` names the readers that refuse a layout, so that no label is guessed.
-"""
+"""Folder layouts: a table with the split and class of each file, and random ones."""
 
 import json
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-Reader = Literal["api", "sdk", "page"]
+SPLITS = ("train", "Train", "training", "test", "TEST", "testing", "val", "valid", "Validation", "dev", "DEV")
+CLASSES = (
+    *("cat", "dog", "red fox", "bus", "x", "0", "images", "Photos", "data", "figures", " owl ", "Straße"),
+    *(
+        "<img src=x onerror=alert(1)>",
+        'a&amp;b "q"',
+        "ÄPFEL",
+        "e\u0301clair",
+        "日本",
+        "🦊",
+        "it's",
+        "100%",
+        "a, b",
+        "a;b",
+    ),
+    *("Cat", "DOG", "äpfel", "STRASSE"),
+)
+WRAPPERS = ("data", "x", "images", "Imgs", "photo", "download (1)", "cat")
+HIDDEN = (".trash", "__MACOSX")
+FILES = ("a.jpg", "b.JPG", "c.png", "d.heic", "<i>e.webp", "f 1.jpeg", "é.tiff")
+OTHERS = (".DS_Store", "._a.jpg", "notes.txt", "Thumbs.db", "README")
 
 
 @dataclass(frozen=True)
@@ -23,12 +40,48 @@ class Layout:
         return self.name
 
 
-def layouts(reader: Reader) -> list[Layout]:
-    """Return the layouts of the table with this reader's expected result."""
+def layouts() -> list[Layout]:
+    """Return the layouts of the table."""
     found = []
     for row in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")):
-        expected = row["page"] if reader == "page" and "page" in row else row["files"]
-        placed = {file: place for file, place in expected.items() if place is not None}
-        refused = reader in row.get("refused", ())
-        found.append(Layout(row["name"], list(row["files"]), None if refused else placed))
+        placed = {file: place for file, place in row["files"].items() if place is not None}
+        found.append(Layout(row["name"], list(row["files"]), None if row.get("refused") else placed))
     return found
+
+
+def random_layouts(number: int, seed: int) -> Iterator[list[str]]:
+    """Yield lists of files: half with an order of splits and classes, and faults, half without any order."""
+    chance = random.Random(seed)
+    for _ in range(number):
+        files = _ordered(chance) if chance.random() < 0.5 else _unordered(chance)
+        yield sorted(dict.fromkeys(files))
+
+
+def _unordered(chance: random.Random) -> Iterator[str]:
+    pool = [*chance.sample(CLASSES, 2), *chance.sample(SPLITS, 2), chance.choice(WRAPPERS), *HIDDEN[:1]]
+    for _ in range(chance.randint(1, 8)):
+        folders = chance.choices(pool, weights=(6, 6, 4, 4, 4, 1), k=chance.choice((0, 1, 1, 2, 2, 2, 3, 4)))
+        yield "/".join([*folders, chance.choice(FILES + OTHERS[:2])])
+
+
+def _ordered(chance: random.Random) -> Iterator[str]:
+    around = chance.choices(WRAPPERS, k=chance.choice((0, 0, 0, 1, 1, 2)))
+    splits = chance.sample(SPLITS, chance.randint(1, 3))
+    wrapper = chance.choice(WRAPPERS)
+    order = chance.choice(
+        ("class", "split/class", "class/split", "split/wrapper/class", "split", "class/deep")
+    )
+    for name in chance.sample(CLASSES, chance.randint(1, 4)):
+        for split in splits:
+            parts = {
+                "class": name,
+                "split": split,
+                "wrapper": wrapper,
+                "deep": chance.choice(("2019", "2020")),
+            }
+            for file in chance.sample(FILES, chance.randint(0, 2)):
+                yield "/".join([*around, *(parts[part] for part in order.split("/")), file])
+    for _ in range(chance.choice((0, 0, 1, 2))):
+        beside = chance.choice((*CLASSES, *SPLITS, *HIDDEN, ""))
+        places = [around, [*around, beside], [*around, splits[0]], [*around, splits[0], beside]]
+        yield "/".join([*filter(None, chance.choice(places)), chance.choice(FILES + OTHERS)])

@@ -3,7 +3,7 @@
 Their start takes longer than most tests.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,8 +22,8 @@ class LentDecoders(Decoders):
 
     idle: ClassVar[list[Decoder]] = []
 
-    def __init__(self, processes: int) -> None:
-        super().__init__(processes)
+    def __init__(self, processes: int, owner: Callable[[], str]) -> None:
+        super().__init__(processes, owner)
         while self.idle and len(self._idle) < processes:
             self._put_back(self.idle.pop())
 

@@ -1,4 +1,1 @@
-"""Celery worker: one task that claims a training job, runs it and records the result.
-
-May import `core`, but not `api` or `clipcite`.
-"""
+"""Celery worker: one task that claims a training job, runs it and records the result."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, epoch_of, is_whole, newest_first
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.db.session import Database
 from core.store.jobs.jobs import checkpoints_of
 from core.store.storage import deletions
@@ -111,7 +111,7 @@ class CheckpointUploader:
             last = self._closing.is_set()
             try:
                 self._store_newest()
-            except ClipCiteError as error:  # training continues, and the next upload may succeed
+            except ExpectedError as error:  # training continues, and the next upload may succeed
                 logger.warning("%s: a checkpoint could not be stored: %s", self._job_id, error)
             except Exception:
                 logger.exception("%s: a checkpoint could not be stored", self._job_id)

@@ -1,16 +1,16 @@
 """Input files of a trainer: images, task and, for an evaluation, the published model."""
 
-import json
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
+from core.clip.config import stored_settings
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.settings import Settings
 from core.store.db.tables import Model
 from core.store.jobs import jobs, lifecycle
 from core.store.storage.blobs import Blobs
 from worker.lease import Lease
-from worker.trainer.protocol import TASK, Task
+from worker.trainer.protocol import TASK, TASK_JSON, Task
 from worker.trainer.supervisor import Stopped, TrainerFailed
 
 
@@ -24,24 +24,17 @@ def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path
     """
     claim, trained_seconds = lease.claim, None
     with lease.database.read() as session:
-        images = jobs.images(session, claim.job_id)
+        stored = [jobs.image_of(row) for row in jobs.images(session, claim.job_id)]
         if claim.model_id is not None:
             model = session.get(Model, claim.model_id)
             trained_seconds = lifecycle.training_seconds(session, claim.job_id)
-    shots = []
-    for image in images:
+    images = []
+    for number, image in enumerate(stored):
         if lease.should_stop():
             raise Stopped
-        file = f"{image.position:05d}"
-        blobs.fetch(image.blob_key, folder / file, sha256=image.sha256)
-        shots.append(
-            {
-                "file": file,
-                "class_name": image.class_name,
-                "split": image.split,
-                "label_confirmed": image.label_confirmed,
-            }
-        )
+        file = f"{number:05d}"
+        blobs.fetch(str(image.content), folder / file, sha256=image.sha256)
+        images.append(replace(image, content=file))
     if claim.model_id is not None:
         if model is None:
             raise TrainerFailed(
@@ -50,8 +43,8 @@ def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path
         blobs.fetch(model.weights_key, folder / WEIGHTS, sha256=model.sha256)
         blobs.fetch(model.manifest_key, folder / MANIFEST)
     task = Task(
-        config=claim.config,
-        shots=shots,
+        config=stored_settings(claim.config),
+        images=images,
         cache=str(settings.cache.absolute()),
         device=settings.device,
         max_image_bytes=settings.max_image_bytes,
@@ -63,4 +56,4 @@ def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path
         log=settings.log,
         log_level=settings.log_level,
     )
-    (folder / TASK).write_text(json.dumps(asdict(task)), encoding="utf-8")
+    (folder / TASK).write_bytes(TASK_JSON.dump_json(task))

@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.log import about
 from core.scratch import DISK_FULL, WorkerDiskFull, scratch_folder
 from core.settings import Settings
@@ -204,7 +204,7 @@ class JobRunner:
     def _remove_checkpoints(self, job_id: str) -> None:
         try:
             deletions.finish(self.database, self.blobs, checkpoints_of(job_id))
-        except ClipCiteError as error:
+        except ExpectedError as error:
             logger.warning("%s: the dispatcher will remove the checkpoints: %s", job_id, error)
 
     def _record_stop(self, lease: Lease) -> str:
@@ -240,6 +240,6 @@ def _reason(error: Exception) -> tuple[str, str]:
         return error.code, error.public_detail or error.detail
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         error = WorkerDiskFull(error.filename)
-    if isinstance(error, ClipCiteError):
+    if isinstance(error, ExpectedError):
         return error.code, error.detail
     return "internal_error", "Internal error in the worker. See the worker's log."

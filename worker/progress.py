@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from clipcite.types.jobs import Progress
 from core.store.db.tables import EVALUATING, PREPARING
 
 BEFORE, AFTER = 0.05, 0.01
@@ -16,7 +17,7 @@ WRONG = (1.5, 5.0)
 
 
 class JobProgress:
-    """The field `progress` of one attempt at a job.
+    """Progress of one attempt at a job.
 
     `fraction` covers training and evaluation, and never falls. Times left never rise: a higher estimate is
     not reported, and if it is much higher, the time is unknown (None). Epochs, steps and losses describe
@@ -30,10 +31,7 @@ class JobProgress:
         self._lock = threading.Lock()
         self._clock = clock
         self._published = published
-        self._fields: dict[str, Any] = {
-            **{"stage": EVALUATING if published else PREPARING},
-            **{"epoch": 0, "epochs": None, "step": 0, "steps": None, "images_per_second": None, "loss": None},
-        }
+        self._progress = Progress(stage=EVALUATING if published else PREPARING, epoch=0, step=0, fraction=0)
         self._training = self._evaluation = 0.0
         """Expected work (`core.clip.checks.estimate.expected_work`)."""
         self._first: tuple[float, float] | None = None
@@ -49,7 +47,7 @@ class JobProgress:
         """Enter a stage. With a published model, every stage counts as evaluation."""
         with self._lock:
             if not self._published:
-                self._fields["stage"] = stage
+                self._progress = self._progress.model_copy(update={"stage": stage})
 
     def plan(self, training: float, evaluation: float) -> None:
         """Store the expected work."""
@@ -60,14 +58,14 @@ class JobProgress:
         """Store the state after an optimiser step."""
         names = ("epoch", "epochs", "step", "steps", "images_per_second", "loss")
         with self._lock:
-            self._fields |= {name: message[name] for name in names}
+            self._progress = self._progress.model_copy(update={name: message[name] for name in names})
             self._report(self._training * message["step"] / message["steps"])
 
     def publish(self) -> None:
         """Start the evaluation of the published model."""
         with self._lock:
             self._published = True
-            self._fields["stage"] = EVALUATING
+            self._progress = self._progress.model_copy(update={"stage": EVALUATING})
             self._first = None
             self._report(self._training)
 
@@ -77,7 +75,7 @@ class JobProgress:
             self._report(self._training + self._evaluation * share)
 
     def fields(self) -> dict[str, Any]:
-        """Return the current value of the field `progress`."""
+        """Return the current progress, as the job's row keeps it."""
         with self._lock:
             total = self._training + self._evaluation
             at, done = self._last
@@ -89,12 +87,12 @@ class JobProgress:
                 until_model, until_end = (
                     max(0.0, self._pace * (work - done) - passed) for work in (self._training, total)
                 )
-            return {
-                **self._fields,
-                "fraction": round(self._fraction, 6),
-                "eta_seconds": self._end_left.state(until_end),
-                "model_eta_seconds": None if self._published else self._model_left.state(until_model),
-            }
+            self._progress.fraction = round(self._fraction, 6)
+            self._progress.eta_seconds = self._end_left.state(until_end)
+            self._progress.model_eta_seconds = (
+                None if self._published else self._model_left.state(until_model)
+            )
+            return self._progress.model_dump()
 
     def _report(self, done: float) -> None:
         now = self._clock()

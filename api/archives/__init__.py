@@ -1,1 +1,1 @@
-"""Reading of uploaded zip archives within safety limits. May import `core`, but nothing else of `api`."""
+"""Reading of uploaded zip archives within safety limits."""

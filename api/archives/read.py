@@ -7,12 +7,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from api.archives.members import CHUNK, ArchiveError, ArchiveLimits, broken, members, reason, too_large
-from clipcite.types.folders import Split, UnclearLayout, Warnings, place_images, short, warn
+from clipcite.types.folders import UnclearLayout, Warnings, is_hidden, place_images, short, warn
+from clipcite.types.images import Image
+from clipcite.types.problems import Notice
 from core.clip.errors import BadImage
 
 MAX_DEPTH = 32
@@ -42,17 +43,6 @@ UNREADABLE = (
 """Exceptions that zipfile raises for damaged archives. OSError is not one, because it concerns the disk."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Image from an archive. `data` is an empty file if there is a `problem`."""
-
-    split: Split
-    class_name: str  # name of the folder, not cleaned
-    file_name: str  # path inside the archive
-    data: Path
-    problem: BadImage | None = None
-
-
 @contextmanager
 def _broken_where_unreadable() -> Iterator[None]:
     """Convert zipfile's exceptions for damaged archives to ArchiveError."""
@@ -70,14 +60,15 @@ def read_archive(
     folder: Path,
     limits: ArchiveLimits = ArchiveLimits(),
     take: Callable[[int], None] = lambda size: None,
-) -> tuple[list[Entry], Warnings]:
+) -> tuple[list[Image], Warnings]:
     """Extract every image to `folder`, as numbered files, and assign splits and classes.
 
     Args:
         take: called with the number of bytes before they are written. It may raise an error.
 
     Returns:
-        The images, and one warning per kind of ignored entries.
+        The images, with the names of their folders and their paths inside the archive, and one warning per
+        kind of ignored entries. The file of an image with a `problem` is empty.
 
     Raises:
         ArchiveError: the archive is unsafe, damaged, too large, or has no images.
@@ -89,11 +80,11 @@ def read_archive(
     seen: set[str] = set()
     budget = _Budget(limits.max_bytes, take)
     for member in members(file, limits):
-        parts = _safe_parts(member.name)
+        parts = safe_parts(member.name)
         if not parts:
             continue
         name = "/".join(parts)  # one string per entry saves memory, with up to `max_entries` entries
-        if _is_hidden(parts):
+        if any(map(is_hidden, parts)):
             if not member.is_folder:
                 hidden.append(name)
             continue
@@ -107,7 +98,7 @@ def read_archive(
             )
         seen.add(name)
         path = folder / f"{len(images):06d}"
-        named_image = Path(parts[-1].lower()).suffix in IMAGE_ENDINGS
+        named_image = is_image(parts[-1])
         try:
             with member.open() as source:
                 start = source.read(16)
@@ -147,10 +138,20 @@ def read_archive(
             empty.discard(name)
     warn(warnings, "empty_folders", "{n} folders have no images: {names}", sorted(empty))
     try:
-        placed, more = place_images(list(images))
+        placed, _, more = place_images(list(images))
     except UnclearLayout as error:
         raise ArchiveError("unclear_layout", str(error)) from error
-    entries = [Entry(split, name, "/".join(parts), *images[parts]) for parts, split, name in placed]
+    entries = [
+        Image(
+            path,
+            name,
+            split,
+            "/".join(parts),
+            problem=Notice(code=bad.code, detail=bad.detail) if bad else None,
+        )
+        for parts, split, name in placed
+        for path, bad in [images[parts]]
+    ]
     if not entries:
         raise ArchiveError(
             "no_images",
@@ -176,8 +177,9 @@ def extract(
     """
     budget = _Budget(limits.max_bytes, take)
     for member in members(file, limits):
-        parts = _safe_parts(member.name)
-        if not parts or member.is_folder or _is_hidden(parts) or parts[-1] not in wanted:
+        parts = safe_parts(member.name)
+        hidden = any(map(is_hidden, parts))
+        if not parts or member.is_folder or hidden or parts[-1] not in wanted:
             continue
         path = folder / parts[-1]
         if path.exists():
@@ -189,27 +191,38 @@ def extract(
             _copy(b"", source, path, limits.max_bytes, budget)
 
 
-def _safe_parts(name: str) -> tuple[str, ...]:
-    """Return the components of an entry's name in NFC.
+def is_image(name: str) -> bool:
+    """Return whether a file is an image by its name."""
+    return Path(name.lower()).suffix in IMAGE_ENDINGS
+
+
+def safe_parts(name: str) -> tuple[str, ...]:
+    """Return the components of a path in NFC.
 
     Raises:
-        ArchiveError: the path is too deep, points outside the archive, or has too many accents in a row.
+        ArchiveError: the path is too deep, points outside its folder, or has too many accents in a row.
     """
     accents = 0
     for character in "" if name.isascii() else name:
         accents = accents + 1 if unicodedata.combining(character) else 0
         if accents > MAX_ACCENTS:
-            raise broken(f"the name {short(name)!r} has more than {MAX_ACCENTS} accents in a row")
+            raise _unsafe(name, f"has more than {MAX_ACCENTS} accents in a row")
     parts = tuple(part for part in unicodedata.normalize("NFC", name).split("/") if part not in {"", "."})
     if len(parts) > MAX_DEPTH:
-        raise broken(f"the entry {short(name)!r} is more than {MAX_DEPTH} folders deep")
+        raise _unsafe(name, f"is more than {MAX_DEPTH} folders deep")
     if name.startswith("/") or "\\" in name or ".." in parts or (parts and re.match("[A-Za-z]:", parts[0])):
-        raise ArchiveError(
-            "unsafe_path",
-            f"The archive's entry {short(name)!r} is not a plain path inside the archive (it has '..', a "
-            "leading '/', a drive letter or a backslash). Pack it again with relative paths and '/'.",
+        raise _unsafe(
+            name,
+            "is not a relative path with '/' (it has '..', a leading '/', a drive letter or a backslash)",
         )
     return parts
+
+
+def _unsafe(name: str, fault: str) -> ArchiveError:
+    return ArchiveError(
+        "unsafe_path",
+        f"The path {short(name)!r} {fault}. Rename it; if it is in an archive, pack it again.",
+    )
 
 
 class _Budget:
@@ -243,10 +256,6 @@ def _copy(start: bytes, source: IO[bytes], path: Path, max_bytes: int, budget: _
             target.write(chunk)
             chunk = source.read(CHUNK)
     return None
-
-
-def _is_hidden(parts: tuple[str, ...]) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def _begins_like_an_image(start: bytes) -> bool:

@@ -20,11 +20,11 @@ from core.admission import Take
 from core.clip.inference import pile
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.prototypes import PrototypeClassifier
-from core.clip.inference.request_rule import RequestRule, request_rule, without_prior
+from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.inference.self_training import self_trained
 from core.clip.inference.which_next import which_next
 from core.clip.prompts import same_class
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 MIN_CLASS_SHARE = 0.5
 """Minimum number of images predicted for a class, as a fraction of the mean per class name.
@@ -38,12 +38,12 @@ COLLECTION_COPIES, SCORE_COPIES = 5, 2
 SELF_TRAINED = "The more certain images help to sort the others."
 
 
-class WrongFeatures(ClipCiteError):
+class WrongFeatures(ExpectedError):
     code = "invalid_features"
     status = 422
 
 
-class WrongLabels(ClipCiteError):
+class WrongLabels(ExpectedError):
     code = "invalid_labels"
     status = 422
 
@@ -84,8 +84,8 @@ class Shots:
         if model.served.shots is None:
             stock = PrototypeClassifier(self.features, self.labels)
             return stock.rule(text_features, self.classes, balance)
-        rule = request_rule((self.features, self.labels), text_features, self.classes, balance)
-        return without_prior(rule, model.served.shots[1], self.classes, model.served.backbone.logit_scale)
+        scale, shots = model.served.backbone.logit_scale, (self.features, self.labels)
+        return adapted_rule(shots, text_features, self.classes, scale, balance)
 
     def missing(self) -> list[int]:
         """Return the number of images that each new name lacks for a training beside the trained classes."""
@@ -180,8 +180,7 @@ def self_training_or_reason(
         )
     scale = served.backbone.logit_scale
     own = shots.features, shots.labels
-    trained = self_trained(own, classifier.text_features, classes, features, scale, balance)
-    return without_prior(trained, served.shots[1], classes, scale)
+    return self_trained(own, classifier.text_features, classes, features, scale, balance)
 
 
 def classify_collection(

@@ -26,7 +26,7 @@ MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is m
 LISTS = ("class_names", "templates")
 """Fields that may be repeated, or contain a JSON list."""
 WHITESPACE = b" \t\n\r\v\f"
-NOT_FEATURES = "Not base64 of as many finite float16 numbers as the first element has."
+NOT_FEATURES = "Not base64 of as many finite float16 numbers as the first element has, or all of them are 0."
 
 
 @dataclass(frozen=True)
@@ -175,15 +175,15 @@ def _from_collection(body: bytes) -> Asked:
     for index, text in enumerate(asked.features):
         try:
             rows.append(np.frombuffer(base64.b64decode(text, validate=True), "<f2"))
-            if len(rows[-1]) != len(rows[0]) or not np.isfinite(rows[-1]).all():
+            if len(rows[-1]) != len(rows[0]) or not np.isfinite(rows[-1]).all() or not rows[-1].any():
                 raise ValueError
         except ValueError:
             errors.append({"pointer": f"/features/{index}", "detail": NOT_FEATURES})
     if errors:
         raise InvalidRequest(
             f"{len(errors)} of {len(asked.features)} features are invalid: they must be base64 of equally "
-            "many finite float16 numbers. Send `features` as POST /classify returned them, all for one model "
-            "and alpha.",
+            "many finite float16 numbers, not all 0. Send `features` as POST /classify returned them, all "
+            "for one model and alpha.",
             errors,
             code="invalid_features",
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 
 from api.classify.collection import Collection, classify_collection, group_collection
 from api.classify.request import Asked, Parse, received, received_collection
@@ -26,6 +28,7 @@ from core.store.db.tables import Model
 from core.store.errors import ModelNotFound
 
 MAX_PROMPTS = 20_000
+"""Maximum number of prompts of a request, which bounds its memory. `Texts` bounds its time."""
 MAX_PREDICTIONS = 100_000
 """Maximum number of predictions in a response, over all images."""
 Receive = Callable[[Request, Settings], AbstractAsyncContextManager[Parse]]
@@ -108,7 +111,7 @@ async def answer_classify(request: Request, receive: Receive = received) -> byte
     Raises:
         InvalidRequest: the body is invalid, or none of its images can be read.
         ServerBusy: other requests use the budget.
-        ClipCiteError: a model is missing or can't be loaded.
+        ExpectedError: a model is missing or can't be loaded.
     """
     # Read the state directly, because FastAPI's dependencies cost time on every request.
     state = request.app.state
@@ -118,18 +121,38 @@ async def answer_classify(request: Request, receive: Receive = received) -> byte
 
 
 async def run_admitted(request: Request, work: Callable[[Serving, Database, str, Take], T]) -> T:
-    """Run the blocking part of a request in a thread. It counts as one image.
+    """Run the blocking part of a request, whose body was read, in a thread. It counts as one image.
 
     Raises:
         ServerBusy: other requests use the budget.
+        ClientDisconnect: the client has gone, so the work was given up.
     """
     state, owner = request.app.state, request.state.caller.owner
     serving: Serving = state.serving
+    gone = threading.Event()
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            continue
+        gone.set()
+
     with serving.images.hold(owner, 1) as take:
+
+        def take_unless_gone(more: int) -> None:
+            if gone.is_set():
+                raise ClientDisconnect
+            take(more)
+
+        watching = asyncio.create_task(watch())
         # A separate executor, so that waiting here does not use the threads of other routes.
         loop = asyncio.get_running_loop()
         run = contextvars.copy_context().run  # the context has the request's id
-        return await loop.run_in_executor(serving.requests, run, work, serving, state.database, owner, take)
+        try:
+            return await loop.run_in_executor(
+                serving.requests, run, work, serving, state.database, owner, take_unless_gone
+            )
+        finally:
+            watching.cancel()
 
 
 def _answer(parse: Parse, serving: Serving, database: Database, owner: str, take: Take) -> bytes:

@@ -27,13 +27,14 @@ from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.request_rule import RequestRule
-from core.errors import ClipCiteError
+from core.clip.inference.untrained import unrelated
+from core.errors import ExpectedError
 from core.store.db.tables import Model
 
 Decoded = Tensor | BadImage
 
 
-class NothingToCompare(ClipCiteError):
+class NothingToCompare(ExpectedError):
     """`reject` without training images of a requested class."""
 
     code = "no_training_images"
@@ -84,7 +85,8 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
     Args:
         options: options with class names.
         model: from `look_up`.
-        take: takes more from the budget `serving.images`, for prompts and for unusually large images.
+        take: takes more from the budget `serving.images`, for prompts and for unusually large images. It
+            raises an error if the client has gone.
 
     Raises:
         InvalidNames: a class name can't be used.
@@ -107,16 +109,23 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
         batcher, sent = serving.engine.batcher, list[BatchItem]()
         try:
             with batcher.pending((held.served, "images")) as coming:
-                _send(serving, images, held.served, problems, sent, coming)
+                _send(serving, images, held.served, problems, sent, coming, take)
                 encoding = time.perf_counter()
                 serving.texts.encode(classifier, held, take)  # prompts and images are encoded concurrently
-                features = torch.cat([batcher.wait(part, serving.engine.wait_seconds) for part in sent])
+                parts = []
+                for part in sent:
+                    take(0)
+                    parts.append(batcher.wait(part, serving.engine.wait_seconds))
+                features = torch.cat(parts)
         finally:
             for part in sent:  # the model must stay in memory until all are computed
                 batcher.end(part)
         rule = rule_of(held, classifier, options)
         judgement = _alone(held, classifier, features) if options.reject else None
-        scores, readable = score(held, classifier, rule, features, options, calibration, judgement)
+        before = _as_before(serving, held, rule, sent, features, options, take)
+        scores, readable = score(
+            held, classifier, rule, features, options, calibration, judgement, before=before
+        )
         encoded = time.perf_counter()
         found = iter(readable)
         results = [next(found) if problem is None else problem for problem in problems]
@@ -133,6 +142,7 @@ def score(
     calibration: FittedCalibration | None = None,
     judgement: pile.Judgement | None = None,
     classes: Sequence[int] | None = None,
+    before: tuple[Tensor, Scores] | None = None,
 ) -> tuple[Scores, list[ImageScores]]:
     """Score image features [N, D] with a rule. Return the scores and the result for each image.
 
@@ -140,12 +150,15 @@ def score(
         calibration: calibration that is valid for this request, or None.
         judgement: which images belong to none of the classes. None: not requested.
         classes: class per name, `NEW_CLASS` for a name without training images (default: the classifier's).
+        before: images [n] that the pre-trained network answers, as rows, and its scores.
     """
     names = classifier.names
     scale = model.served.backbone.logit_scale
     if model.calibration is not None:
         scale /= model.calibration.temperature
     scores = scored(features, classifier.text_features, rule, scale)
+    if before is not None:
+        scores = scores.with_rows(*before)
     images = [ImageScores(best) for best in ranked(scores, names, classifier.kinds, options.top_k)]
     if calibration is not None and options.coverage is not None:
         for image, chosen in zip(
@@ -173,6 +186,48 @@ def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) ->
     if support is None or not len(asked):
         raise NothingToCompare(has_images=support is not None)
     return pile.alone(support, features.numpy(), asked)
+
+
+def _as_before(
+    serving: Serving,
+    model: HeldModel,
+    rule: RequestRule,
+    sent: Sequence[BatchItem],
+    features: Tensor,
+    options: Options,
+    take: Take,
+) -> tuple[Tensor, Scores] | None:
+    """Return the rows of the images that the model was not trained for, and their scores at α = 0.
+
+    None without such images. Only images unlike the training images pass through the pre-trained network.
+
+    Args:
+        sent: all images, with the features [N, D].
+    """
+    foreign, row = model.served.foreign, model.row
+    if foreign is None or row is None or rule.kind == "closed" or options.new_class_balance == 0:
+        return None
+    unlike = torch.from_numpy(foreign(features.numpy()))
+    if not unlike.any():
+        return None
+    parts = zip(sent, unlike.split([len(item.rows) for item in sent]), strict=True)
+    trained = options.model_copy(update={"class_names": list(row.classes)})
+    with serving.hold(row, 0.0) as stock:
+        asked, known = (serving.texts.classifier(stock, names) for names in (options, trained))
+        batcher = serving.engine.batcher
+        again = batcher.submit(
+            (stock.served, "images"), torch.cat([item.rows[which] for item, which in parts])
+        )
+        try:
+            for names in (asked, known):
+                serving.texts.encode(names, stock, take)
+            again_features = batcher.wait(again, serving.engine.wait_seconds)
+        finally:
+            batcher.end(again)  # the model must stay in memory until all are computed
+        scale = stock.served.backbone.logit_scale
+    texts = asked.text_features
+    kept = unrelated(texts, known.text_features)[(again_features @ texts.T).argmax(dim=1)]
+    return unlike.nonzero()[kept, 0], scored(again_features[kept], texts, asked.rule, scale)
 
 
 def rule_of(model: HeldModel, classifier: RequestClassifier, options: Options) -> RequestRule:
@@ -213,6 +268,7 @@ def _send(
     problems: list[BadImage | None],
     sent: list[BatchItem],
     last_of: Pending,
+    take: Take,
 ) -> None:
     """Send images to the batcher as they are decoded.
 
@@ -222,6 +278,7 @@ def _send(
     """
     last, queue = None, (served, "images")
     for batch in images.decoded(served):
+        take(0)
         problems += [None if isinstance(image, Tensor) else image for image in batch]
         if good := [image for image in batch if isinstance(image, Tensor)]:
             if last is not None:

@@ -17,7 +17,7 @@ from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import InvalidRequest, parsed_json
 from api.models.routes import list_models
 from api.serving.service import Serving, look_up
-from api.serving.texts import PROMPTS_PER_IMAGE, HeldModel
+from api.serving.texts import HeldModel
 from clipcite.types.base import RequestModel
 from clipcite.types.models import ModelQuery
 from clipcite.types.problems import Problem
@@ -81,9 +81,9 @@ def _embeddings(
         raise BadRequest(invalid.detail, invalid.errors) from invalid
     images, texts = _inputs(asked.input)
     subject = look_up(database, asked.model, owner=owner)
-    take(max(0, len(images) + len(texts) // PROMPTS_PER_IMAGE - 1))
+    take(max(0, len(images) - 1))
     with serving.hold(subject, asked.alpha) as model:
-        rows = _features(images, texts, serving, model)
+        rows = _features(images, texts, serving, model, take)
     if asked.dimensions not in {None, rows.shape[1]}:
         detail = f"dimensions must be {rows.shape[1]}, the length of this model's features. Leave it out."
         raise BadRequest(detail, at="/dimensions")
@@ -98,7 +98,7 @@ def _embeddings(
 
 
 def _features(
-    images: dict[int, bytes], texts: dict[int, str], serving: Serving, model: HeldModel
+    images: dict[int, bytes], texts: dict[int, str], serving: Serving, model: HeldModel, take: Take
 ) -> NDArray[np.float32]:
     """Return the features of the inputs in their order: [N, D], little-endian, L2-normalised."""
     import torch  # here, because the import takes seconds
@@ -106,6 +106,7 @@ def _features(
     served, engine = model.served, serving.engine
     pixels: list[torch.Tensor] = []
     for batch in Images(list(images.values()), serving).decoded(served):
+        take(0)
         for image in batch:
             if isinstance(image, BadImage):
                 raise _bad_input(list(images)[len(pixels)], image.detail, image.code)
@@ -114,7 +115,7 @@ def _features(
     if pixels:
         encoded += engine.encode_images(served, torch.stack(pixels), wait_seconds=engine.wait_seconds)
     if texts:
-        encoded += serving.texts.features(served, [(text,) for text in texts.values()])
+        encoded += serving.texts.features(served, [(text,) for text in texts.values()], take)
     by_place = dict(zip([*images, *texts], encoded, strict=True))
     return torch.stack([by_place[i] for i in range(len(by_place))]).numpy().astype("<f4")
 

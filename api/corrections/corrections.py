@@ -11,6 +11,8 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from api import quotas
+from clipcite.types.images import Image
+from clipcite.types.problems import ProblemAction
 from core.clip.prompts import same_class
 from core.settings import Settings
 from core.store.accounts import audit, owners
@@ -20,7 +22,6 @@ from core.store.db.tables import FEEDBACK, Job, JobImage, Model
 from core.store.db.text import sanitize_text
 from core.store.errors import Conflict, JobNotFound, NotFound, ShotsGone
 from core.store.jobs import jobs
-from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage import deletions
 
@@ -50,7 +51,7 @@ def add(
     session: Session,
     settings: Settings,
     reference: str,
-    images: Sequence[NewImage],
+    images: Sequence[Image],
     *,
     owner: str,
     folder: str,
@@ -86,20 +87,22 @@ def add(
         image = replace(sent, class_name=spelling.get(same_class(sent.class_name), sent.class_name))
         row = known.get(image.sha256)
         if row is None:
-            values = {**vars(image), "split": FEEDBACK, "file_name": sanitize_text(image.file_name)}
-            row = JobImage(id=new_id("fbk"), job_id=job.id, position=position, created_at=at, **values)
+            columns = jobs.columns_of(image)
+            row = JobImage(id=new_id("fbk"), job_id=job.id, position=position, created_at=at, **columns)
             session.add(row)
             known[image.sha256] = row
             position, more_bytes = position + 1, more_bytes + image.bytes
         else:
             changed |= row.class_name != image.class_name
             row.class_name = image.class_name
-            deletions.mark_for_deletion(session, image.blob_key)
+            deletions.mark_for_deletion(session, str(image.content))
     if len(known) > most:
         raise Conflict(
             "too_much_feedback",
             f"The model would have {len(known):,} corrections, and the maximum is {most:,}. Train a new "
-            "model from them with POST /models/{id}/extend, and correct that model.",
+            "model from them with ",
+            ProblemAction.of("POST /models/{model_id}/extend", model_id=model.id),
+            ", and correct that model.",
         )
     quotas.check_quota(session, owner, settings, more_bytes=more_bytes)
     job.image_bytes += more_bytes
@@ -120,8 +123,12 @@ def remove(session: Session, reference: str, correction_id: str, *, owner: str) 
     gone = delete(JobImage).where(JobImage.job_id == model.job_id, *mine)
     row = session.execute(gone.returning(JobImage.blob_key, JobImage.bytes)).one_or_none()
     if row is None:
-        detail = f"The model has no correction {correction_id!r}. GET /models/{{id}}/feedback lists them."
-        raise NotFound("feedback_not_found", detail)
+        raise NotFound(
+            "feedback_not_found",
+            f"The model has no correction {correction_id!r}. ",
+            ProblemAction.of("GET /models/{model_id}/feedback", model_id=model.id),
+            " lists them.",
+        )
     less = update(Job).where(Job.id == model.job_id).values(image_bytes=Job.image_bytes - row.bytes)
     session.execute(less, execution_options={"synchronize_session": False})
     deletions.mark_for_deletion(session, row.blob_key)

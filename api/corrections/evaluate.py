@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from api.classify.scoring import Images, classify
-from api.jobs.image_check import LabelledImage
 from api.jobs.upload import ValidatedUpload
 from api.serving.service import Serving
 from api.serving.types import ImageScores
 from clipcite.types.classify import ClassIn, Options
 from clipcite.types.feedback import EvaluatedClass, Evaluation, Mistake
 from clipcite.types.folders import warn
+from clipcite.types.images import Image
 from clipcite.types.problems import Notice
 from core.admission import ServerBusy
 from core.clip.errors import BadImage
@@ -35,7 +35,7 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
 
     Raises:
         ServerBusy: other requests use the budget, or a part was not computed in time.
-        ClipCiteError: the model can't be loaded.
+        ExpectedError: the model can't be loaded.
     """
     spelling = {same_class(name): name for name in model.classes}
     labels = [spelling.setdefault(same_class(image.class_name), image.class_name) for image in checked.images]
@@ -93,7 +93,7 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
 
 
 def _classified(
-    serving: Serving, model: Model, part: Sequence[LabelledImage], options: Options
+    serving: Serving, model: Model, part: Sequence[Image], options: Options
 ) -> tuple[Results, Results]:
     """Return the results of the model and of the pre-trained one. Retry while the service is overloaded."""
     until = time.monotonic() + TURN_SECONDS

@@ -1,7 +1,6 @@
 """Routes of /models/{id}/feedback and /models/{id}/evaluate."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -11,16 +10,13 @@ from api.corrections.evaluate import evaluate
 from api.deps import CurrentOwner, DatabaseDep, ModelRef
 from api.http.forms import form_body, form_of
 from api.http.problems import responses
-from api.jobs.form import LISTS, ImagesForm, check_source
-from api.jobs.submission import JobSubmission, SubmissionDep
-from api.jobs.upload import InvalidUpload, ValidatedUpload, validate_upload
+from api.jobs.form import LISTS, ImagesForm, InvalidUpload, check_source
+from api.jobs.submission import SubmissionDep
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
-from core.scratch import scratch_folder
+from clipcite.types.images import Image
 from core.store.db.ids import new_id
-from core.store.db.tables import FEEDBACK
 from core.store.jobs import jobs
-from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from core.store.storage import deletions, installation
 
@@ -48,20 +44,11 @@ def add_feedback(
         model, job = corrections.trained_from(session, model_id, owner=owner)
     installation.check(database, blobs)
     folder = f"{jobs.blobs_of(job.id)}/{new_id('fbk')}"
-    with checked_images(submission, form, owner) as checked, deletions.unless_kept(database, blobs, folder):
-        images = [
-            NewImage(
-                FEEDBACK,
-                shot.class_name,
-                shot.file_name,
-                f"{folder}/{number:05d}.image",
-                shot.sha256,
-                shot.bytes,
-                label_confirmed=True,
-            )
-            for number, shot in enumerate(checked.images)
-        ]
-        first_of: dict[str, NewImage] = {}
+    check_source(form)
+    validated = submission.validated(form, owner, trains=False)
+    with validated as checked, deletions.unless_kept(database, blobs, folder):
+        images = [replace(image, split="feedback", label_confirmed=True) for image in checked.images]
+        first_of: dict[str, Image] = {}
         twice = [new for new in images if first_of.setdefault(new.sha256, new).class_name != new.class_name]
         if twice:
             errors = [
@@ -79,7 +66,7 @@ def add_feedback(
                 f"{first_of[twice[0].sha256].class_name!r}. Send each image once, with its true class.",
                 errors,
             )
-        blobs.put_all((new.blob_key, shot.read()) for new, shot in zip(images, checked.images, strict=True))
+        images = jobs.store_images(blobs, folder, images)
         with database.write() as session:
             rows = corrections.add(
                 session,
@@ -127,24 +114,6 @@ def evaluate_model(
     """
     with submission.database.read() as session:
         model = models.resolve(session, model_id, owner=owner)
-    with checked_images(submission, form, owner) as checked:
-        return evaluate(submission.serving, model, checked, owner)
-
-
-@contextmanager
-def checked_images(submission: JobSubmission, form: ImagesForm, owner: str) -> Iterator[ValidatedUpload]:
-    """Decode the images of a form. Their files exist until the context ends.
-
-    Raises:
-        InvalidUpload, ArchiveError: images are missing or bad.
-    """
     check_source(form)
-    with submission.scratch.hold(owner) as take, scratch_folder(submission.scratch.root) as folder:
-        yield validate_upload(
-            folder=folder,
-            take=take,
-            settings=submission.settings,
-            decoders=submission.serving.decoding,
-            trains=False,
-            **vars(form),
-        )
+    with submission.validated(form, owner, trains=False) as checked:
+        return evaluate(submission.serving, model, checked, owner)

@@ -1,1 +1,1 @@
-"""HTTP for all resources: forms, JSON, problems and the OpenAPI document. May import only `core`."""
+"""HTTP for all resources: forms, JSON, problems and the OpenAPI document."""

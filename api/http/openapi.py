@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from api.http.forms import FORMS
+from clipcite.types.adapt import LayoutJson
 from clipcite.types.classify import ClassifyForm, ClassifyJson, CollectionJson
 from clipcite.types.jobs import Job
 from clipcite.types.models import Model
@@ -23,6 +24,7 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     ClassifyForm: "validation",
     ClassifyJson: "validation",
     CollectionJson: "validation",
+    LayoutJson: "validation",
 }
 """Schemas that routes reference only by name."""
 WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification, CollectionClassification)

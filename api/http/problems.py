@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from clipcite.types.problems import Problem, ProblemItem
+from clipcite.types.problems import Problem, ProblemAction, ProblemItem
 from core.clip.errors import InvalidConfig
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.scratch import DISK_FULL
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ MAX_DETAIL = 1_000
 Body = TypeVar("Body", bound=BaseModel)
 
 
-class InvalidRequest(ClipCiteError):
+class InvalidRequest(ExpectedError):
     """The request is valid HTTP but breaks the API's contract."""
 
     code = "invalid_request"
@@ -104,6 +104,7 @@ def problem_response(
     detail: str,
     errors: Sequence[Any] = (),
     headers: Mapping[str, str] | None = None,
+    actions: Sequence[ProblemAction] = (),
 ) -> Response:
     """Return an error in the dialect of its path, shortened to its limits."""
     problem = Problem(
@@ -112,6 +113,7 @@ def problem_response(
         detail=_shortened(detail),
         code=code,
         errors=_first(errors),
+        actions=list(actions),
         request_id=scope.get("state", {}).get("request_id"),
     )
     dialect = dialect_of(scope.get("path", ""))
@@ -120,7 +122,7 @@ def problem_response(
     return Response(problem.model_dump_json(), status, headers, MEDIA_TYPE)
 
 
-def error_response(scope: Scope, error: ClipCiteError, headers: Mapping[str, str] | None = None) -> Response:
+def error_response(scope: Scope, error: ExpectedError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the response for an error, with the headers that HTTP clients expect.
 
     A detail that only the operator may see is logged.
@@ -136,7 +138,8 @@ def error_response(scope: Scope, error: ClipCiteError, headers: Mapping[str, str
     public: str | None = getattr(error, "public_detail", None)
     if public is not None:
         logger.warning("%s: %s", error.code, error.detail)
-    return problem_response(scope, error.status, error.code, public or error.detail, errors, headers)
+    detail, actions = (error.detail, error.actions) if public is None else (public, [])
+    return problem_response(scope, error.status, error.code, detail, errors, headers, actions)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -197,8 +200,8 @@ def _sentence(items: Sequence[Mapping[str, str]]) -> str:
 def install(app: FastAPI) -> None:
     """Install the handlers of all errors. They are coroutines: stalled disks may block all threads."""
 
-    @app.exception_handler(ClipCiteError)
-    async def expected(request: Request, error: ClipCiteError) -> Response:
+    @app.exception_handler(ExpectedError)
+    async def expected(request: Request, error: ExpectedError) -> Response:
         return error_response(request.scope, error)
 
     @app.exception_handler(RequestValidationError)
@@ -215,7 +218,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         # FastAPI responds with 400 to any error while it reads a form.
-        if isinstance(error.__cause__, ClipCiteError):
+        if isinstance(error.__cause__, ExpectedError):
             return await expected(request, error.__cause__)
         known = _system_problem(error.__cause__)
         if known is not None:

@@ -26,6 +26,15 @@ LONG = 7
 MAX_LETTERS = 64
 """Maximum length of such a name (letters). The memory of the comparison grows with its square."""
 _LETTER = re.compile(r"[^\W\d_]", re.ASCII)
+_TWINS = str.maketrans(
+    {
+        **dict(zip("АВЕЅІЈКМНОРСТУҮХԌԜ", "ABESIJKMHOPCTYYXGW", strict=True)),  # Cyrillic
+        **dict(zip("асеһіјорԛѕѵԝхуүԁӏ", "acehijopqsvwxyydl", strict=True)),
+        **dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧνορ", "ABEZHIKMNOPTYXvop", strict=True)),  # Greek
+    }
+)
+"""Letters that look like a Latin one (Unicode Technical Standard 39). Greek α, γ, ι, σ, υ and Cyrillic г are
+left out, because readers tell them apart."""
 
 
 def is_uninformative(name: str) -> bool:
@@ -46,10 +55,10 @@ def is_uninformative(name: str) -> bool:
 
 
 def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return pairs of names that differ only in punctuation, a plural s or one letter of a long word.
+    """Return pairs of names that look alike, or differ in punctuation, a plural s or a letter of a long word.
 
-    Examples: "t-shirt" and "tshirt", "dog" and "dogs", "sandal" and "sandel". Different numbers are taken
-    as intended: "size 38" and "size 39" are not a pair.
+    Examples: "gear" and "geаr" with a Cyrillic а, "t-shirt" and "tshirt", "dog" and "dogs", "sandal" and
+    "sandel". Different numbers are taken as intended: "size 38" and "size 39" are not a pair.
     """
     pairs: dict[tuple[str, str], None] = {}
     by_key: dict[str, list[str]] = defaultdict(list)
@@ -68,9 +77,15 @@ def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
     return list(pairs)
 
 
+def twins(name: str) -> str:
+    """Return the Cyrillic and Greek letters of the name that look like Latin ones, each once."""
+    letters = unicodedata.normalize("NFD", name)
+    return "".join(dict.fromkeys(letter for letter in letters if ord(letter) in _TWINS))
+
+
 def _key(name: str) -> str:
-    """Return the name's letters and digits in lower case, without accents and plural s."""
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    """Return the name's letters and digits in lower case, without accents, twins of letters and plural s."""
+    decomposed = unicodedata.normalize("NFKD", name).translate(_TWINS).casefold()
     key = "".join(c for c in decomposed if c.isalnum()) or name
     return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
 

@@ -41,7 +41,10 @@ MAX_SECONDS = 900.0
 """Maximum duration of a stream (seconds). Then the client reconnects, and its key is checked again."""
 # Proxies must not cache or buffer the stream.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_BUSY = "Too many event streams and requests with `wait` are open. Poll with GET /jobs/{id} instead."
+_BUSY = (
+    "Too many event streams and requests with `wait` are open. Ask for the state of the job every few "
+    "seconds instead."
+)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """Forms of POST /adapt and POST /models/{id}/extend."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import File, Header, Query, UploadFile
 from pydantic import BaseModel, Field
 
 from api.http.forms import JsonText, Text, form_of
-from api.jobs.upload import InvalidUpload
 from clipcite.types.adapt import Preflight
+from core.errors import CodedError
 from core.settings import MAX_IMAGES
 
 LISTS = {"images", "labels", "test_images", "test_labels"}
@@ -23,6 +24,17 @@ DryRun = Annotated[
     bool,
     Query(description="Only check the upload. The response is 200 with the preflight; nothing is stored."),
 ]
+
+
+class InvalidUpload(CodedError):
+    """The upload is rejected. `errors` lists every bad file or field."""
+
+    def __init__(
+        self, code: str, detail: str, errors: Sequence[dict[str, str]] = (), status: int = 422
+    ) -> None:
+        super().__init__(code, detail)
+        self.status = status
+        self.errors = list(errors)
 
 
 def _list(description: str) -> Any:

@@ -10,6 +10,7 @@ from api.http.problems import responses
 from api.serving.service import Serving
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.jobs import JobImage, JobImageList
+from clipcite.types.problems import ProblemAction
 from core.clip.data.header import ImageLimits
 from core.store.errors import NotFound
 from core.store.jobs import jobs
@@ -60,7 +61,9 @@ def get_job_image(
     if row is None:
         raise NotFound(
             "image_not_found",
-            f"The job {job_id!r} has no image {position}. GET /jobs/{job_id}/images lists its images.",
+            f"The job {job_id!r} has no image {position}. ",
+            ProblemAction.of("GET /jobs/{job_id}/images", job_id=job_id),
+            " lists its images.",
         )
     return Response(jpeg_thumbnail(serving, row.blob_key, side), media_type="image/jpeg", headers=HEADERS)
 

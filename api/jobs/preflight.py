@@ -5,19 +5,20 @@ warnings. benchmarks/pages/preflight-and-preview.md has the precision of each ch
 """
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.jobs.class_names import is_uninformative, similar_names
-from api.jobs.image_check import LabelledImage
+from api.jobs.class_names import is_uninformative, similar_names, twins
 from api.jobs.upload import ValidatedUpload
-from clipcite.types.adapt import Estimate, Finding, Preflight
+from clipcite.types.adapt import Finding, Preflight
+from clipcite.types.images import Image, ImageStats
 from clipcite.types.jobs import ClassCounts
 from clipcite.types.problems import Notice
 from core.clip.checks.estimate import PastJob, estimate
-from core.clip.checks.image_stats import MIN_CONTRAST, ImageStats
+from core.clip.checks.image_stats import MIN_CONTRAST
 from core.clip.checks.near_duplicates import find_near_duplicates
 from core.clip.config import AdaptConfig
 from core.clip.models.recommend import find_speed, this_machine
@@ -89,22 +90,20 @@ def preflight(
         [PastJob(job.config, *_counts(job.classes), job.seconds) for job in past],
         find_speed(config.backbone, settings.cache, this_machine(settings.device, settings.cache)),
     )
+    memory = training_memory(config, sum(c["images"] > 0 for c in upload.classes))
     return Preflight(
         acceptable=skips_bad or not unreadable,
-        config=config.to_dict(),
+        config=config.model_dump(),
         classes=[ClassCounts(**count) for count in upload.classes],
         images=len(images) + len(unreadable),
         good=len(images) - len({finding.image for finding in findings}),
         findings=[*unreadable, *(_shown(finding, images) for finding in findings)],
         warnings=[Notice(**warning) for warning in warnings],
-        estimate=Estimate(
-            **vars(expected),
-            memory_bytes=training_memory(config, sum(c["images"] > 0 for c in upload.classes)),
-        ),
+        estimate=expected.model_copy(update={"memory_bytes": memory}),
     )
 
 
-def _shown(finding: ImageFault, images: Sequence[LabelledImage]) -> Finding:
+def _shown(finding: ImageFault, images: Sequence[Image]) -> Finding:
     image = images[finding.image]
     return Finding(
         file=image.file_name,
@@ -121,14 +120,14 @@ def _counts(classes: Any) -> tuple[int, int]:
     return sum(c["images"] for c in classes), sum(c["test_images"] for c in classes)
 
 
-def check_images(images: Sequence[LabelledImage], image_size: int | None) -> list[ImageFault]:
+def check_images(images: Sequence[Image], image_size: int | None) -> list[ImageFault]:
     """Check each image, and look for duplicates. Return the findings in the order of the images.
 
     Args:
         image_size: input side of the model (pixels); None if unknown.
     """
     findings = [
-        finding for i, image in enumerate(images) for finding in _check_image(i, image.stats, image_size)
+        finding for i, stats in enumerate(_stats(images)) for finding in _check_image(i, stats, image_size)
     ]
     findings += _find_duplicates(images)
     return sorted(findings, key=lambda finding: finding.image)
@@ -163,7 +162,12 @@ def _check_image(index: int, stats: ImageStats, image_size: int | None) -> list[
     return findings
 
 
-def _find_duplicates(images: Sequence[LabelledImage]) -> list[ImageFault]:
+def _stats(images: Sequence[Image]) -> list[ImageStats]:
+    """Return the statistics of validated images, which all have them."""
+    return [image.stats for image in images if image.stats is not None]
+
+
+def _find_duplicates(images: Sequence[Image]) -> list[ImageFault]:
     """Find identical files and near duplicates."""
     first_of: dict[str, int] = {}
     findings = []
@@ -172,13 +176,13 @@ def _find_duplicates(images: Sequence[LabelledImage]) -> list[ImageFault]:
         if first != i:
             findings.append(_duplicate(images, first, i, "Same file as"))
     distinct = sorted(first_of.values())
-    for pair in find_near_duplicates([images[i].stats for i in distinct]):
+    for pair in find_near_duplicates(_stats([images[i] for i in distinct])):
         relation = "Mirror image of" if pair.mirrored else "Same image as"
         findings.append(_duplicate(images, distinct[pair.first], distinct[pair.second], relation))
     return findings
 
 
-def _duplicate(images: Sequence[LabelledImage], first: int, second: int, relation: str) -> ImageFault:
+def _duplicate(images: Sequence[Image], first: int, second: int, relation: str) -> ImageFault:
     a, b = images[first], images[second]
     start = f"{relation} {a.file_name!r}"
     if same_class(a.class_name) != same_class(b.class_name):
@@ -215,7 +219,7 @@ def class_warnings(
         warnings.append({"code": "vague_class_names", "detail": detail})
     close = similar_names(names)
     if close:
-        pairs = [f"{a!r} and {b!r}" for a, b in close]
+        pairs = [f"{a!r} and {b!r}{_twin_text(a, b)}" for a, b in close]
         more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
         detail = (
             f"{', '.join(pairs[:5])}{more} are nearly the same name. Merge them if they are one class; "
@@ -226,11 +230,22 @@ def class_warnings(
     if counts and max(counts.values()) >= UNBALANCED * min(counts.values()):
         largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         detail = (
-            f"{largest!r} has {counts[largest]} training images and {smallest!r} {counts[smallest]}, so the "
-            "model will favour large classes. Add images to the small ones."
+            f"{largest!r} has {counts[largest]} training images and {smallest!r} {counts[smallest]}. The "
+            "model makes up for a part of that, but it will recognise small classes less often. Add images "
+            "to them."
         )
         warnings.append({"code": "unbalanced_classes", "detail": detail})
     return warnings
+
+
+def _twin_text(a: str, b: str) -> str:
+    """Return which letters make two names look alike, if those of one only are Latin."""
+    of_a, of_b = twins(a), twins(b)
+    if bool(of_a) == bool(of_b):
+        return ""
+    name, letters = (a, of_a) if of_a else (b, of_b)
+    script = unicodedata.name(letters[0]).partition(" ")[0].capitalize()
+    return f" ({script} letters in {name!r}: {', '.join(letters)})"
 
 
 _SUMMARIES = {
@@ -260,7 +275,7 @@ _SUMMARIES = {
 }
 
 
-def summarise(findings: Sequence[ImageFault], images: Sequence[LabelledImage]) -> list[dict[str, str]]:
+def summarise(findings: Sequence[ImageFault], images: Sequence[Image]) -> list[dict[str, str]]:
     """Return one warning for each kind of finding."""
     count = Counter(finding.code for finding in findings)
     warnings = []
@@ -274,7 +289,7 @@ def summarise(findings: Sequence[ImageFault], images: Sequence[LabelledImage]) -
     return warnings
 
 
-def _named(finding: ImageFault, images: Sequence[LabelledImage]) -> str:
+def _named(finding: ImageFault, images: Sequence[Image]) -> str:
     image = images[finding.image]
     if finding.other is None or not finding.code.endswith("two_classes"):
         return image.file_name

@@ -1,33 +1,34 @@
 """Corrected labels and changed settings for another training on stored images."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from api.http.problems import InvalidRequest
-from clipcite.types.adapt import JobConfig, Retraining
-from core.clip.config import resolve_config
+from clipcite.types.adapt import AdaptConfig, Retraining
+from clipcite.types.folders import Warnings, warn
+from clipcite.types.images import Image
+from core.clip.config import resolve, stored_settings
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
 from core.store.db.tables import Job, JobImage
+from core.store.jobs import jobs
 
 
-def changed_settings(job: Job, changes: Mapping[str, Any]) -> dict[str, Any]:
+def changed_settings(job: Job, changes: AdaptConfig) -> AdaptConfig:
     """Return a stored job's settings with changes. Leave out settings that this version does not know.
 
-    A change to None changes nothing, because generated clients send it for settings that are not set.
     If the backbone changes, values from the old backbone's recipe are replaced by the new backbone's recipe.
     The recipe's epochs depend on the number of images, so they are always replaced.
     """
-    changes = {name: value for name, value in changes.items() if value is not None}
-    known = {name: value for name, value in job.config.items() if name in JobConfig.model_fields}
-    backbone, batch_size = job.config["backbone"], job.config["batch_size"]
+    stored = stored_settings(job.config)
+    known, changed = (settings.model_dump(exclude_unset=True) for settings in (stored, changes))
     images = sum(count["images"] for count in job.classes)
-    recipe = resolve_config(backbone=backbone, images=images, batch_size=batch_size).to_dict()
-    if changes.get("backbone", backbone) != backbone:
-        known = {name: value for name, value in known.items() if value != recipe[name]}
-    elif known.get("epochs") == recipe["epochs"]:
+    recipe = resolve(AdaptConfig(backbone=stored.backbone, batch_size=stored.batch_size), images)
+    if changed.get("backbone", stored.backbone) != stored.backbone:
+        known = {name: value for name, value in known.items() if value != getattr(recipe, name)}
+    elif stored.epochs == recipe.epochs:
         del known["epochs"]
-    return {**known, **changes}
+    return AdaptConfig.model_validate({**known, **changed})
 
 
 def checked_moves(changes: Retraining, rows: Sequence[JobImage]) -> dict[int, str]:
@@ -65,3 +66,31 @@ def checked_moves(changes: Retraining, rows: Sequence[JobImage]) -> dict[int, st
     if errors:
         raise InvalidRequest(errors[0]["detail"], errors, "invalid_corrections")
     return moved
+
+
+def corrected_images(
+    rows: Sequence[JobImage], moved: Mapping[int, str], confirmed: Collection[int] = ()
+) -> tuple[list[Image], Warnings]:
+    """Return stored images with corrected labels, and a warning about those of the test split.
+
+    Args:
+        moved: new class names by position.
+        confirmed: positions of the images whose labels the user confirmed.
+    """
+    warnings: Warnings = []
+    detail = (
+        "These corrections concern test images. They change the labels, but training does not use the "
+        "images, so that the test stays fair: {names}"
+    )
+    held_out = [row.file_name for row in rows if row.split == "test" and row.position in moved]
+    warn(warnings, "corrected_test_images", detail, held_out)
+    images = [
+        replace(
+            jobs.image_of(row),
+            split="test" if row.split == "test" else "train",
+            class_name=moved.get(row.position, row.class_name),
+            label_confirmed=row.label_confirmed or row.position in moved or row.position in confirmed,
+        )
+        for row in rows
+    ]
+    return images, warnings

@@ -1,7 +1,5 @@
 """Routes of POST /adapt and /jobs: create, follow, cancel and delete training jobs."""
 
-import json
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -9,15 +7,15 @@ from fastapi.sse import EventSourceResponse
 
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
 from api.http.forms import form_body
-from api.http.problems import responses
+from api.http.problems import parsed_json, responses
 from api.jobs import event_stream
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
-from api.jobs.image_check import StoredImages
-from api.jobs.retrain import changed_settings, checked_moves
-from api.jobs.submission import SubmissionDep, to_job
+from api.jobs.layout import place_files
+from api.jobs.retrain import changed_settings, checked_moves, corrected_images
+from api.jobs.submission import SubmissionDep, parse_config, to_job
 from api.threads import REQUESTS, UPLOADS
-from clipcite.types.adapt import Retraining
+from clipcite.types.adapt import AdaptConfig, Layout, LayoutJson, Retraining
 from clipcite.types.jobs import EventList, Job, JobPage, Status, Until
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
@@ -26,12 +24,15 @@ from core.store.db.tables import FINAL
 from core.store.errors import ShotsGone
 from core.store.jobs import fair_queue, jobs, lifecycle
 from core.store.jobs.lifecycle import PUBLISHED
+from core.store.registry import models
 from core.store.registry.references import clean_name
 from core.store.storage import deletions
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 adapt_router = APIRouter(tags=["adapt"])
 MAX_SEQ = 2**31 - 1
+BYTES_PER_FOLDER = 64
+"""Memory of each folder in a path, whose name may have a single letter."""
 STREAM_EXAMPLE = """event: log
 data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
 id: 2
@@ -45,6 +46,13 @@ data: {"seq":31,"at":"2026-11-25T02:06:03.690667Z","type":"succeeded","data":{"m
 id: 31
 
 """
+LAYOUT_BODY = {
+    "requestBody": {
+        "required": True,
+        # api.http.openapi adds the schema.
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/LayoutJson"}}},
+    }
+}
 Wait = Annotated[
     float,
     Query(ge=0, le=60, description="Maximum wait (long polling), in seconds."),
@@ -76,8 +84,8 @@ def list_jobs(
     """List your training jobs, newest first."""
     with database.read() as session:
         page, more = jobs.list_page(session, owner=owner, status=status, limit=limit, after=after)
-        positions = fair_queue.positions(session, page)
-    data = [to_job(job, positions.get(job.id)) for job in page]
+        positions, of_job = fair_queue.positions(session, page), models.of_jobs(session, page)
+    data = [to_job(job, positions.get(job.id), of_job.get(job.id)) for job in page]
     return JobPage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
@@ -109,7 +117,7 @@ async def get_job(
 def _get_job(database: Database, owner: str, job_id: str) -> Job:
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
-        return to_job(job, fair_queue.position(session, job))
+        return to_job(job, fair_queue.position(session, job), models.of_jobs(session, [job]).get(job.id))
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
@@ -126,7 +134,7 @@ def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
         job = lifecycle.request_cancel(session, job_id, owner=owner)
         if not ended:
             audit.record("job.cancel", job.id)
-        return to_job(job, fair_queue.position(session, job))
+        return to_job(job, fair_queue.position(session, job), models.of_jobs(session, [job]).get(job.id))
 
 
 @router.post(
@@ -154,18 +162,13 @@ def retrain_job(
     if not rows:
         raise ShotsGone(job.id)
     moved, removed = checked_moves(changes, rows), set(changes.removed)
-    config = {} if changes.config is None else changes.config.model_dump(exclude_unset=True)
-    form = JobForm(
-        name=clean_name(changes.name) or job.name, config=json.dumps(changed_settings(job, config))
+    form = JobForm(name=clean_name(changes.name) or job.name)
+    settings = changed_settings(job, changes.config or AdaptConfig())
+    left = [row for row in rows if row.position not in removed]
+    kept, warnings = corrected_images(left, moved, changes.confirmed)
+    return submission.submit(
+        form, owner, settings, idempotency_key=idempotency_key, kept=kept, warnings=warnings
     )
-    stored = partial(
-        StoredImages,
-        [row for row in rows if row.position not in removed],
-        submission.blobs,
-        moved=moved,
-        confirmed=frozenset(changes.confirmed),
-    )
-    return submission.submit(form, owner, idempotency_key=idempotency_key, existing=stored)
 
 
 @router.delete("/{job_id}", status_code=204, responses=responses(401, 404, 409, 422, 503, 507))
@@ -253,4 +256,26 @@ def adapt(
     key returns the first request's job, with the header `Idempotency-Replayed: true`.
     """
     check_source(form)
-    return submission.submit(form, owner, dry_run=dry_run, idempotency_key=idempotency_key)
+    settings = parse_config(form.config)
+    return submission.submit(form, owner, settings, dry_run=dry_run, idempotency_key=idempotency_key)
+
+
+@adapt_router.post(
+    "/adapt/layout",
+    response_model=Layout,
+    responses=responses(401, 408, 413, 422, 503),
+    openapi_extra=LAYOUT_BODY,
+)
+async def check_layout(request: Request, submission: SubmissionDep) -> Response:
+    """Return split and class of files by their folders, before an upload. The request has paths alone.
+
+    The rules are those of an archive for `POST /adapt`, and an archive that it rejects because of its folders
+    or names is rejected here. Nothing is stored.
+    """
+    body = await request.body()
+    request.state.take_memory(BYTES_PER_FOLDER * body.count(b"/"))
+
+    def answer() -> str:
+        return place_files(parsed_json(LayoutJson, body).paths, submission.settings).model_dump_json()
+
+    return Response(await REQUESTS.run(answer), media_type="application/json")

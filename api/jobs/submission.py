@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Response
@@ -14,16 +14,17 @@ from sqlalchemy.orm import Session
 from api import quotas
 from api.deps import from_state
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
-from api.jobs.form import JobForm
-from api.jobs.image_check import StoredImages
+from api.jobs.form import ImagesForm, JobForm
 from api.jobs.preflight import preflight
-from api.jobs.upload import ValidatedUpload, validate_upload
+from api.jobs.upload import Upload, ValidatedUpload, validate_upload
 from api.serving.previews import JobPreview
 from api.serving.service import Serving
-from clipcite.types.adapt import JobConfig, Preflight
+from clipcite.types.adapt import AdaptConfig, Preflight
+from clipcite.types.images import Image
 from clipcite.types.jobs import Job
-from core.clip.config import STARTER, AdaptConfig, resolve_config
+from core.clip.config import STARTER, check_settings, resolve
 from core.clip.errors import UnknownBackbone
+from core.clip.evaluation.report_text import TOO_FEW_IMAGES, sentences
 from core.clip.models.backbones import find_source
 from core.clip.prompts import same_class
 from core.scratch import ScratchSpace, scratch_folder
@@ -35,7 +36,7 @@ from core.store.db import tables
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.jobs import fair_queue, jobs, lifecycle, stats
-from core.store.jobs.jobs import NewImage
+from core.store.registry import models
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
@@ -58,42 +59,34 @@ class JobSubmission:
         self,
         form: JobForm,
         owner: str,
+        settings: AdaptConfig,
         *,
         dry_run: bool = False,
         idempotency_key: str | None = None,
-        existing: Callable[[Path], StoredImages | None] = lambda folder: None,
+        kept: Sequence[Image] = (),
+        warnings: Sequence[dict[str, str]] = (),
     ) -> Response:
         """Respond with a new job, the job of an earlier request with the same key, or the preflight.
 
         Args:
+            settings: settings that were given. The recipe completes them once the images are counted.
             dry_run: respond with the preflight.
             idempotency_key: key of the request.
-            existing: returns images of an earlier job. They are fetched to a folder once the form is valid.
+            kept: stored images of an earlier job.
+            warnings: warnings about `kept`.
 
         Raises:
-            ClipCiteError: the upload or an option is invalid, a quota is exceeded, or a store failed.
+            ExpectedError: the upload or an option is invalid, a quota is exceeded, or a store failed.
         """
         with self.database.read() as session:
-            fields = parse_config(form.config, self.serving, backbones.default(session, self.settings))
-            config = resolve_config(**fields)
-            past = stats.recent_successes(session, backbone=config.backbone, image_size=config.image_size)
+            settings = self._checked(settings, backbones.default(session, self.settings))
         name, webhook = clean_name(form.name), _checked_webhook(form.webhook, self.settings)
-        with self.scratch.hold(owner) as take, scratch_folder(self.scratch.root) as folder:
-            validated = validate_upload(
-                folder=folder,
-                take=take,
-                settings=self.settings,
-                decoders=self.serving.decoding,
-                on_bad_image="skip" if dry_run else form.on_bad_image,
-                kept=existing(folder),
-                archive=form.archive,
-                images=form.images,
-                labels=form.labels,
-                test_images=form.test_images,
-                test_labels=form.test_labels,
-            )
+        sent = form.model_copy(update={"on_bad_image": "skip"}) if dry_run else form
+        with self.validated(sent, owner, kept=kept, warnings=warnings) as validated:
             trained = sum(image.split == "train" for image in validated.images)
-            config = resolve_config(**fields, images=trained)
+            config = resolve(settings, trained)
+            with self.database.read() as session:
+                past = stats.recent_successes(session, backbone=config.backbone, image_size=config.image_size)
             checked = preflight(
                 validated,
                 config,
@@ -113,8 +106,42 @@ class JobSubmission:
                 with self.database.read() as session:
                     job = idempotency.find(session, owner, claim)
                     if job is not None:
-                        return _accepted(to_job(job, fair_queue.position(session, job)), replayed=True)
+                        model = models.of_jobs(session, [job]).get(job.id)
+                        found = to_job(job, fair_queue.position(session, job), model)
+                        return _accepted(found, replayed=True)
             return self._store(validated, checked, config, claim, owner=owner, name=name, webhook=webhook)
+
+    def _checked(self, settings: AdaptConfig, default: str) -> AdaptConfig:
+        """Return the settings with a backbone, by default this one.
+
+        Raises:
+            InvalidConfig: a setting is out of range.
+            UnknownBackbone: the operator does not offer the backbone.
+        """
+        checked = check_settings({"backbone": default, **settings.model_dump(exclude_unset=True)})
+        backbone = checked.backbone
+        if not self.serving.has_backbone(backbone):
+            find_source(backbone)  # raises its own error for a name that nobody can install
+            raise UnknownBackbone(
+                f"{backbone!r} is not installed here. Name another `backbone`, such as {STARTER!r}, or "
+                "choose another default in the page or with `clipcite backbones use`. The operator installs "
+                "it with `clipcite backbones pull`, or offers it in CLIPCITE_BACKBONES."
+            )
+        return checked
+
+    @contextmanager
+    def validated(self, form: ImagesForm, owner: str, **more: Any) -> Iterator[ValidatedUpload]:
+        """Check the images of a form. Their files exist until the context ends.
+
+        Args:
+            more: other fields of `Upload`.
+
+        Raises:
+            InvalidUpload, ArchiveError: images are missing or bad.
+        """
+        with self.scratch.hold(owner) as take, scratch_folder(self.scratch.root) as folder:
+            decoders = self.serving.decoding
+            yield validate_upload(Upload(form, folder, take, self.settings, decoders, self.blobs, **more))
 
     def _store(
         self,
@@ -131,11 +158,7 @@ class JobSubmission:
         installation.check(self.database, self.blobs)
         job_id = new_id("job")
         with deletions.unless_kept(self.database, self.blobs, jobs.blobs_of(job_id)):
-            images = _new_images(validated, job_id)
-            contents = (
-                (new.blob_key, shot.read()) for new, shot in zip(images, validated.images, strict=True)
-            )
-            self.blobs.put_all(contents)
+            images = jobs.store_images(self.blobs, jobs.blobs_of(job_id), validated.images)
             with self.database.write() as session:
                 job = submit_job(
                     session,
@@ -144,7 +167,7 @@ class JobSubmission:
                     job_id=job_id,
                     owner=owner,
                     name=name,
-                    config=config.to_dict(),
+                    config=config.model_dump(),
                     classes=[dict(count) for count in validated.classes],
                     warnings=[warning.model_dump() for warning in checked.warnings],
                     images=images,
@@ -185,27 +208,27 @@ def submit_job(
     return created
 
 
-def to_job(row: tables.Job, queue_position: int | None) -> Job:
+def to_job(row: tables.Job, queue_position: int | None, model: tables.Model | None = None) -> Job:
+    """Return the response for a job. `model` is its model, if there is one."""
     error = None
     if row.error_code is not None:
         error = {"code": row.error_code, "detail": row.error_detail or ""}
     columns = {name: getattr(row, name) for name in Job.model_fields if hasattr(row, name)}
-    return Job.model_validate({**columns, "queue_position": queue_position, "error": error})
+    promotion = (
+        {} if model is None else {"promoted": model.promoted, "not_promoted": models.not_promoted(model)}
+    )
+    job = Job.model_validate({**columns, "queue_position": queue_position, "error": error, **promotion})
+    if job.metrics is not None:
+        job.metrics.sentences = sentences(job.metrics, reason=_not_evaluated(job))
+    return job
 
 
-def _new_images(validated: ValidatedUpload, job_id: str) -> list[NewImage]:
-    return [
-        NewImage(
-            shot.split,
-            shot.class_name,
-            shot.file_name,
-            f"{jobs.blobs_of(job_id)}/{position:05d}",
-            shot.sha256,
-            shot.bytes,
-            shot.label_confirmed,
-        )
-        for position, shot in enumerate(validated.images)
-    ]
+def _not_evaluated(job: Job) -> str:
+    """Return the reason why a model without an evaluation has none."""
+    if job.config.get("evaluate") == "none":
+        return "Evaluation was turned off."
+    skipped = (notice.detail for notice in job.warnings if notice.code in lifecycle.EVALUATION_SKIPPED)
+    return next(skipped, TOO_FEW_IMAGES)
 
 
 SubmissionDep = Annotated[JobSubmission, from_state("submission")]
@@ -224,30 +247,19 @@ def _json(body: BaseModel, status: int) -> Response:
     return Response(body.model_dump_json(), status, media_type="application/json")
 
 
-def parse_config(text: str | None, serving: Serving, default: str) -> dict[str, Any]:
-    """Return the settings that a request has, and its backbone.
-
-    Args:
-        default: backbone of a job that does not name one.
+def parse_config(text: str | None) -> AdaptConfig:
+    """Return the settings that a request has.
 
     Raises:
         InvalidRequest: the text is not JSON, or has an unknown field or a wrong type.
-        UnknownBackbone: the operator does not offer the backbone.
     """
     parsed = json_or_invalid(text, "/config") if text and text.strip() else {}
+    if not isinstance(parsed, dict):
+        raise InvalidRequest("config is not a JSON object. Send an object of settings.", at="/config")
     try:
-        fields = JobConfig.model_validate(parsed).model_dump(exclude_none=True)
+        return AdaptConfig.model_validate(parsed)
     except ValidationError as error:
         raise invalid_model(error, "/config") from error
-    backbone = fields.pop("backbone", default)
-    if not serving.has_backbone(backbone):
-        find_source(backbone)  # raises its own error for a name that nobody can install
-        raise UnknownBackbone(
-            f"{backbone!r} is not installed here. Name another `backbone`, such as {STARTER!r}, or choose "
-            "another default in the page or with `clipcite backbones use`. The operator installs it with "
-            "`clipcite backbones pull`, or offers it in CLIPCITE_BACKBONES."
-        )
-    return {"backbone": backbone, **fields}
 
 
 def _config_warnings(config: AdaptConfig, validated: ValidatedUpload) -> list[dict[str, Any]]:
@@ -289,10 +301,10 @@ def fingerprint(
         "name": name,
         "on_bad_image": on_bad_image,
         "webhook": webhook,
-        "config": config.to_dict(),
+        "config": config.model_dump(),
         "images": [
-            [shot.split, shot.class_name, shot.sha256, *([True] if shot.label_confirmed else [])]
-            for shot in upload.images
+            [image.split, image.class_name, image.sha256, *([True] if image.label_confirmed else [])]
+            for image in upload.images
         ],
     }
     # Sorted, because the order of the keys in `config` must not matter.

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.problems import dialect_of, error_response
 from api.threads import REQUESTS
 from clipcite.types.foreign_site import foreign_reason
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store.accounts import api_keys, audit, local_token
 from core.store.accounts.api_keys import ADAPT, ADMIN, CLASSIFY, SCOPES
@@ -73,7 +73,7 @@ WITH_TOKEN = Caller(DEFAULT_OWNER, frozenset(SCOPES), "token")
 THIS_MACHINE = Caller(DEFAULT_OWNER, frozenset(SCOPES), "none")
 
 
-class Unauthorized(ClipCiteError):
+class Unauthorized(ExpectedError):
     code = "unauthorized"
     status = 401
 
@@ -84,17 +84,17 @@ class TokenNeeded(Unauthorized):
     code = "token_needed"
 
 
-class ForeignSite(ClipCiteError):
+class ForeignSite(ExpectedError):
     code = "cross_site_request"
     status = 403
 
 
-class MissingScope(ClipCiteError):
+class MissingScope(ExpectedError):
     code = "missing_scope"
     status = 403
 
 
-class OperatorOnly(ClipCiteError):
+class OperatorOnly(ExpectedError):
     """A change that concerns all owners."""
 
     code = "operator_only"
@@ -208,7 +208,7 @@ class AuthMiddleware:
         try:
             caller = await self._caller(Headers(scope=scope))
             _check_scope(caller, scope)
-        except ClipCiteError as refused:
+        except ExpectedError as refused:
             if refused.status < 500:
                 key_id = caller.key_id if caller else getattr(refused, "key_id", None)
                 self.refusals.count(refused.code, key_id or _address(scope))
@@ -284,7 +284,7 @@ class AuthMiddleware:
             return ADMIN in (await self._caller(headers)).scopes
         except DatabaseUnavailable:  # use the last known state of the keys
             return not (self._keys_made or self.settings.require_token or foreign_reason(headers))
-        except ClipCiteError:
+        except ExpectedError:
             return False
 
     def _look_up(self, key: str) -> Caller | None:

@@ -15,6 +15,7 @@ from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import responses
 from api.threads import REQUESTS
 from clipcite.types.models import Alias, AliasList, Promotion
+from clipcite.types.problems import ProblemAction
 from core.store.accounts import audit, owners
 from core.store.db import tables
 from core.store.db.session import database_now
@@ -155,7 +156,9 @@ def move_to(session: Session, name: str, alias: str, reference: str, *, owner: s
         raise Conflict(
             "alias_of_another_name",
             f"An alias of {name!r} can only point to a version of {name!r}, and {reference!r} is not one. "
-            "Promote a version of it, or rename the model first (PATCH /models/{id}).",
+            "Promote a version of it, or rename the model first with ",
+            ProblemAction.of("PATCH /models/{model_id}", model_id=model.id),
+            ".",
         )
     row = session.get(tables.Alias, (owner, name, alias))
     if row is None:
@@ -184,15 +187,20 @@ def move_back(session: Session, name: str, alias: str, *, owner: str) -> Pointer
     if target is None:  # never existed, or is older than the last MAX_MOVES moves
         raise Conflict(
             "nothing_to_roll_back",
-            f"{row.name}@{alias} has no earlier model. Promote another model (PUT), or delete the alias "
-            "(DELETE).",
+            f"{row.name}@{alias} has no earlier model. Promote another model with ",
+            ProblemAction.of("PUT /models/{name}/aliases/{alias}", name=row.name, alias=row.alias),
+            ", or delete the alias with ",
+            ProblemAction.of("DELETE /models/{name}/aliases/{alias}", name=row.name, alias=row.alias),
+            ".",
         )
     model = session.get(Model, target.model_id)
     if model is None or model.name != row.name:
         raise Conflict(
             "rollback_target_gone",
             f"{row.name}@{alias} pointed to {row.name}@{target.version} ({target.model_id}) before. That "
-            "model was deleted or renamed. Promote another model (PUT).",
+            "model was deleted or renamed. Promote another model with ",
+            ProblemAction.of("PUT /models/{name}/aliases/{alias}", name=row.name, alias=row.alias),
+            ".",
         )
     _move(session, row, ROLLED_BACK, model, back=target.back)
     return _pointer(session, row)
@@ -210,7 +218,9 @@ def _row(session: Session, name: str, alias: str, owner: str) -> tables.Alias:
     if row is None:
         raise NotFound(
             "alias_not_found",
-            f"There is no alias {alias!r} of {name!r}. GET /models/{name}/aliases lists its aliases.",
+            f"There is no alias {alias!r} of {name!r}. ",
+            ProblemAction.of("GET /models/{name}/aliases", name=name),
+            " lists its aliases.",
         )
     return row
 

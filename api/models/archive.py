@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core.clip.config import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, DeltaFormat
+from clipcite.types.adapt import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, DeltaFormat
+from clipcite.types.problems import ProblemAction
 from core.clip.errors import CorruptWeights
 from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
@@ -21,7 +22,7 @@ from core.clip.weights.delta import encode, tensor_layout
 from core.clip.weights.files import FLOATS, SHOT_LABELS, SHOTS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 MAX_JSON_BYTES = 4_000_000
 """Maximum size of a JSON file (bytes). The longest class names and prompts need a fraction of it."""
@@ -36,7 +37,7 @@ TOLERANCE = 1e-3
 """Tolerance for untrained tensors, whose copies may be in half precision."""
 
 
-class ImportRefused(ClipCiteError):
+class ImportRefused(ExpectedError):
     """The archive can't be imported."""
 
     code = "import_refused"
@@ -93,8 +94,9 @@ def inspect_folder(folder: Path) -> ArchiveInfo:
     else:
         raise ImportRefused(
             f"The archive must hold {CONFIG} and {NETWORK} (an open_clip folder; other weights, such as "
-            f"pickles, are not accepted), or {MANIFEST} and {WEIGHTS} (a delta from "
-            "GET /models/{id}/export?format=delta)."
+            f"pickles, are not accepted), or {MANIFEST} and {WEIGHTS} (a delta from ",
+            ProblemAction.of("GET /models/{model_id}/export", format="delta"),
+            ").",
         )
     if not isinstance(size, int) or not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
         # The backbone is loaded at this size, and its position embeddings grow quadratically.

@@ -30,7 +30,7 @@ from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store.db.tables import Model
@@ -40,7 +40,7 @@ CHUNK = 262_144
 ZIP = "application/zip"
 
 
-class OnnxMissing(ClipCiteError):
+class OnnxMissing(ExpectedError):
     """The packages for an ONNX export are not installed."""
 
     code = "onnx_not_installed"

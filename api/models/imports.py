@@ -21,6 +21,7 @@ from clipcite.types.models import Model
 from core.admission import Take
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
+from core.clip.evaluation.report_text import sentences
 from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
@@ -89,7 +90,7 @@ class ModelImport:
 
         Raises:
             ArchiveError: the archive can't be used.
-            ClipCiteError: a field or the weights are invalid, a quota is exceeded, or a store failed.
+            ExpectedError: a field or the weights are invalid, a quota is exceeded, or a store failed.
         """
         name = clean_name(form.name)
         installation.check(self.database, self.blobs)
@@ -107,7 +108,7 @@ class ModelImport:
                 weights,
                 backbone=backbone,
                 class_names=names,
-                config={field: config.to_dict()[field] for field in CONFIG_FIELDS},
+                config={field: config.model_dump()[field] for field in CONFIG_FIELDS},
             )
             del backbone, weights  # free memory before the files are stored
             imported = self._publish(scratch, name or clean_name(info.name), manifest, owner)
@@ -140,6 +141,7 @@ class ModelImport:
                     owner=owner,
                     job_id=None,
                     metrics=None,
+                    promoted=True,
                     at=database_now(session),
                     created_by=audit.actor().key_id,
                 )
@@ -152,7 +154,13 @@ ImporterDep = Annotated[ModelImport, from_state("importer")]
 
 def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
     columns = {name: getattr(row, name) for name in Model.model_fields if hasattr(row, name)}
-    return Model.model_validate({**columns, "aliases": aliases, "trained_classes": row.classes})
+    reason = models.not_promoted(row)
+    model = Model.model_validate(
+        {**columns, "aliases": aliases, "trained_classes": row.classes, "not_promoted": reason}
+    )
+    if model.metrics is not None:
+        model.metrics.sentences = sentences(model.metrics)
+    return model
 
 
 def _unpack(archive: UploadFile, folder: Path, settings: Settings, take: Take) -> None:

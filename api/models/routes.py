@@ -1,10 +1,8 @@
 """Routes of /models: read, rename, delete, extend, export and import models."""
 
-import json
 import os
 import re
 from contextlib import ExitStack
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -13,11 +11,10 @@ from starlette.responses import StreamingResponse
 from api.corrections import corrections
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, ServingDep
 from api.http.forms import form_body, form_of
-from api.http.problems import InvalidRequest, json_or_invalid, responses
+from api.http.problems import InvalidRequest, responses
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
-from api.jobs.image_check import StoredImages
-from api.jobs.retrain import changed_settings
-from api.jobs.submission import SubmissionDep
+from api.jobs.retrain import changed_settings, corrected_images
+from api.jobs.submission import SubmissionDep, parse_config
 from api.models.exports import ZIP, Download, export
 from api.models.imports import ImporterDep, ImportForm, to_model
 from api.threads import MODELS, REQUESTS, UPLOADS
@@ -59,15 +56,22 @@ def get_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) ->
 @router.patch("/{model_id}", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
 @REQUESTS.runs
 def rename_model(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef, patch: ModelPatch) -> Model:
-    """Rename a model, or remove its name.
+    """Rename a model, remove its name, or promote it.
 
-    The model becomes the next version of that name. Its old version number is never reused. A model with
-    aliases can't be renamed.
+    A renamed model becomes the next version of that name. Its old version number is never reused. A model
+    with aliases can't be renamed. With `promoted` the name refers to this version, even if the model is worse
+    than the pre-trained one.
     """
-    name = clean_name(patch.name)
+    if "name" not in patch.model_fields_set and not patch.promoted:
+        raise InvalidRequest("The object changes nothing. Send `name`, or `promoted` with the value true.")
     with database.write() as session:
-        model = models.rename(session, model_id, name, owner=owner)
-        audit.record("model.rename", model.id)
+        if "name" in patch.model_fields_set:
+            model = models.rename(session, model_id, clean_name(patch.name), owner=owner)
+            audit.record("model.rename", model.id)
+            model_id = model.id
+        if patch.promoted:
+            model = models.promote(session, model_id, owner=owner)
+            audit.record("model.promote", model.id)
         return to_model(model, models.pointing(session, model))
 
 
@@ -206,17 +210,14 @@ def extend(
     classes, known = {row.sha256: row.class_name for row in right}, {row.sha256 for row in rows}
     moved = {row.position: classes[row.sha256] for row in rows if row.sha256 in classes}
     new = [row for row in reversed(right) if row.sha256 not in known]
-    changes = json_or_invalid(form.config, "/config") if form.config and form.config.strip() else {}
-    if not isinstance(changes, dict):
-        raise InvalidRequest("config is not a JSON object. Send an object of settings.", at="/config")
-    changed = {
-        "config": json.dumps(changed_settings(job, changes)),
-        "name": clean_name(form.name) or model.name,
-    }
+    settings = changed_settings(job, parse_config(form.config))
+    kept, warnings = corrected_images([*rows, *new], moved)
     return submission.submit(
-        form.model_copy(update=changed),
+        form.model_copy(update={"name": clean_name(form.name) or model.name}),
         owner,
+        settings,
         dry_run=dry_run,
         idempotency_key=idempotency_key,
-        existing=partial(StoredImages, [*rows, *new], submission.blobs, moved=moved),
+        kept=kept,
+        warnings=warnings,
     )

@@ -1,4 +1,1 @@
-"""Health, readiness and metrics.
-
-May import `api.deps`, `api.middleware`, the modules below them and `core`.
-"""
+"""Health, readiness and metrics."""

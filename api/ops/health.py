@@ -15,7 +15,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.datastructures import State
 
 from clipcite.types.health import Alive, Part, PartReadiness, Readiness
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import queue
 from core.store.storage import installation
@@ -92,7 +92,7 @@ class Checks:
             installation.check(self._state.database, self._state.blobs, bind=True)
         except DatabaseUnavailable:  # reported by the part `database`
             return OK
-        except ClipCiteError as error:
+        except ExpectedError as error:
             return PartReadiness(status="unavailable", reason=error.detail)
         return _part(self._state.blobs.check, without="degraded")
 
@@ -109,7 +109,7 @@ class Checks:
 def _part(check: Callable[[], None], *, without: Part = "unavailable") -> PartReadiness:
     try:
         check()
-    except ClipCiteError as error:
+    except ExpectedError as error:
         return PartReadiness(status=without, reason=error.detail)
     return OK
 

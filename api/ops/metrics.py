@@ -45,7 +45,11 @@ class ServingMetrics(Collector):
             ),
             ("queue_refused", "Requests rejected with 503 by load shedding.", images.refused),
             ("queue_batches", "Image batches.", batches.batches.get("images", 0)),
-            ("queue_batched_images", "Images in these batches.", batches.rows.get("images", 0)),
+            (
+                "queue_batched_images",
+                "Images in these batches; an image that passes twice is two.",
+                batches.rows.get("images", 0),
+            ),
             ("queue_busy_seconds", "Computing time, summed over threads.", batches.busy_seconds),
         ):
             yield CounterMetricFamily(f"clipcite_{name}", meaning, value=count)

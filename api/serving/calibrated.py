@@ -11,7 +11,7 @@ from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import SCORING_VERSION
 from core.clip.prompts import same_class
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.db.tables import Model
 
 
@@ -63,7 +63,7 @@ def prediction_sets(
     return [[names[c] for c in best_first if chosen[c]] for best_first, chosen in rows]
 
 
-class NotCalibrated(ClipCiteError):
+class NotCalibrated(ExpectedError):
     """A request for `coverage` without a valid calibration."""
 
     code = "not_calibrated"

@@ -22,7 +22,8 @@ MAX_BATCH_ROWS = {
     "cpu": {"images": CPU_IMAGE_BATCH_SIZE, "prompts": 32},
     "cuda": {"images": IMAGE_BATCH_SIZE, "prompts": 256},
 }
-"""Maximum number of rows per batch. On a CPU, larger batches of prompts would delay other requests."""
+"""Maximum number of rows per batch, fewer for large images and long prompts. On a CPU, larger batches of
+prompts would delay other requests."""
 MAX_WORKERS = 4
 """Maximum number of concurrent batches on a CPU. Each reads all weights of its model."""
 
@@ -71,7 +72,8 @@ class Engine:
 
         Raises ServerBusy.
         """
-        return self.batcher.wait(self.batcher.submit((model, "prompts"), tokens), wait_seconds)
+        rows = model.trimmed(tokens)
+        return self.batcher.wait(self.batcher.submit((model, "prompts"), rows), wait_seconds)
 
     def close(self) -> None:
         """Refuse new calls, and end waiting ones with ServerBusy."""

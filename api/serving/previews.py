@@ -1,5 +1,6 @@
 """Instant previews: prototype classifiers from a job's images, until the job has a model."""
 
+import contextvars
 import logging
 import threading
 import time
@@ -21,7 +22,7 @@ from core.clip.data.header import ImageLimits
 from core.clip.data.splits import in_turns
 from core.clip.errors import BadImage
 from core.clip.inference.prototypes import PrototypeClassifier
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.db.tables import Job, JobImage
@@ -182,7 +183,8 @@ class Previews:
     def _submit(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
         if not self._closed:
             prototypes.queued = True
-            self._threads.submit(self._build, job, prototypes)
+            # With the context of the request, so that its owner's turns are used.
+            self._threads.submit(contextvars.copy_context().run, self._build, job, prototypes)
 
     def _build(self, job: JobPreview, prototypes: PartialPrototypes) -> None:
         """Encode images for one turn, then let other previews have theirs."""
@@ -191,8 +193,8 @@ class Previews:
                 self._choose_shots(job, prototypes)
             self._extend(job, prototypes, until=time.monotonic() + TURN_SECONDS)
         except Exception as error:
-            # A ClipCiteError: the job was deleted, or the service is closing.
-            log = logger.info if isinstance(error, ClipCiteError) else logger.exception
+            # A ExpectedError: the job was deleted, or the service is closing.
+            log = logger.info if isinstance(error, ExpectedError) else logger.exception
             log("The preview of %s stays at %d images: %s", job.id, prototypes.encoded, error)
             with self._changed:
                 prototypes.queued = False

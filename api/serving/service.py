@@ -22,9 +22,10 @@ from core.clip.data.header import ImageLimits
 from core.clip.errors import NoDecoder, UnknownBackbone
 from core.clip.models import backbones
 from core.clip.models.starter import FOLDER as STARTER_FOLDER
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store import backbones as store
+from core.store.accounts import audit
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.errors import DatabaseUnavailable
@@ -73,7 +74,7 @@ class Serving:
         self.memory = memory or Budget(settings.memory_bytes)
         self.images = Budget(MAX_IN_FLIGHT, "Too many classifications are in progress.", retry_after=2)
         """Images in flight. Every PROMPTS_PER_IMAGE new prompts count as one."""
-        self.decoding = Decoders(self.decoders)
+        self.decoding = Decoders(self.decoders, owner=lambda: audit.actor().owner)
         self.previews = Previews(settings, database, blobs, self.engine, self.decoding)
         self.requests = single_threaded(MAX_IN_FLIGHT, "request")
         """Threads of the requests, one for each that `images` can admit, so requests never wait for one."""
@@ -81,7 +82,7 @@ class Serving:
         self.limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._default = WeightsKey(settings.backbone, recipe(settings.backbone).image_size)
         self._resident = ExitStack()
-        self._warm_up_error: ClipCiteError | None = None
+        self._warm_up_error: ExpectedError | None = None
         self._closed = threading.Event()
 
     def warm_up(self) -> None:
@@ -102,7 +103,7 @@ class Serving:
         while not self._closed.wait(wait):
             wait = REFRESH_SECONDS if self._load_default() is None else WARM_UP_AGAIN_SECONDS
 
-    def _load_default(self) -> ClipCiteError | None:
+    def _load_default(self) -> ExpectedError | None:
         """Load the default backbone unless it is in memory. Return the error, if any."""
         try:
             with self.database.read() as session:
@@ -120,7 +121,7 @@ class Serving:
                 before, self._resident = self._resident, held.pop_all()
                 self._default = chosen
                 before.close()
-        except ClipCiteError as error:
+        except ExpectedError as error:
             if str(error) != str(self._warm_up_error):
                 logger.warning("%s Trying again in %s s.", error, WARM_UP_AGAIN_SECONDS)
             self._warm_up_error = error
@@ -141,7 +142,7 @@ class Serving:
             return True
         try:
             found = backbones.read(name, self.settings.cache)
-        except (ClipCiteError, ValueError):  # damaged, or not a valid file name
+        except (ExpectedError, ValueError):  # damaged, or not a valid file name
             return False
         return found is not None and found.name == name
 

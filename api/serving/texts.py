@@ -5,8 +5,9 @@ Cached features may outlive the model that computed them.
 
 import sys
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -30,7 +31,9 @@ from core.clip.inference.pile import Support
 from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.models.features import classifier_from_features
 from core.clip.prompts import all_class_prompts, check_prompts, class_indices, clean_class_name, same_class
+from core.store.accounts import audit
 from core.store.db.tables import Model
+from core.turns import TurnThreads
 
 Prompts = tuple[str, ...]
 """The prompts of one class."""
@@ -46,6 +49,10 @@ PROMPTS_PER_IMAGE = 100
 """Number of prompts that take about as long as an image."""
 PROMPTS_PER_TURN = 16
 """Prompts that are tokenized at once. They take up to 0.2 s, with 1,000 of the slowest characters each."""
+PROMPTS_PER_PART = 128
+"""Prompts after which the features of a request are kept, and it ends if its client has gone."""
+MAX_SECONDS = 30.0
+"""Maximum time for the prompts of a request (seconds). Clients wait for about twice as long."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ class Texts:
         self._lock = threading.Lock()
         self._making: WeakValueDictionary[Hashable, RequestClassifier] = WeakValueDictionary()
         # Hugging Face tokenizers serve one caller at a time. A caller with 20,000 prompts yields in between.
-        self._tokenizing = single_threaded(1, "tokenizer")
+        self._tokenizing = TurnThreads(single_threaded(1, "tokenizer"))
 
     def classifier(self, model: HeldModel, options: ScoreOptions) -> RequestClassifier:
         """Return the classifier of a request. `encode` computes its features.
@@ -211,33 +218,15 @@ class Texts:
     def encode(self, classifier: RequestClassifier, model: HeldModel, take: Take) -> None:
         """Compute the missing features of a classifier. If another request computes them, wait for it.
 
-        Args:
-            take: takes images from the budget, for the prompts to encode.
-
         Raises:
-            ServerBusy: other requests take too long or hold too much.
+            ServerBusy: other requests take too long or hold too much, or the features take MAX_SECONDS.
         """
         if not classifier.encoding.acquire(timeout=self._engine.wait_seconds):
             raise ServerBusy("The class names are being processed. Try again in a few seconds.")
         try:
             if classifier.encoded:
                 return
-            rows: dict[Prompts, Tensor] = {}
-            missing: list[Prompts] = []
-            for prompts in dict.fromkeys(classifier.prompts):
-                row = self.kept.get((model.served.key, prompts))
-                if row is None:
-                    missing.append(prompts)
-                else:
-                    rows[prompts] = row
-            if missing:
-                take(sum(map(len, missing)) // PROMPTS_PER_IMAGE)
-                for prompts, row in zip(missing, self.features(model.served, missing), strict=True):
-                    # A view instead of a copy would keep the whole batch in memory.
-                    rows[prompts] = row = row.clone()
-                    size = row.nbytes + OVERHEAD + CLASS_OVERHEAD + _prompts_bytes(prompts)
-                    self.kept.put((model.served.key, prompts), row, size)
-            features = torch.stack([rows[prompts] for prompts in classifier.prompts])
+            features = self.features(model.served, classifier.prompts, take)
             balance = classifier.key[-1]
             scale = model.served.backbone.logit_scale
             classifier.rule = adapted_rule(model.served.shots, features, classifier.classes, scale, balance)
@@ -247,19 +236,49 @@ class Texts:
         finally:
             classifier.encoding.release()
 
-    def features(self, served: ServedModel, prompts: Sequence[Prompts]) -> Tensor:
-        """Return the features [C, D] of C classes, normalised. Raise ServerBusy."""
+    def features(self, served: ServedModel, prompts: Sequence[Prompts], take: Take) -> Tensor:
+        """Return the features [C, D] of C classes, normalised. Computed ones are kept at once.
+
+        Args:
+            take: takes images from the budget, for the prompts to encode.
+
+        Raises:
+            ServerBusy: other requests take too long or hold too much, or the features take MAX_SECONDS.
+        """
+        rows = {each: self.kept.get((served.key, each)) for each in dict.fromkeys(prompts)}
+        missing = [each for each, row in rows.items() if row is None]
+        if missing:
+            take(sum(map(len, missing)) // PROMPTS_PER_IMAGE)
+        started, done = time.monotonic(), 0
+        for part in _parts(missing):
+            if done and time.monotonic() - started > MAX_SECONDS:
+                raise ServerBusy(
+                    f"The service has encoded {done:,} of {len(missing):,} class names and keeps them. Send "
+                    "the same request again to continue, or send fewer class names or prompts.",
+                    retry_after=1,
+                )
+            take(0)
+            for each, row in zip(part, self._encoded(served, part), strict=True):
+                # A view instead of a copy would keep the whole batch in memory.
+                rows[each] = row = row.clone()
+                size = row.nbytes + OVERHEAD + CLASS_OVERHEAD + _prompts_bytes(each)
+                self.kept.put((served.key, each), row, size)
+            done += len(part)
+        return torch.stack([rows[each] for each in prompts])
+
+    def _encoded(self, served: ServedModel, prompts: Sequence[Prompts]) -> Tensor:
+        owner = audit.actor().owner
         sentences = list(dict.fromkeys(sentence for class_prompts in prompts for sentence in class_prompts))
         tokens: list[Tensor] = []
         for start in range(0, len(sentences), PROMPTS_PER_TURN):
             some = sentences[start : start + PROMPTS_PER_TURN]
-            tokens.append(self._tokenizing.submit(served.backbone.tokenizer, some).result())
+            tokens.append(self._tokenizing.submit(owner, served.backbone.tokenizer, some).result())
         encoded = self._engine.encode_text(served, torch.cat(tokens), wait_seconds=self._engine.wait_seconds)
         return classifier_from_features(encoded, sentences, prompts)
 
     def close(self) -> None:
         """Stop the thread."""
-        self._tokenizing.shutdown(wait=False, cancel_futures=True)
+        self._tokenizing.shutdown()
 
 
 @lru_cache
@@ -303,6 +322,18 @@ def _cleaned(given: Given) -> tuple[dict[str, Prompts | None], list[dict[str, st
         )
         warnings.append({"code": "one_class_name", "detail": detail})
     return own, warnings
+
+
+def _parts(classes: Sequence[Prompts]) -> Iterator[list[Prompts]]:
+    """Yield the prompts of classes in parts of about PROMPTS_PER_PART prompts."""
+    part: list[Prompts] = []
+    for prompts in classes:
+        part.append(prompts)
+        if sum(map(len, part)) >= PROMPTS_PER_PART:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def _prompts_bytes(prompts: Prompts) -> int:

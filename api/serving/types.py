@@ -7,7 +7,7 @@ from typing import Any
 from clipcite.types.predictions import Calibration
 from core.clip.errors import BadImage
 from core.clip.inference.request_rule import RequestKind
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.db.tables import Model
 
 MAX_IN_FLIGHT = 256
@@ -59,7 +59,7 @@ class Result:
     """`method`, `reason`, `suggested` and `groups` of a collection; empty for images."""
 
 
-class NoReadableImage(ClipCiteError):
+class NoReadableImage(ExpectedError):
     """A request without readable images. `problems` has one reason per image."""
 
     code = "bad_images"

@@ -1,4 +1,1 @@
-"""Routes and static files of the web page, which needs no build.
-
-May import `api.http.problems`, no other part of `api`.
-"""
+"""Routes and static files of the web page, which needs no build."""

@@ -87,6 +87,14 @@ declare global {
 		path: string[];
 		file: File;
 	}
+	/** An image with its place. */
+	interface PlacedFile extends DroppedFile {
+		name: string;
+		/** Its folder; null for an image in no folder. */
+		folder: string | null;
+		className: string | null;
+		split: "train" | "test";
+	}
 	interface ClassName {
 		name: string;
 		prompts: string[];

@@ -8,6 +8,10 @@ c      first response of a model that is not in memory, and of another α of one
 precision
        changed answers and speed in the precisions of the device; trains a model first
 
+untrained
+       images that also pass through the pre-trained network, and the time of each kind of request, for a
+       model trained on half of the classes of the first --data folder; the second one is unrelated
+
 Each --data folder holds `test/CLASS/`. The service is `python -m api` on SQLite and files. Its clients run in
 this process, so both share the processors. Models are created without training: their predictions are
 meaningless, their cost is realistic. The output is serving-PART.md and .json below --out.
@@ -23,15 +27,17 @@ from rich.console import Console
 
 from benchmarks.accuracy.paper import write
 from benchmarks.accuracy.tables import Table
+from benchmarks.accuracy.trials import fewer_tests
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.load import load
 from benchmarks.running_api import running_api
-from benchmarks.serving import cold, precision, throughput
+from benchmarks.serving import cold, precision, throughput, untrained
 from benchmarks.serving.stored import make_backbone, publish_many, store
 from core.clip.config import STARTER, resolve_config
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
 from core.clip.weights.manifest import WEIGHTS
 from core.settings import get_settings
+from tests.api.serving.adapted import publish_model
 
 CLASSES = ["red fox", "badger"]
 COLD_MODELS = 3
@@ -138,10 +144,31 @@ def part_precision(options: argparse.Namespace, sets: Sequence[DataSet], folder:
     return tables
 
 
+def part_untrained(options: argparse.Namespace, sets: Sequence[DataSet], folder: Path) -> list[Table]:
+    if len(sets) < 2:
+        raise SystemExit("Part untrained needs two --data folders. The second one is unrelated.")
+    backbone = bring(options, folder)
+    data, other = (fewer_tests(one, untrained.IMAGES) for one in sets[:2])
+    task = precision.make_task(backbone, data, options.epochs)
+    names = [data.class_names[label] for label in task.base]
+    with store(folder / "data") as (database, blobs):
+        trained = {"delta": task.weights.delta, "shots": task.weights.shots}
+        model = publish_model(database, blobs, backbone, classes=names, **trained)
+    with running_api(environment(options, folder)) as api:
+        requests = untrained.requests_of(data, other, task.base)
+        taken = untrained.measure(api, model, requests, options.rounds)
+    threads = torch.get_num_threads()
+    title = (
+        f"{options.backbone} at {backbone.image_size} px, {data.name}, then {other.name}, {threads} threads"
+    )
+    return [untrained.table(taken, title)]
+
+
 PARTS = {
     "a": part_a,
     "c": part_c,
     "precision": part_precision,
+    "untrained": part_untrained,
 }
 
 

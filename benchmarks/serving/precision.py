@@ -20,6 +20,7 @@ from benchmarks.accuracy.tables import Table
 from benchmarks.data.dataset import DataSet
 from benchmarks.data.few_shot import base_classes, draw_shots
 from benchmarks.serving.throughput import seconds_per_image
+from clipcite.types.images import Image
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
@@ -35,7 +36,7 @@ from core.clip.models.features import (
     IMAGE_BATCH_SIZE,
     build_zero_shot_classifier,
 )
-from core.clip.pipeline import Shot, adapt
+from core.clip.pipeline import adapt
 from core.clip.prompts import class_prompts
 from core.clip.weights.files import Weights
 
@@ -108,7 +109,7 @@ class Task:
 def make_task(backbone: Backbone, data: DataSet, epochs: int | None) -> Task:
     base = base_classes(0, len(data.class_names))
     names, (template, *_) = data.class_names, data.templates
-    shots = [Shot(e.path, names[e.label]) for e in draw_shots(data.train, base, SHOTS, 0)]
+    shots = [Image(e.path, names[e.label]) for e in draw_shots(data.train, base, SHOTS, 0)]
     settings = {} if epochs is None else {"epochs": epochs}
     config = resolve_config(backbone=backbone.name, evaluate="none", **settings)
     pixels, side = Pixels(backbone.preprocess), 2 * backbone.image_size

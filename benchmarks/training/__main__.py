@@ -42,8 +42,8 @@ from benchmarks.machine import processor
 from benchmarks.training.loops import Job, in_fresh_trainer, run_loops, run_product, summary
 from benchmarks.training.report import loops_table, memory_table, service_table, write
 from benchmarks.training.service import time_service
+from clipcite.types.images import Image
 from core.clip.config import STARTER, resolve_config
-from core.clip.pipeline import Shot
 from core.settings import get_settings
 
 PARTS = ("loops", "memory", "service")
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             job = make_job(name, data, options, Path(folder)).cut(MEMORY_STEPS)
             by_count = {}
             for count in MICRO_BATCH_SIZES:
-                config = replace(job.config, micro_batch_size=count)
+                config = job.config.model_copy(update={"micro_batch_size": count})
                 by_count[count] = in_fresh_trainer(run_product, replace(job, config=config))
                 console.print(f"{name}, micro-batch of {count}: {summary(by_count[count])}", highlight=False)
             title = f"Memory of {name}, batch {job.config.batch_size}, precision {job.config.precision}"
@@ -158,12 +158,12 @@ def make_job(name: str, data: DataSet, options: argparse.Namespace, folder: Path
     return job if steps is None else job.cut(steps)
 
 
-def _shots(data: DataSet, classes: Sequence[int], shots: int) -> list[Shot]:
+def _shots(data: DataSet, classes: Sequence[int], shots: int) -> list[Image]:
     return [_shot(data, example) for example in draw_shots(data.train, classes, shots, seed=0)]
 
 
-def _shot(data: DataSet, example: Example) -> Shot:
-    return Shot(example.path, data.class_names[example.label])
+def _shot(data: DataSet, example: Example) -> Image:
+    return Image(example.path, data.class_names[example.label])
 
 
 def random_weights(architecture: str, folder: Path) -> str:

@@ -17,7 +17,9 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.training.memory import Meter, measuring
-from core.clip.config import STARTER, AdaptConfig, Precision
+from clipcite.types.adapt import Precision
+from clipcite.types.images import Image
+from core.clip.config import STARTER, AdaptConfig
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
 from core.clip.data.loader import read_images
@@ -25,7 +27,6 @@ from core.clip.models.backbone import Backbone, load_backbone, tower_parameters,
 from core.clip.models.device import mixed_precision
 from core.clip.models.features import build_zero_shot_classifier, image_features
 from core.clip.models.starter import starter_folder
-from core.clip.pipeline import Shot
 from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, StepProgress
 from core.clip.training.trainer import fine_tune
@@ -43,11 +44,11 @@ class Job:
     backbone: str
     """Backbone name for load_backbone."""
     config: AdaptConfig
-    shots: tuple[Shot, ...]
+    shots: tuple[Image, ...]
     device: str
     threads: int | None
     cache: Path
-    tests: tuple[Shot, ...] = ()
+    tests: tuple[Image, ...] = ()
     """Test images; empty for random weights, whose accuracy is meaningless."""
 
     @property
@@ -75,7 +76,7 @@ class Job:
         kept, n = min(len(self.shots), steps * self.config.batch_size), len(self.shots)
         shots = tuple(self.shots[i * n // kept] for i in range(kept))  # evenly from all classes
         epochs = min(self.config.epochs, max(1, steps // per_epoch))
-        return replace(self, shots=shots, config=replace(self.config, epochs=epochs))
+        return replace(self, shots=shots, config=self.config.model_copy(update={"epochs": epochs}))
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def train_product(job: Job, backbone: Backbone, reporter: Reporter) -> dict[str,
 
 def read(job: Job, image_size: int) -> list[Tensor]:
     shortest_side = math.ceil(image_size / math.sqrt(max(job.config.crop_scale, 0.25)))
-    return read_images([shot.source for shot in job.shots], ImageLimits(), shortest_side)
+    return read_images(job.shots, ImageLimits(), shortest_side)
 
 
 def run_product(job: Job) -> Measured:
@@ -137,7 +138,7 @@ def run_researcher(job: Job, workers: int) -> Measured:
     with measuring(next(model.parameters()).device) as meter:
         recipe = recipe_of(job.config)
         torch.manual_seed(recipe.seed)
-        files = [cast(Path, shot.source) for shot in job.shots]
+        files = [cast(Path, shot.content) for shot in job.shots]
         batches = clip_cite.training_batches(model, files, job.labels, recipe, workers)
         theta_1 = clip_cite.train(model, tokenizer, batches, job.class_names, recipe, clock.tick)
     return _measured(job, job.load(), meter, clock, theta_1)
@@ -191,7 +192,7 @@ def _accuracy(job: Job, backbone: Backbone, theta_1: dict[str, Tensor]) -> float
     correct = 0
     for start in range(0, len(job.tests), 64):
         tests = job.tests[start : start + 64]
-        pixels = torch.stack([backbone.preprocess(open_image(test.source)) for test in tests])
+        pixels = torch.stack([backbone.preprocess(open_image(test.read())) for test in tests])
         predicted = (image_features(model, pixels) @ head.T).argmax(dim=-1).tolist()
         correct += sum(
             job.class_names[label] == test.class_name for label, test in zip(predicted, tests, strict=True)
@@ -217,12 +218,12 @@ def run_loops(
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     runs = {name: [Measured(**m) for m in of_loop] for name, of_loop in known.items()}
     for seed in range(repetitions):
-        seeded = replace(job, config=replace(job.config, seed=seed))
+        seeded = replace(job, config=job.config.model_copy(update={"seed": seed}))
         loops: dict[str, tuple[Any, ...]] = {
             f"researcher, {_workers(n)}, fp32": (run_researcher, seeded, n) for n in workers
         }
         for precision in precisions(job.device):
-            config = replace(seeded.config, precision=precision)
+            config = seeded.config.model_copy(update={"precision": precision})
             loops[f"product, {precision}"] = (run_product, replace(seeded, config=config))
         for name, (function, *arguments) in loops.items():
             if len(runs.setdefault(name, [])) > seed:

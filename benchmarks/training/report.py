@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.accuracy.tables import Table
 from benchmarks.training.loops import Measured
-from core.clip.pipeline import Shot
+from clipcite.types.images import Image
 
 
 def loops_table(title: str, runs: dict[str, list[Measured]]) -> Table:
@@ -75,7 +75,7 @@ def memory_table(runs: dict[int, Measured], title: str) -> Table:
     return table
 
 
-def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence[Shot]) -> Table:
+def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence[Image]) -> Table:
     classes = len({shot.class_name for shot in shots})
     names = list(dict.fromkeys(name for _, stages in taken for name in stages))
     rows = []

@@ -10,19 +10,19 @@ from rich.console import Console
 from clipcite import Client
 from clipcite import Job as ServedJob
 from clipcite.datasets.image import ImageLike
+from clipcite.types.images import Image
 from core.clip.config import STARTER
-from core.clip.pipeline import Shot
 from demo.service import running_service
 
 
-def time_service(shots: Sequence[Shot], jobs: int, console: Console) -> list[tuple[str, dict[str, float]]]:
+def time_service(shots: Sequence[Image], jobs: int, console: Console) -> list[tuple[str, dict[str, float]]]:
     """Return (`evaluate`, seconds by stage) of jobs without and with a report, in turn, `jobs` of each.
 
     The first stage is the upload. The stages sum to the time from POST /adapt to the end.
     """
     images: dict[str, list[ImageLike]] = defaultdict(list)
     for shot in shots:
-        images[shot.class_name].append(shot.source)
+        images[shot.class_name].append(shot.read())
     taken: list[tuple[str, dict[str, float]]] = []
     with (
         running_service() as service,

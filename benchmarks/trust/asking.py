@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.accuracy.harness import Trial
+from clipcite.types.images import Image
 from core.clip.config import AdaptConfig
 from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import balanced_scores
@@ -70,7 +71,8 @@ def best_names(alone: NDArray[np.float64], among: NDArray[np.float64]) -> NDArra
 
 def _features(model: nn.Module, backbone: Backbone, paths: Sequence[Path]) -> Tensor:
     """Return the features [T, D]."""
-    return torch.cat([image_features(model, pixels).cpu() for pixels in batches(backbone, paths)])
+    images = [Image(path, "") for path in paths]
+    return torch.cat([image_features(model, pixels).cpu() for pixels in batches(backbone, images)])
 
 
 @lru_cache(maxsize=8)

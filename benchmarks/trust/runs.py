@@ -14,10 +14,11 @@ from benchmarks.data.dataset import Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.run_store import RunStore
 from benchmarks.trust.asking import AMONG, best_names, score_test_images
+from clipcite.types.images import Image
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.models.backbone import Backbone
-from core.clip.pipeline import Shot, adapt
+from core.clip.pipeline import adapt
 
 KINDS = ("real", "shuffled", "planted", "cost")
 PLANTED = 0.1
@@ -62,7 +63,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     labels, planted = relabelled(kind, trial, examples)
     config = config_of(trial, backbone)
     shots = [
-        Shot(example.path, trial.data.class_names[label])
+        Image(example.path, trial.data.class_names[label])
         for example, label in zip(examples, labels, strict=True)
     ]
     # In the order of the labels, like the trained classes below.
@@ -72,7 +73,7 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
     seconds = time.monotonic() - started
     report = adapted.evaluation.report
     assert report is not None
-    label_issues = {order[s["position"]] for s in report["label_issues"]}
+    label_issues = {order[s.position] for s in report.label_issues}
     plain: dict[str, Any] = {
         "kind": kind,
         "data": trial.data.name,
@@ -82,12 +83,10 @@ def run(kind: str, trial: Trial, backbone: Backbone) -> Record:
         "training_seconds": adapted.seconds,
         "threads": torch.get_num_threads(),
         **facts(backbone),
-        "verdict": report["verdict"],
-        "measured_on": report["measured_on"],
-        "trained_classes": report["trained_classes"],
+        **report.model_dump(include={"verdict", "measured_on", "trained_classes"}),
         "alpha": config.alpha,
         "logit_scale": backbone.logit_scale,
-        "calibration": adapted.evaluation.metrics["calibration"],
+        "calibration": adapted.evaluation.stored_metrics()["calibration"],
         "planted": len(planted),
         "found": len(planted & label_issues),
         "label_issues": len(label_issues),

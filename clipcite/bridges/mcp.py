@@ -130,7 +130,8 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
     def report(id: str) -> dict[str, Any]:
         """Return how good the model of a job is, and what would improve it."""
         found = client.jobs.report(id)
-        return {key: found.raw[key] for key in ("verdict", "summary", "recommendations", "label_issues")}
+        shown = ("verdict", "sentences", "recommendations", "label_issues", "label_issues_note")
+        return {key: found.raw.get(key) for key in shown}
 
     @tool
     def sort_folder(folder: str, model: str) -> dict[str, Any]:

@@ -1,4 +1,1 @@
-"""The command `clipcite`.
-
-May import `clipcite.client` and `clipcite.datasets`, and starts server modules by name.
-"""
+"""The command `clipcite`."""

@@ -27,7 +27,7 @@ from clipcite.cli.render.tables import (
     model_table,
     print_table,
 )
-from clipcite.cli.render.verdict import verdict
+from clipcite.cli.render.verdict import not_in_use, verdict
 
 if TYPE_CHECKING:
     from clipcite.client._sync.models import Model
@@ -37,7 +37,7 @@ models = typer.Typer(help="Models, their names and aliases.", no_args_is_help=Tr
 Reference = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="Model: id or its end, name (latest version), name@version or name@alias."
+        metavar="MODEL", help="Model: id or its end, name (version in use), name@version or name@alias."
     ),
 ]
 AliasName = Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="Alias such as shoes@prod.")]
@@ -69,6 +69,8 @@ def show(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = 
     _print(fetched, as_json=as_json)
     if fetched.metrics is not None and not as_json:
         stdout().print(f"verdict  {verdict(fetched.metrics)}", soft_wrap=True)
+    if fetched.name and fetched.not_promoted and not as_json:
+        stdout().print(f"note     {not_in_use(fetched.id, fetched.not_promoted)}", soft_wrap=True)
 
 
 @models.command()
@@ -85,6 +87,17 @@ def rename(
     with connected(url, key) as client:
         renamed = client.models.rename(find_model(client, model), name)
     _print(renamed, as_json=as_json)
+
+
+@models.command()
+def use(model: Reference, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """Let a name refer to this version.
+
+    A version that is worse than the pre-trained model is in use only after this command.
+    """
+    with connected(url, key) as client:
+        used = client.models.promote(find_model(client, model))
+    _print(used, as_json=as_json)
 
 
 @models.command()

@@ -45,7 +45,9 @@ def find_model(client: Client, reference: str, *, or_job: bool = False) -> str:
         return reference
     try:
         client.models.get(reference)
-    except NotFoundError:
+    except NotFoundError as error:
+        if error.code == "model_not_promoted":
+            raise
         models = list(client.models.list())
         ids = [model.id for model in models]
         if or_job:
@@ -59,7 +61,7 @@ def find_model(client: Client, reference: str, *, or_job: bool = False) -> str:
             if tag.isdigit():
                 advice = "`clipcite models list` shows its versions."
                 give_up(f"{name!r} has no version {tag}. {advice}", Exit.REFUSED)
-            advice = f"`clipcite models promote {reference} {name}` points it at the latest version."
+            advice = f"`clipcite models promote {reference} {name}` points it at the version in use."
             give_up(f"{name!r} has no alias {tag!r}. {advice}", Exit.REFUSED)
         near = get_close_matches(reference, {model.name for model in models if model.name})
         meant = f"Did you mean {' or '.join(map(repr, near))}?" if near else "Run `clipcite models list`."

@@ -80,7 +80,9 @@ def _show_report(console: Console, report: Report) -> None:
     for recommendation in report.recommendations:
         console.print(f"- {escape(recommendation.detail)}", soft_wrap=True)
     console.print(f"[dim]{escape(report.measured_on.how)}[/]", soft_wrap=True)
-    _images(console, "Label issues: labels that may be wrong", report.label_issues, "labelled")
+    if report.label_issues_note:
+        console.print(f"[dim]{escape(report.label_issues_note)}[/]", soft_wrap=True)
+    _images(console, "Possible label issues", report.label_issues, "labelled")
     _classes(console, report)
     _images(console, "Misclassified images, most confident first", report.mistakes, "true class")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from clipcite.datasets.dataset import Dataset, Labelled
 from clipcite.datasets.image import IMAGE_ENDINGS, ImageFile
 from clipcite.errors import InvalidImages
-from clipcite.types.folders import UnclearLayout, Warnings, place_images
+from clipcite.types.folders import UnclearLayout, Warnings, is_hidden, place_images
 
 
 def images_below(
@@ -40,7 +40,7 @@ def images_below(
         unreadable.append(root)
         return
     for path in paths:
-        if path.name.startswith(".") or path.name == "__MACOSX":
+        if is_hidden(path.name):
             continue
         if path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
             yield path
@@ -55,7 +55,7 @@ def read_folders(root: Path) -> Dataset | None:
         InvalidImages: ambiguous layout, such as class folders beside train/ and test/.
     """
     try:
-        placed, warnings = place_images([file.relative_to(root).parts for file in images_below(root)])
+        placed, _, warnings = place_images([file.relative_to(root).parts for file in images_below(root)])
     except UnclearLayout as error:
         raise InvalidImages(str(error)) from error
     if not placed:

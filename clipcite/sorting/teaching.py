@@ -23,7 +23,7 @@ SKIP = ""
 """Answer of a person who labels the next image instead."""
 
 
-class Stopped(Exception):
+class NoMoreLabels(Exception):
     """A person wants to label no more images."""
 
 
@@ -98,7 +98,7 @@ def ask_labels(log: Log, images: Sequence[Image], *, is_check: bool = False) -> 
             if label != SKIP:
                 log.write({"image": image.key, "checked" if is_check else "label": label})
                 labelled.append(image)
-    except Stopped:
+    except NoMoreLabels:
         return labelled, True
     return labelled, False
 
@@ -107,7 +107,7 @@ def _typed_class(classes: Sequence[str], likely: str | None) -> str | None:
     """Return the class that a person types, by name or number, SKIP, or None for none of these.
 
     Raises:
-        Stopped: no more images.
+        NoMoreLabels: no more images.
     """
     while True:
         typed: str = typer.prompt("Class", default=likely, err=True).strip()
@@ -120,7 +120,7 @@ def _typed_class(classes: Sequence[str], likely: str | None) -> str | None:
         if typed == "x":
             return None
         if typed == "q":
-            raise Stopped
+            raise NoMoreLabels
         if found := next((name for name in classes if name.casefold() == typed.casefold()), None):
             return found
         if typer.confirm(f"{typed!r} is a new class?", err=True):

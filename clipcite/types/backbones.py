@@ -11,7 +11,7 @@ BackboneState = Literal["available", "downloading", "checking", "installed", "fa
 
 class DownloadProgress(ResponseModel):
     done_bytes: int
-    total_bytes: int
+    total_bytes: int = Field(description="0 until it is known.")
 
 
 class BackboneRow(ResponseModel):

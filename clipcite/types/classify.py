@@ -62,7 +62,7 @@ class ScoreOptions(RequestModel):
     )
     model: str = Field(
         STOCK,
-        description="Model id, `name` (the latest version), `name@version`, `name@alias`, `stock` or "
+        description="Model id, `name` (the version in use), `name@version`, `name@alias`, `stock` or "
         "`stock:<backbone>`. A job id selects the job's model. Until the model exists, it selects an instant "
         "preview, a classifier that needs no training.",
         max_length=600,

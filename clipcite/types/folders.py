@@ -11,8 +11,16 @@ from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 Split = Literal["train", "test"]
+LeftOut = Literal["hidden_files", "other_files", "images_without_class", "validation_ignored"]
 Parts = tuple[str, ...]
 """Folders and name of an image."""
+LEFT_OUT: dict[LeftOut, str] = {
+    "hidden_files": "Hidden and system files are ignored.",
+    "other_files": "Files that are not images are ignored.",
+    "images_without_class": "Images outside class folders are ignored. Add them to a class to use them.",
+    "validation_ignored": "There are test images, so validation images are ignored.",
+}
+"""Why files are left out."""
 T = TypeVar("T")
 SPLITS: dict[str, str] = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
@@ -27,8 +35,18 @@ class UnclearLayout(ValueError):
     """The folders have more than one meaning."""
 
 
-def place_images(images: Sequence[Parts]) -> tuple[list[tuple[Parts, Split, str]], Warnings]:
-    """Return image, split and class of each image in a class folder, and warnings about other images.
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder belongs to the system."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def place_images(
+    images: Sequence[Parts],
+) -> tuple[list[tuple[Parts, Split, str]], dict[Parts, LeftOut], Warnings]:
+    """Place images by their folders.
+
+    Returns:
+        Image, split and class of each image that counts, why each other image is left out, and warnings.
 
     Raises:
         UnclearLayout: class folders are beside split folders.
@@ -42,7 +60,9 @@ def place_images(images: Sequence[Parts]) -> tuple[list[tuple[Parts, Split, str]
         tops = {parts[0] for parts in below.values()}
         deep = {parts[0] for parts in below.values() if len(parts) > 2}
         splits = {top for top in tops if top.casefold() in SPLITS}
-        if len(tops) != 1 or not deep or splits:
+        # A folder around train/ and test/ that hold images, not folders, is one class.
+        one_class = all(len(parts) == 3 and parts[1].casefold() in SPLITS for parts in below.values())
+        if len(tops) != 1 or not deep or splits or one_class:
             break
         warn(warnings, "extra_root_folder", "The outer folder {names} was ignored", list(tops))
         below = {image: parts[1:] for image, parts in below.items()}
@@ -61,11 +81,15 @@ def place_images(images: Sequence[Parts]) -> tuple[list[tuple[Parts, Split, str]
         placed = [(image, "train", parts[0], len(parts) > 2) for image, parts in below.items()]
     by_split = [(image, SPLITS[word.casefold()], name) for image, word, name, _ in placed]
     kept = resolve_validation(by_split, warnings)
+    left_out: dict[Parts, LeftOut] = {image: "validation_ignored" for image, *_ in by_split}
+    for image, *_ in kept:
+        del left_out[image]
+    left_out |= dict.fromkeys(loose, "images_without_class")
     without = "{n} images are outside class folders and were ignored: {names}"
     warn(warnings, "images_without_class", without, ["/".join(image) for image in loose])
     nested = "{n} images are in subfolders of a class folder and belong to that class: {names}"
     warn(warnings, "nested_folders", nested, ["/".join(image) for image, *_, deeper in placed if deeper])
-    return kept, warnings
+    return kept, left_out, warnings
 
 
 def _below_splits(below: dict[Parts, Parts], loose: list[Parts]) -> list[tuple[Parts, str, str, bool]]:

@@ -8,7 +8,7 @@ from pydantic.config import JsonDict
 
 from clipcite.types.base import Open, Resource, ResponseModel
 from clipcite.types.problems import Notice
-from clipcite.types.report import Metrics
+from clipcite.types.report import NOT_PROMOTED, PROMOTED, Metrics
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["preparing", "training", "publishing", "evaluating"]
@@ -85,6 +85,8 @@ JOB_EXAMPLE: JsonDict = {
     },
     "model_id": None,
     "metrics": None,
+    "promoted": None,
+    "not_promoted": None,
     "warnings": [],
     "error": None,
     "request_id": "req_b92e80280a52fa3ffd6216db",
@@ -118,6 +120,8 @@ class Job(Resource):
         None,
         description="Summary of the evaluation; the report has more. Until then, `verdict` is `evaluating`.",
     )
+    promoted: bool | None = Field(None, description=PROMOTED)
+    not_promoted: Notice | None = Field(None, description=NOT_PROMOTED)
     warnings: list[Notice]
     error: Notice | None = Field(None, description="Reason of the failure.")
     request_id: str | None = Field(None, description="Id of the request that created the job.")

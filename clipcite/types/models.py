@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from clipcite.types.base import Open, RequestModel, Resource, ResponseModel
-from clipcite.types.report import Metrics
+from clipcite.types.problems import Notice
+from clipcite.types.report import NOT_PROMOTED, PROMOTED, Metrics
 
 ExportFormat = Literal["open_clip", "onnx", "delta", "classifier", "transformers", "immich"]
 
@@ -28,6 +29,8 @@ MODEL_EXAMPLE: JsonDict = {
     "created_at": "2026-11-25T02:06:03.690667Z",
     "created_by": "key_01m880r1e3wjq5m2yd9hn7z4tb",
     "metrics": None,
+    "promoted": True,
+    "not_promoted": None,
 }
 
 
@@ -52,6 +55,8 @@ class Model(Resource):
     created_at: datetime
     created_by: str | None = Field(None, description="Id of the key that made it; `token` without keys.")
     metrics: Metrics | None = Field(None, description="Summary of the evaluation; the report has more.")
+    promoted: bool | None = Field(None, description=PROMOTED)
+    not_promoted: Notice | None = Field(None, description=NOT_PROMOTED)
 
 
 class ModelPage(ResponseModel):
@@ -75,7 +80,10 @@ class ModelQuery(BaseModel):
 
 class ModelPatch(RequestModel):
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] | None = Field(
-        description="Model name. The model becomes its newest version; null removes the name."
+        None, description="Model name. The model becomes its newest version; null removes the name."
+    )
+    promoted: Literal[True] | None = Field(
+        None, description="`true`: the name refers to this version, until a newer one is promoted."
     )
 
 
@@ -109,5 +117,5 @@ class AliasList(ResponseModel):
 class Promotion(RequestModel):
     model: str = Field(
         max_length=600,
-        description="Model to promote: id, `name` (the latest version), `name@version` or `name@alias`.",
+        description="Model to promote: id, `name` (the version in use), `name@version` or `name@alias`.",
     )

@@ -27,7 +27,9 @@ class Prediction(ResponseModel):
     class_name: str
     kind: Open[Kind] = Field(description="`trained` if the model was trained on this class, else `new`.")
     probability: float = Field(description="Softmax over the requested classes.")
-    similarity: float = Field(description="Cosine of image and class features.")
+    similarity: float = Field(
+        description="Cosine of image and class features, at α 0 if the pre-trained model answers the image."
+    )
 
 
 class ImageResult(ResponseModel):

@@ -1,5 +1,8 @@
 """Error responses (RFC 9457), and notices inside successful responses."""
 
+from typing import Self
+from urllib.parse import quote, urlencode
+
 from pydantic import ConfigDict, Field
 
 from clipcite.types.base import ResponseModel
@@ -12,6 +15,33 @@ class ProblemItem(ResponseModel):
     file: str | None = Field(None, description="Name of the file.")
     code: str | None = Field(None, description="Machine-readable code of this error.")
     detail: str = Field(description="Cause and remedy.")
+
+
+class ProblemAction(ResponseModel):
+    """Request that remedies a problem. Clients show a command, a call or a link in its place."""
+
+    operation: str = Field(description="Method and path in the OpenAPI document.")
+    parameters: dict[str, str] = Field(description="Its parameters, as far as they are known.")
+    request: str = Field(description="The request, as it stands in `detail`.")
+
+    @classmethod
+    def of(cls, operation: str, **parameters: str) -> Self:
+        """Return the action of an operation, such as `DELETE /jobs/{job_id}`.
+
+        Parameters outside the path form the query.
+        """
+        request, query = operation, {}
+        for name, value in parameters.items():
+            if f"{{{name}}}" in operation:
+                request = request.replace(f"{{{name}}}", quote(value, safe=""))
+            else:
+                query[name] = value
+        if query:
+            request += f"?{urlencode(query)}"
+        return cls(operation=operation, parameters=parameters, request=request)
+
+    def __str__(self) -> str:
+        return self.request
 
 
 class Notice(ResponseModel):
@@ -43,6 +73,7 @@ class Problem(ResponseModel):
                             "again from its source.",
                         }
                     ],
+                    "actions": [],
                     "request_id": "req_b92e80280a52fa3ffd6216db",
                 }
             ]
@@ -56,5 +87,8 @@ class Problem(ResponseModel):
     code: str = Field(description="Machine-readable code of the error.")
     errors: list[ProblemItem] = Field(
         default_factory=list, description="Invalid files and fields, at most 100."
+    )
+    actions: list[ProblemAction] = Field(
+        default_factory=list, description="Requests in `detail` that remedy it."
     )
     request_id: str | None = Field(None, description="Id of the request, as in the header `X-Request-ID`.")

@@ -9,6 +9,16 @@ from clipcite.types.base import Open, Resource, ResponseModel
 Verdict = Literal[
     "better", "probably_better", "no_clear_gain", "probably_worse", "worse", "evaluating", "not_evaluated"
 ]
+SENTENCES = "The verdict with its numbers, for people. The first sentence has at most three words."
+
+PROMOTED = (
+    "Whether the name may refer to this model. It refers to the highest promoted version, or else to the "
+    "highest one that is null. False: see `not_promoted`. Null until the job has ended."
+)
+NOT_PROMOTED = (
+    "Why `promoted` is false: `worse` or `probably_worse` than the pre-trained model, or `replaced` by an "
+    "older version. `PATCH /models/{id}` promotes it all the same."
+)
 
 
 class Interval(ResponseModel):
@@ -24,8 +34,8 @@ class ComparedAccuracies(ResponseModel):
 
     stock: float
     adapted: float
-    interval: tuple[float, float] | None = Field(None, description="95% confidence interval of `adapted`.")
-    difference: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
+    interval: tuple[float, float] = Field(description="95% confidence interval of `adapted`.")
+    difference: Interval = Field(description="Adapted minus stock, paired by image.")
 
 
 class AllClasses(ResponseModel):
@@ -60,6 +70,7 @@ class Metrics(Resource):
     verdict: Open[Verdict] = Field(
         description="Comparison of the adapted model with stock; `evaluating` before the evaluation."
     )
+    sentences: list[str] = Field(default_factory=list, description=SENTENCES)
 
 
 class Accuracies(ResponseModel):
@@ -68,16 +79,14 @@ class Accuracies(ResponseModel):
     images: int = Field(description="Number of images.")
     candidates: int = Field(description="Number of classes to choose from.")
     stock: Interval = Field(description="Accuracy of the stock model.")
-    adapted: Interval | None = Field(
-        None, description="Accuracy of the adapted model; null without fold models."
-    )
-    adapted_against_stock: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
+    adapted: Interval = Field(description="Accuracy of the adapted model.")
+    adapted_against_stock: Interval = Field(description="Adapted minus stock, paired by image.")
 
 
 class Recommendation(ResponseModel):
     code: Open[Literal["use_it", "stay_with_stock", "add_images", "check_images", "evaluate"]]
     detail: str = Field(description="The recommendation, for people.")
-    class_names: list[str] = Field(description="Classes that it concerns.")
+    class_names: list[str] = Field(default_factory=list, description="Classes that it concerns.")
 
 
 class ReportMeasuredOn(ResponseModel):
@@ -144,19 +153,12 @@ class Reliability(ResponseModel):
     )
 
 
-class Report(Resource):
-    """Evaluation of a job, on images that were not used to train the evaluated model.
+class StoredReport(ResponseModel):
+    """Report as the trainer writes it, without the ids of its job and file names."""
 
-    Intervals are at 95%. Differences are paired by image.
-    """
-
-    object: Literal["report"] = "report"
-    job_id: str
-    model_id: str
     verdict: Open[
         Literal["better", "probably_better", "no_clear_gain", "probably_worse", "worse", "not_evaluated"]
     ] = Field(description="Comparison of the adapted model with stock.")
-    summary: str = Field(description="The verdict with its numbers, for people.")
     p: float | None = Field(
         None,
         description="One-sided p of the signed-rank test behind the verdict, in the direction of the "
@@ -203,10 +205,36 @@ class Report(Resource):
     )
     mistakes: list[ImageReport] = Field(description="Wrong predictions, most confident first; at most 24.")
     label_issues: list[ImageReport] = Field(
-        description="Training images that fold models assign to another class; at most 24."
+        description="Possible label issues: training images that models without them assign to another "
+        "class; at most 24."
+    )
+    label_issues_note: str | None = Field(
+        None,
+        description="Why `label_issues` is empty at a low accuracy, where most would be false; else null.",
     )
     calibration: Reliability
     rejection: list[RejectionLimit] = Field(
         default_factory=list,
         description="Thresholds for `reject`, ascending; empty without two images per class.",
     )
+
+    def images(self) -> list[ImageReport]:
+        """Return all images that it names. One may occur several times."""
+        return [*self.fixed, *self.broken, *self.label_issues, *self.mistakes]
+
+
+class Report(Resource, StoredReport):
+    """Evaluation of a job, on images that were not used to train the evaluated model.
+
+    Intervals are at 95%. Differences are paired by image.
+    """
+
+    object: Literal["report"] = "report"
+    job_id: str
+    model_id: str
+    sentences: list[str] = Field(default_factory=list, description=SENTENCES)
+
+    @property
+    def summary(self) -> str:
+        """The sentences in one text."""
+        return " ".join(self.sentences)

@@ -1,7 +1,6 @@
 """The CLIP-CITE method (arXiv 2407.04003): `pipeline` fine-tunes CLIP, `inference` classifies.
 
-May import only `core.errors` of this project. The names below are imported on first use, so that
-`core.clip.config` does not need torch.
+The names below are imported on first use, so that `core.clip.config` does not need torch.
 """
 
 from importlib import import_module
@@ -9,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from core.clip.config import AdaptConfig
-    from core.clip.data.images import Shot
     from core.clip.inference.classifier import Classifier
     from core.clip.models.backbone import load_backbone
     from core.clip.pipeline import adapt
 
-__all__ = ["AdaptConfig", "Classifier", "Shot", "adapt", "load_backbone"]
+__all__ = ["AdaptConfig", "Classifier", "adapt", "load_backbone"]
 _MODULES = {
     "AdaptConfig": "config",
     "Classifier": "inference.classifier",
-    "Shot": "data.images",
     "adapt": "pipeline",
     "load_backbone": "models.backbone",
 }

@@ -3,10 +3,10 @@
 They do not depend on a web framework.
 """
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 
-class InvalidConfig(ClipCiteError):
+class InvalidConfig(ExpectedError):
     """A setting that is unknown or out of range. `field` names the setting."""
 
     code = "invalid_config"
@@ -17,14 +17,14 @@ class InvalidConfig(ClipCiteError):
         self.field = field
 
 
-class InvalidClassNames(ClipCiteError):
+class InvalidClassNames(ExpectedError):
     """A class name that can't be used, or too few classes."""
 
     code = "invalid_class_names"
     status = 422
 
 
-class BadImage(ClipCiteError):
+class BadImage(ExpectedError):
     """An image that can't be used. `core.clip.data.images.open_image` lists the codes."""
 
     status = 422
@@ -34,47 +34,47 @@ class BadImage(ClipCiteError):
         self.code = code
 
 
-class NoDecoder(ClipCiteError):
+class NoDecoder(ExpectedError):
     """Processes that decode images can't be started."""
 
     code = "decoder_unavailable"
     status = 503
 
 
-class UnknownBackbone(ClipCiteError):
+class UnknownBackbone(ExpectedError):
     """The backbone's name is unknown to open_clip and to this software."""
 
     code = "unknown_backbone"
     status = 422
 
 
-class BackboneUnavailable(ClipCiteError):
+class BackboneUnavailable(ExpectedError):
     """The files of a known backbone are missing, damaged or unreachable."""
 
     code = "backbone_unavailable"
     status = 503
 
 
-class CorruptWeights(ClipCiteError):
+class CorruptWeights(ExpectedError):
     """The stored weights have changed since they were written, or belong to another backbone."""
 
     code = "corrupt_weights"
     status = 503
 
 
-class TrainingDiverged(ClipCiteError):
+class TrainingDiverged(ExpectedError):
     """A loss or the trained weights are not finite."""
 
     code = "training_diverged"
 
 
-class OutOfMemory(ClipCiteError):
+class OutOfMemory(ExpectedError):
     """Device memory is too small even for the smallest micro-batch."""
 
     code = "out_of_memory"
 
 
-class Cancelled(ClipCiteError):
+class Cancelled(ExpectedError):
     """The reporter requested a stop. This is not a failure."""
 
     code = "cancelled"

@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from clipcite.types.images import Image, ImageStats
 from core.clip.checks.estimate import expected_work
-from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
+from core.clip.checks.image_stats import SIDE, measure_image
 from core.clip.checks.near_duplicates import find_originals
 from core.clip.config import AdaptConfig
 from core.clip.data.header import ImageLimits
-from core.clip.data.images import Shot, open_image
+from core.clip.data.images import open_image
 from core.clip.data.loader import DECODERS, read_images
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
-from core.clip.evaluation.evaluate import Evaluation, evaluate
+from core.clip.evaluation.evaluate import Evaluated, evaluate
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import file_features
@@ -27,8 +28,6 @@ from core.clip.weights.delta import encode
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import encode_support_set, support_shots
 
-__all__ = ["Adapted", "Shot", "TrainedModel", "adapt"]
-
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -36,8 +35,6 @@ class TrainedModel:
 
     weights: Weights
     """The weights to store. θ(α) is computed when the model is loaded."""
-    images: int
-    """Number of training images."""
     seconds: float
     """Duration of the training."""
 
@@ -51,25 +48,25 @@ class Adapted:
     weights: Weights
     seconds: float
     """Duration of the training."""
-    evaluation: Evaluation
+    evaluation: Evaluated
 
 
 def adapt(
     backbone: Backbone,
-    shots: Sequence[Shot],
+    images: Sequence[Image],
     config: AdaptConfig,
     *,
-    tests: Sequence[Shot] = (),
     reporter: Reporter | None = None,
     limits: ImageLimits = ImageLimits(),
     checkpoints: Checkpoints | None = None,
     on_trained: Callable[[TrainedModel], None] = lambda trained: None,
     trained: TrainedModel | None = None,
 ) -> Adapted:
-    """Fine-tune CLIP on `shots` with CLIP-CITE and compare the ensemble θ(α) with the stock model.
+    """Fine-tune CLIP on images with CLIP-CITE and compare the ensemble θ(α) with the stock model.
 
-    The evaluation uses `tests`, which may have new classes. Without tests it cross-validates with fold models
-    (`core.clip.data.splits`). With `config.evaluate` "none" it is skipped.
+    The evaluation uses the images of the split `test`, which may have new classes. Without any it
+    cross-validates with fold models (`core.clip.data.splits`). With `config.evaluate` "none" it is skipped.
+    The report names images by their index in `images`.
 
     Args:
         checkpoints: checkpoints to resume from and to write. None disables checkpoints.
@@ -83,33 +80,35 @@ def adapt(
     """
     started = time.monotonic()
     reporter = reporter or Reporter()
-    class_names = tuple(dict.fromkeys(shot.class_name for shot in shots))
+    positions = [i for i, image in enumerate(images) if image.split == "train"]
+    tests = [(i, image) for i, image in enumerate(images) if image.split == "test"]
+    trained_images = [images[i] for i in positions]
+    class_names = tuple(dict.fromkeys(image.class_name for image in trained_images))
     if len(class_names) < 2:
         raise InvalidClassNames(f"A classifier needs at least 2 classes; there are {len(class_names)}.")
     try:
         # 1. Read images. Copies may not be trained on while their original is evaluated.
-        copied = range(len(shots)) if config.evaluate == "none" else _originals(shots, limits)
+        copied = range(len(positions)) if config.evaluate == "none" else _originals(trained_images, limits)
         index_of = {name: i for i, name in enumerate(class_names)}
-        labels = [index_of[shot.class_name] for shot in shots]
+        labels = [index_of[image.class_name] for image in trained_images]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
-        reporter.plan(*expected_work(config.to_dict(), len(shots), len(tests)))
+        reporter.plan(*expected_work(config.model_dump(), len(labels), len(tests)))
         if trained is None:
             reporter.stage("training")
-        sources = [shot.source for shot in shots]
         # All images stay in memory, as large as the largest crop needs.
         side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
-        images = read_images(sources, limits, side)
+        pixels = read_images(trained_images, limits, side)
         # Features at α = 0, for the support set and the evaluation.
-        stock = file_features(backbone, sources, limits)
+        stock = file_features(backbone, trained_images, limits)
 
         if trained is None:
             # 2. Fine-tune: θ_1.
-            theta_1 = fine_tune(backbone, images, labels, prompts, config, reporter, checkpoints=checkpoints)
+            theta_1 = fine_tune(backbone, pixels, labels, prompts, config, reporter, checkpoints=checkpoints)
 
             # 3. Encode the delta θ_1 − θ_0.
             delta = encode(tower_parameters(backbone.model), theta_1, config.delta_format)
-            support_set = encode_support_set(backbone, delta, images, labels, stock[support_shots(labels)])
-            trained = TrainedModel(Weights(delta, support_set), len(labels), time.monotonic() - started)
+            support_set = encode_support_set(backbone, delta, pixels, labels, stock[support_shots(labels)])
+            trained = TrainedModel(Weights(delta, support_set), time.monotonic() - started)
             on_trained(trained)
 
         # 4. Evaluate θ(α) against θ_0.
@@ -117,17 +116,16 @@ def adapt(
         training_set = TrainingSet(
             class_names,
             [labels.count(k) for k in range(len(class_names))],
-            [sources[i] for i in distinct],
-            distinct,
-            [images[i] for i in distinct],
+            [trained_images[i] for i in distinct],
+            [positions[i] for i in distinct],
+            [pixels[i] for i in distinct],
             [labels[i] for i in distinct],
             stock[distinct],
-            frozenset(i for i, shot in enumerate(shots) if shot.label_confirmed),
         )
         evaluation = evaluate(
             EvalContext(backbone, training_set, config, limits),
             trained.weights,
-            list(enumerate(tests, start=len(shots))),
+            tests,
             reporter,
         )
     except (RuntimeError, MemoryError) as error:
@@ -140,12 +138,14 @@ def adapt(
     return Adapted(class_names, trained.weights, trained.seconds, evaluation)
 
 
-def _originals(shots: Sequence[Shot], limits: ImageLimits) -> list[int]:
-    """Return, for each shot, the index of the first shot in its class that it copies, or its own index."""
+def _originals(images: Sequence[Image], limits: ImageLimits) -> list[int]:
+    """Return, for each image, the index of the first one in its class that it copies, or its own index."""
 
-    def measure(shot: Shot) -> ImageStats:
-        return measure_image(open_image(shot.source, limits, shortest_side=SIDE, grey=True))
+    def measured(image: Image) -> ImageStats:
+        if image.stats is not None:
+            return image.stats
+        return measure_image(open_image(image.read(), limits, shortest_side=SIDE, grey=True))
 
     with ThreadPoolExecutor(DECODERS) as threads:
-        stats = list(threads.map(measure, shots))
-    return find_originals(stats, [shot.class_name for shot in shots])
+        stats = list(threads.map(measured, images))
+    return find_originals(stats, [image.class_name for image in images])

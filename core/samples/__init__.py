@@ -1,1 +1,1 @@
-"""Sample images with labels, drawn by the project. May import `core.errors`."""
+"""Sample images with labels, drawn by the project."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.samples import parts
 
 NAME, TITLE = "parts", "Drawn metal parts"
@@ -23,12 +23,12 @@ TIME = (2026, 1, 1, 0, 0, 0)
 """Time of each zip entry, so that equal images give an equal zip."""
 
 
-class SampleNotFound(ClipCiteError):
+class SampleNotFound(ExpectedError):
     code = "sample_not_found"
     status = 404
 
 
-class FolderInUse(ClipCiteError):
+class FolderInUse(ExpectedError):
     """The target folder contains other files."""
 
 

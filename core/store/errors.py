@@ -1,9 +1,10 @@
 """Expected errors of the store."""
 
-from core.errors import ClipCiteError, CodedError
+from clipcite.types.problems import ProblemAction
+from core.errors import CodedError, ExpectedError
 
 
-class ServerUnavailable(ClipCiteError):
+class ServerUnavailable(ExpectedError):
     """A server of the installation, such as the database, fails."""
 
     status = 503
@@ -42,21 +43,21 @@ class StorageFull(StorageUnavailable):
     status = 507
 
 
-class BlobNotFound(ClipCiteError):
+class BlobNotFound(ExpectedError):
     """A blob that a row names is missing."""
 
     code = "blob_missing"
     status = 503
 
 
-class BlobDamaged(ClipCiteError):
+class BlobDamaged(ExpectedError):
     """The bytes of a blob have changed since it was stored."""
 
     code = "blob_damaged"
     status = 503
 
 
-class QueueUnavailable(ClipCiteError):
+class QueueUnavailable(ExpectedError):
     """The broker does not accept messages. Jobs are safe and wait in the database."""
 
     code = "queue_unavailable"
@@ -69,15 +70,15 @@ class NotFound(CodedError):
     status = 404
 
 
-class JobNotFound(ClipCiteError):
+class JobNotFound(ExpectedError):
     code = "job_not_found"
     status = 404
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"There is no job {job_id!r}. GET /jobs lists your jobs.")
+        super().__init__(f"There is no job {job_id!r}. ", ProblemAction.of("GET /jobs"), " lists your jobs.")
 
 
-class ShotsGone(ClipCiteError):
+class ShotsGone(ExpectedError):
     """The training images of a model are not stored."""
 
     code = "training_images_gone"
@@ -86,11 +87,13 @@ class ShotsGone(ClipCiteError):
     def __init__(self, model_id: str) -> None:
         super().__init__(
             f"The training images of {model_id!r} are not stored, because they or their job were deleted, or "
-            "the model was imported. Send all images to POST /adapt."
+            "the model was imported. Send all images to ",
+            ProblemAction.of("POST /adapt"),
+            ".",
         )
 
 
-class ReportPending(ClipCiteError):
+class ReportPending(ExpectedError):
     """The model is being evaluated, and its report will follow."""
 
     code = "report_pending"
@@ -99,20 +102,23 @@ class ReportPending(ClipCiteError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
-            "The model is ready, and its report follows when the evaluation has ended. Wait with "
-            f"GET /jobs/{job_id}?wait=60."
+            "The model is ready, and its report follows when the evaluation has ended. Wait with ",
+            ProblemAction.of("GET /jobs/{job_id}", job_id=job_id, wait="60"),
+            ".",
         )
 
 
-class ModelNotFound(ClipCiteError):
+class ModelNotFound(ExpectedError):
     code = "model_not_found"
     status = 404
 
     def __init__(self, model_id: str) -> None:
-        super().__init__(f"There is no model {model_id!r}. GET /models lists your models.")
+        super().__init__(
+            f"There is no model {model_id!r}. ", ProblemAction.of("GET /models"), " lists your models."
+        )
 
 
-class InvalidCursor(ClipCiteError):
+class InvalidCursor(ExpectedError):
     """`after` is not a cursor."""
 
     code = "invalid_cursor"

@@ -8,25 +8,13 @@ from typing import Any
 
 import pexpect
 import pytest
-from typer.testing import CliRunner, Result
 
-from clipcite.__main__ import app
 from clipcite.client import address
 from core.store.accounts import api_keys, local_token
 from core.store.db import migrate
 from core.store.db.session import Database
+from tests.admin.conftest import call
 from tests.core.store import samples
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("CLIPCITE_DATABASE_URL", "CLIPCITE_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "data"
-
-
-def call(data: Path, *arguments: str, group: str = "keys") -> Result:
-    return CliRunner().invoke(app, [group, *arguments, "--data", str(data)])
 
 
 def opened(data: Path, key: str) -> Any:

@@ -137,12 +137,14 @@ def test_the_first_start_prepares_the_starter(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wait", [False, True])
-def test_a_new_backbone_comes_later_or_first(hub: Hub, tmp_path: Path, wait: bool) -> None:
+def test_a_new_backbone_comes_later_or_first(
+    hub: Hub, tmp_path: Path, cache_with_starter: Path, wait: bool
+) -> None:
     make_tiny_backbone(tmp_path / "repository")
     hub.add("tests/tiny", tmp_path / "repository")
     hub.delay_seconds = 0.0 if wait else 2.0  # a download of minutes, beside the first answer
     options = ["--backbone", "hf-hub:tests/tiny", *["--wait-for-backbone"] * wait]
-    with serving(tmp_path, {"CLIPCITE_CACHE": str(tmp_path / "cache")}, *options) as (process, output):
+    with serving(tmp_path, {"CLIPCITE_CACHE": str(cache_with_starter)}, *options) as (process, output):
         text = " ".join(ready(process, output))
         url = re.findall(r"http://[^/\s]+", text)[0]
         first = httpx.get(f"{url}/readyz", timeout=600).json()["backbone"]

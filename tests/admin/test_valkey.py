@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from admin import valkey
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store.jobs import queue
 from tests.service.running import wait_for
@@ -71,7 +71,7 @@ def test_it_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> Non
     ],
 )
 def test_where_it_cannot_start_the_error_says_what_to_do(tmp_path: Path, name: str, says: str) -> None:
-    with pytest.raises(ClipCiteError, match=says):
+    with pytest.raises(ExpectedError, match=says):
         valkey.start_first(tmp_path / name)
 
 
@@ -80,6 +80,6 @@ def test_without_its_package_a_server_is_asked_for(monkeypatch: pytest.MonkeyPat
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(queue, "files", absent)
-    with pytest.raises(ClipCiteError, match="set CLIPCITE_REDIS_URL to the URL of a Redis or Valkey server"):
+    with pytest.raises(ExpectedError, match="set CLIPCITE_REDIS_URL to the URL of a Redis or Valkey server"):
         valkey.start_first(tmp_path / "socket")
     assert list(tmp_path.iterdir()) == []

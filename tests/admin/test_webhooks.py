@@ -7,10 +7,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from core.store.db import migrate
-from tests.admin.test_keys import call, data
+from tests.admin.conftest import call
 from tests.receiver import receiver
-
-__all__ = ["data"]
 
 
 @pytest.mark.slow

@@ -32,15 +32,16 @@ from tests.api import crafted
 from tests.lent import lent
 
 URL = "http://127.0.0.1:8000"  # Without keys the Host header must name this machine.
-PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "request_id"}
+PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "actions", "request_id"}
 JOB_KEYS = {
     *("id", "object", "name", "status", "cancel_requested", "created_at", "started_at", "finished_at"),
     *("config", "classes", "queue_position", "attempts", "progress", "model_id", "metrics", "warnings"),
-    *("error", "request_id"),
+    *("error", "request_id", "promoted", "not_promoted"),
 }
 MODEL_KEYS = {
     *("id", "object", "name", "version", "aliases", "job_id", "backbone", "trained_classes", "alpha"),
     *("templates", "prompts", "bytes", "delta_format", "created_at", "created_by", "metrics"),
+    *("promoted", "not_promoted"),
 }
 
 File = tuple[str, bytes]

@@ -1,8 +1,7 @@
 """The two files of a table: complete and unchanged after concurrent writes and kills."""
 
-import multiprocessing
-import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from benchmarks import run_store
 from benchmarks.run_store import RunStore, pack, unpack
+from tests.killed import Steps, in_child
 
 TRUTH = np.array([2, 0, 1])
 NAMES = np.array(["grün", "red", "blue"])
@@ -58,7 +58,7 @@ def _kill_when_replacing(folder: Path, name: str) -> None:
 
     def dying(path: Path, target: Path) -> Path:
         if target.name == name:
-            os.kill(os.getpid(), signal.SIGKILL)
+            Steps(0)()
         return replace(path, target)
 
     Path.replace = dying  # type: ignore[method-assign,assignment]
@@ -69,10 +69,7 @@ def _kill_when_replacing(folder: Path, name: str) -> None:
 def test_a_killed_writer_leaves_the_table_whole(tmp_path: Path, name: str) -> None:
     store = RunStore(tmp_path, "methods")
     add(store, "a", 1)
-    process = multiprocessing.get_context("spawn").Process(target=_kill_when_replacing, args=(tmp_path, name))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert in_child(partial(_kill_when_replacing, tmp_path, name)) == -signal.SIGKILL
     assert store.names() == ["a"]
     add(store, "b", 2)
     for key, seed in (("a", 1), ("b", 2)):

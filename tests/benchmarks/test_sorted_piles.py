@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.sorted_piles import measures, table
+from benchmarks.sorted_piles import measures
 
 
 def test_measures() -> None:
@@ -16,13 +16,3 @@ def test_a_pile_of_one_kind_has_the_measures_of_that_kind() -> None:
     assert measures(["a"], ["a"]) == {"P": 1, "R": 1, "kept": 1}
     assert measures([None], [None]) == {"let": 0}
     assert measures(["a"], [None]) == {"P": 0, "R": 0, "kept": 0}
-
-
-def test_the_table_has_means_and_leaves_out_what_has_no_value() -> None:
-    row = {"shots": 5, "pile": "near", "at most": 60}
-    rows = [
-        {**row, "before": {"P": 0.2, "let": 1}, "after": {"P": 0.4, "let": 0}},
-        {**row, "before": {"P": 0.4}, "after": {"P": 0.8}},
-    ]
-    [made] = table(rows).rows
-    assert made == ["5", "near", "60", "2", "0.300 / – / 1.000 / –", "0.600 / – / 0.000 / –"]

@@ -1,6 +1,5 @@
 """The command on a tiny model and coloured images, and the tables from its records."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,11 @@ from benchmarks.run_store import RunStore
 from benchmarks.trust import __main__ as trust
 from benchmarks.trust import runs
 from benchmarks.trust.judging import judged
+from clipcite.types.images import Image
 from core.clip.config import AdaptConfig
 from core.clip.models.backbone import Backbone
-from core.clip.pipeline import Adapted, Shot
-from tests.benchmarks.accuracy.test_paper import COLOURS, folder_of
+from core.clip.pipeline import Adapted
+from tests.benchmarks.coloured import COLOURS, folder_of
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,9 @@ def test_all_kinds_are_run_once_and_shown(
 ) -> None:
     resolve, adapt = runs.resolve_config, runs.adapt
     monkeypatch.setattr(runs, "resolve_config", lambda **given: resolve(**{**given, "epochs": 1}))
-    trained: list[tuple[list[Shot], Adapted]] = []
+    trained: list[tuple[list[Image], Adapted]] = []
 
-    def kept(backbone: Backbone, shots: list[Shot], config: AdaptConfig) -> Adapted:
+    def kept(backbone: Backbone, shots: list[Image], config: AdaptConfig) -> Adapted:
         trained.append((shots, adapt(backbone, shots, config)))
         return trained[-1][1]
 
@@ -61,17 +61,14 @@ def test_all_kinds_are_run_once_and_shown(
     planted = records["planted"].plain
     assert planted["planted"] == 3
     # The folder of an image is its true class.
-    wrong = [[Path(str(s.source)).parent.name != s.class_name for s in shots] for shots, _ in trained]
+    wrong = [[Path(str(s.content)).parent.name != s.class_name for s in shots] for shots, _ in trained]
     [(of_shots, report)] = [
         (of_shots, adapted.evaluation.report)
         for of_shots, (_, adapted) in zip(wrong, trained, strict=True)
         if sum(of_shots) == 3
     ]
-    issues = [of_shots[issue["position"]] for issue in report["label_issues"]]
+    issues = [of_shots[issue.position] for issue in report.label_issues]
     assert (planted["found"], planted["label_issues"]) == (sum(issues), len(issues))
-    (page,) = tmp_path.glob("trust-*.json")
-    titles = [table["title"] for table in json.loads(page.read_text(encoding="utf-8"))]
-    assert len(titles) == 5
 
     monkeypatch.setattr(trust, "run", None)  # On a second call everything exists.
     trust.main(command)

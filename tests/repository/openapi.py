@@ -4,19 +4,20 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from api.app import create_app
 from core.settings import Settings
 
 
-def main(path: Path) -> None:
+def document() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         app = create_app(Settings(data=Path(folder), cache=Path(folder)))
         try:
-            path.write_text(json.dumps(app.openapi()))
+            return app.openapi()
         finally:
             app.state.database.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    Path(sys.argv[1]).write_text(json.dumps(document()))

@@ -155,6 +155,25 @@ def wait_for_job(
     return job
 
 
+def succeeded(http: httpx.Client, job_id: str, *, attempts: int = 1) -> dict[str, Any]:
+    """Return the job once it has succeeded, with this number of attempts."""
+    job = wait_for_job(http, job_id)
+    assert (job["status"], job["attempts"]) == ("succeeded", attempts), job
+    return job
+
+
+def classified(
+    http: httpx.Client, *class_names: str, model: str = "stock", image: bytes | None = None
+) -> dict[str, Any]:
+    """Return the response for an image, by default a red one."""
+    given = {"model": model, "class_names": class_names}
+    answer = http.post("/classify", data=given, files={"images": image or plain("red")})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    assert {p["class_name"] for p in body["results"][0]["predictions"]} == {*class_names}
+    return body
+
+
 def training(http: httpx.Client, job_id: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
     """Return the job once its training has made steps."""
 
@@ -205,11 +224,16 @@ def colours(shots: int = 4, tests: int = 0) -> bytes:
         ):
             for name in names:
                 for i in range(count):
-                    image = io.BytesIO()
-                    shade = {n: 40 * (n != name) + 200 * (n == name) + i for n in ("red", "green", "blue")}
-                    Image.new("RGB", (48, 40), tuple(shade.values())).save(image, "PNG")
-                    archive.writestr(f"{split}/{name}/{i}.png", image.getvalue())
+                    archive.writestr(f"{split}/{name}/{i}.png", plain(name, i))
     return buffer.getvalue()
+
+
+def plain(name: str, shade: int = 0) -> bytes:
+    """Return an image of one colour: red, green or blue."""
+    colour = tuple(40 * (n != name) + 200 * (n == name) + shade for n in ("red", "green", "blue"))
+    image = io.BytesIO()
+    Image.new("RGB", (48, 40), colour).save(image, "PNG")
+    return image.getvalue()
 
 
 def commands(parent: int, *, recursive: bool = True) -> dict[psutil.Process, list[str]]:

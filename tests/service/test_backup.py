@@ -1,6 +1,5 @@
 """Backup of a working service, loss of the whole installation, and restoration."""
 
-import io
 import json
 import shutil
 import subprocess
@@ -8,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from PIL import Image
 
-from tests.service.running import Hold, colours, serve, submit, training, wait_for_job
+from tests.service.running import Hold, classified, colours, serve, submit, succeeded, training
 
 
 def clipcite(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -23,31 +22,17 @@ def clipcite(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def image() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), (200, 30, 60)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 @pytest.mark.slow
 def test_everything_is_lost_and_restored(environment: dict[str, str], tmp_path: Path) -> None:
     data, backup, other = tmp_path / "data", tmp_path / "backup", tmp_path / "other"
     hold = Hold(tmp_path / "hold")
 
-    def classify(http: Any, model: str) -> list[Any]:
-        answer = http.post(
-            "/classify",
-            files=[("images", ("a.png", image()))],
-            data={"model": model, "class_names": ["red", "green", "blue"]},
-        )
-        assert answer.status_code == 200, answer.text
-        results: list[Any] = answer.json()["results"]
-        return results
+    def results(http: httpx.Client) -> Any:
+        return classified(http, "red", "green", "blue", model=done["model_id"])["results"]
 
     with serve(data, {**environment, **hold.environment}) as service, service.http as http:
-        done = wait_for_job(http, submit(http, colours(shots=3), epochs=2))
-        assert done["status"] == "succeeded", done
-        before = classify(http, done["model_id"])
+        done = succeeded(http, submit(http, colours(shots=3), epochs=2))
+        before = results(http)
         hold.at(1)
         running = submit(http, colours(shots=3), epochs=5)
         training(http, running)
@@ -65,10 +50,9 @@ def test_everything_is_lost_and_restored(environment: dict[str, str], tmp_path: 
     assert restored.returncode == 0, restored.stderr
     assert json.loads(restored.stdout)["requeued"] == [running]
     with serve(other, environment) as service, service.http as http:
-        assert classify(http, done["model_id"]) == before
+        assert results(http) == before
         for job_id in (running, queued):
-            job = wait_for_job(http, job_id)
-            assert (job["status"], job["attempts"]) == ("succeeded", 1), job
+            succeeded(http, job_id)
         assert http.get(f"/jobs/{done['id']}").json() == done
     verified = clipcite("verify", "--data", other, "--json")
     assert verified.returncode == 0, verified.stderr

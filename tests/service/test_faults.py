@@ -26,6 +26,7 @@ from tests.service.running import (
     is_ready,
     serve,
     submit,
+    succeeded,
     training,
     wait_for,
     wait_for_job,
@@ -58,11 +59,10 @@ def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> 
             job_id = submit(http, colours(), **(LONG | {"epochs": 200}))
             training(http, job_id)
             service.child("worker.trainer").kill()
-            job = wait_for_job(http, job_id)
+            succeeded(http, job_id, attempts=2)
         finally:
             ended.set()
             asking.join()
-    assert (job["status"], job["attempts"]) == ("succeeded", 2)
     assert len(answers) > 20
     assert set(answers) == {200}
     events = [e["type"] for e in httpx.get(f"{service.url}/jobs/{job_id}/events", timeout=600).json()["data"]]
@@ -93,8 +93,7 @@ def test_a_worker_killed_before_its_claim_loses_nothing(environment: dict[str, s
             session.get_one(Job, job_id).dispatched_at = database_now(session)
         database.close()
         worker.kill()
-        job = wait_for_job(http, job_id)
-        assert (job["status"], job["attempts"]) == ("succeeded", 1)
+        succeeded(http, job_id)
 
 
 @pytest.mark.slow
@@ -123,8 +122,7 @@ def test_a_killed_worker_ends_its_trainer(environment: dict[str, str], tmp_path:
             )
         database.close()
         hold.release()
-        job = wait_for_job(http, job_id)
-        assert (job["status"], job["attempts"]) == ("succeeded", 2)
+        succeeded(http, job_id, attempts=2)
         assert [event["data"]["reason"] for event in _of_type(http, job_id, "requeued")] == ["worker_lost"]
 
 
@@ -152,8 +150,7 @@ def test_stopping_ends_everything_and_the_next_start_goes_on(
         assert list((data / "tmp").iterdir()) == []
         assert [p for p in everything if is_alive(p)] == []
     with serve(data, environment) as service, service.http as http:
-        first = wait_for_job(http, cut_off)
-        assert (first["status"], first["attempts"]) == ("succeeded", 1)  # Stopping used no attempt.
+        succeeded(http, cut_off)  # Stopping used no attempt.
         resumed = epochs_of(http, cut_off, "resumed")
         assert len(resumed) == 1
         assert resumed[0] >= epoch

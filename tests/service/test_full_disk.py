@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.disk import fill, small_disk
-from tests.service.running import colours, serve, submit, training, wait_for, wait_for_job
+from tests.service.running import classified, colours, serve, submit, succeeded, training, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -44,11 +44,8 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
             wait_for(lambda: "can't be stored yet, storage_full" in service.log())
             wait_for(lambda: waits_to_be_published(http, job_id))
             ballast.unlink()
-            job = wait_for_job(http, job_id)
-            assert (job["status"], job["attempts"]) == ("succeeded", 1), job
-            image = ("images", ("a.png", encoded(50, 1)))
-            data_of = {"model": job["model_id"], "class_names": ["red", "blue"]}
-            assert http.post("/classify", files=[image], data=data_of).status_code == 200
+            job = succeeded(http, job_id)
+            classified(http, "red", "blue", model=job["model_id"])
             assert not [name for name in files(disk) if name.endswith(".part")]
 
 

@@ -1,11 +1,9 @@
 """The whole loop over HTTP: adapt, poll, classify; on files and on real servers."""
 
-import io
 import json
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +16,17 @@ from core.store.db import migrate
 from tests.conftest import postgres_database
 from tests.receiver import receiver
 from tests.servers import bucket_access, free_port
-from tests.service.running import colours, is_ready, submit, training, wait_for, wait_for_job
+from tests.service.running import (
+    classified,
+    colours,
+    is_ready,
+    plain,
+    submit,
+    succeeded,
+    training,
+    wait_for,
+    wait_for_job,
+)
 
 
 @contextmanager
@@ -71,20 +79,16 @@ def test_postgresql_and_redis_and_s3(
             receiver() as hook,
         ):
             job_id = submit(http, colours(tests=2), epochs=2, webhook=hook.url)
-            job = wait_for_job(other, job_id)
-            assert job["status"] == "succeeded", job
-            files = [("images", (name, data)) for name, data in _images(colours(shots=2))]
-            answers = []
+            job = succeeded(other, job_id)
             for replica in (http, other):
-                answer = replica.post(
-                    "/classify",
-                    files=files,
-                    data={"model": job["model_id"], "class_names": ["red", "blue"]},
-                    headers={"X-Clipcite-Model": job["model_id"]},
-                )
-                assert answer.status_code == 200, answer.text
-                answers.append(answer.json()["results"])
-            assert answers[0] == answers[1]
+                replica.headers["X-Clipcite-Model"] = job["model_id"]
+            for shade in range(4):
+                image = plain("red" if shade % 2 else "green", shade)
+                answers = [
+                    classified(replica, "red", "blue", model=job["model_id"], image=image)["results"]
+                    for replica in (http, other)
+                ]
+                assert answers[0] == answers[1]
             wait_for(lambda: hook.hits)
             assert json.loads(hook.hits[0][2])["data"]["model_id"] == job["model_id"]
             # Redis loses everything while one job waits behind another.
@@ -93,8 +97,7 @@ def test_postgresql_and_redis_and_s3(
             waiting = submit(http, colours(), epochs=1)
             redis.Redis.from_url(redis_url).flushall()
             assert wait_for_job(http, running)["status"] == "succeeded"
-            job = wait_for_job(http, waiting)
-            assert (job["status"], job["attempts"]) == ("succeeded", 1)
+            job = succeeded(http, waiting)
             assert http.delete(f"/models/{job['model_id']}").status_code == 204
             assert http.delete(f"/jobs/{waiting}").status_code == 204
             left = httpx.get(f"{s3_endpoint}/{s3_bucket}?list-type=2", timeout=600).text
@@ -103,8 +106,3 @@ def test_postgresql_and_redis_and_s3(
             assert waiting not in left
     # No folder holds anything that another replica would need.
     assert {path.name for path in tmp_path.glob("*/*")} <= {"tmp"}
-
-
-def _images(archive: bytes) -> list[tuple[str, bytes]]:
-    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        return [(name, opened.read(name)) for name in opened.namelist()]

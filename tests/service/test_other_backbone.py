@@ -1,31 +1,30 @@
 """CLIP in one click: the starter answers while the service downloads another backbone from a hub."""
 
-import io
 import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import Hub
-from tests.service.running import colours, running_module, serve, submit, wait_for, wait_for_job
+from tests.service.running import colours, plain, running_module, serve, submit, succeeded, wait_for
 
 TINY = "hf-hub:tests/tiny"
 PULL = f"/backbones/{TINY}/pull"
 
 
 @pytest.mark.slow
-def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> None:
+def test_the_starter_answers_during_every_download(
+    hub: Hub, tmp_path: Path, cache_with_starter: Path
+) -> None:
     """A download fails, is stopped and repeated. Its backbone then answers, without a restart."""
     make_tiny_backbone(tmp_path / "repository")
     hub.add("tests/tiny", tmp_path / "repository")
-    image, answers, stop = io.BytesIO(), Counter[tuple[int, str | None]](), threading.Event()
-    Image.new("RGB", (40, 40), "red").save(image, "PNG")
+    answers, stop = Counter[tuple[int, str | None]](), threading.Event()
     with (
-        serve(tmp_path / "data", {"CLIPCITE_CACHE": str(tmp_path / "cache")}) as service,
+        serve(tmp_path / "data", {"CLIPCITE_CACHE": str(cache_with_starter)}) as service,
         service.http as http,
     ):
 
@@ -33,7 +32,7 @@ def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> 
             with service.http as own:
                 while not stop.wait(0.02):
                     answer = own.post(
-                        "/classify", data={"class_names": ["red", "blue"]}, files={"images": image.getvalue()}
+                        "/classify", data={"class_names": ["red", "blue"]}, files={"images": plain("red")}
                     )
                     answers[answer.status_code, answer.json().get("backbone")] += 1
 
@@ -67,6 +66,5 @@ def test_the_starter_answers_during_every_download(hub: Hub, tmp_path: Path) -> 
             stop.set()
             client.join()
         assert set(answers) == {(200, "starter"), (200, TINY)}
-        job = wait_for_job(http, submit(http, colours(), epochs=1))
-        assert job["status"] == "succeeded"
+        job = succeeded(http, submit(http, colours(), epochs=1))
         assert job["config"]["backbone"] == TINY

@@ -2,13 +2,13 @@
 
 One process after another does the same work and is killed one step later than its predecessor, until one
 completes. Then the files of all jobs and models must be intact, and a day later no other file may be left.
-The counts are printed as JSON.
+The counts are printed as JSON. The storage starts threads, which no fork may inherit, so each use of it is in
+a child.
 """
 
 import json
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,8 +45,8 @@ from core.store.jobs.jobs import checkpoints_of
 from core.store.jobs.lifecycle import CHECKPOINT
 from core.store.storage import atomic_write, deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import OWNER, claimed, delete_job, new_job, stored_job, stored_model
-from tests.core.store.storage.test_blobs import sha256
+from tests.core.store.samples import OWNER, claimed, delete_job, new_job, sha256, stored_job, stored_model
+from tests.killed import Steps, in_child, killed_at_each_step
 from worker.checkpoints import CheckpointUploader
 from worker.dispatcher.cleanup import finish_deletions
 from worker.job_runner import JobRunner
@@ -56,45 +56,34 @@ CONFIG = resolve_config(backbone="starter")
 SERVING = cast(Any, SimpleNamespace(previews=SimpleNamespace(forget=id), forget=id, prepare_preview=id))
 
 
-class Steps:
-    """Callable that kills this process before its `last` step."""
+def begin(steps: Steps, database: Database | None) -> None:
+    """Count the steps from here on: writes, renames and deletions of files, and commits."""
 
-    def __init__(self, last: int) -> None:
-        self.left = last
-
-    def __call__(self, *_: object) -> None:
-        self.left -= 1
-        if self.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def around(self, owner: Any, name: str) -> None:
+    def around(owner: Any, name: str) -> None:
         real = getattr(owner, name)
 
         @wraps(real)
         def stepped(*given: Any, **options: Any) -> Any:
-            self()
+            steps()
             result = real(*given, **options)
-            self()
+            steps()
             return result
 
         setattr(owner, name, stepped)
 
-    def begin(self, database: Database | None) -> None:
-        """Count the steps from here on: writes, renames and deletions of files, and commits."""
+    def copy_half(source: Any, to: Any, length: int) -> None:
+        content = source.read()
+        to.write(content[: len(content) // 2])
+        to.flush()
+        steps()
+        to.write(content[len(content) // 2 :])
 
-        def copy_half(source: Any, to: Any, length: int) -> None:
-            content = source.read()
-            to.write(content[: len(content) // 2])
-            to.flush()
-            self()
-            to.write(content[len(content) // 2 :])
-
-        names = ("put", "put_all", "verify", "delete", "delete_prefix")
-        for owner, name in ((os, "fsync"), (Path, "replace"), *((Blobs, name) for name in names)):
-            self.around(owner, name)
-        atomic_write.shutil.copyfileobj = copy_half
-        if database is not None:
-            event.listen(database.engine, "commit", self)
+    names = ("put", "put_all", "verify", "delete", "delete_prefix")
+    for owner, name in ((os, "fsync"), (Path, "replace"), *((Blobs, name) for name in names)):
+        around(owner, name)
+    atomic_write.shutil.copyfileobj = copy_half
+    if database is not None:
+        event.listen(database.engine, "commit", steps)
 
 
 def trained(folder: Path) -> None:
@@ -107,7 +96,7 @@ def trained(folder: Path) -> None:
         backbone_sha256="0" * 64,
         image_size=160,
         class_names=("a", "b"),
-        config=CONFIG.to_dict(),
+        config=CONFIG.model_dump(),
         delta_format="full",
     )
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest)))
@@ -116,13 +105,13 @@ def trained(folder: Path) -> None:
 
 def publish(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
     """Publish a model and end its evaluation."""
-    job_id = new_job(database, config=CONFIG.to_dict(), images=[])
+    job_id = new_job(database, config=CONFIG.model_dump(), images=[])
 
     def run_trainer(
         folder: Path, *, on_message: Callable[[dict[str, Any]], None], **_: object
     ) -> dict[str, Any]:
         shutil.copytree(ready, folder, dirs_exist_ok=True)
-        steps.begin(database)
+        begin(steps, database)
         on_message({"type": "trained", "metrics": {"verdict": "evaluating"}, "seconds": 1.0})
         return {"metrics": {"verdict": "better"}}
 
@@ -149,7 +138,7 @@ def upload(settings: Settings, database: Database, blobs: Blobs, ready: Path, st
     counts = [{"name": "a", "images": 2, "test_images": 0}]
     validated = cast(Any, SimpleNamespace(images=shots, classes=counts))
     checked = cast(Any, SimpleNamespace(warnings=[], model_dump_json=lambda: "{}"))
-    steps.begin(database)
+    begin(steps, database)
     submission = JobSubmission(settings, database, blobs, SERVING, cast(Any, None))
     submission._store(validated, checked, CONFIG, None, owner=OWNER, name=None, webhook=None)
 
@@ -157,7 +146,7 @@ def upload(settings: Settings, database: Database, blobs: Blobs, ready: Path, st
 def import_model(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
     """Store an imported model."""
     manifest = read_manifest((ready / MANIFEST).read_bytes())
-    steps.begin(database)
+    begin(steps, database)
     ModelImport(settings, database, blobs, SERVING, cast(Any, None))._publish(ready, None, manifest, OWNER)
 
 
@@ -172,7 +161,7 @@ def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path
 
     uploader = CheckpointUploader(database, blobs, claim.job_id, folder, record)
     uploader.fetch()
-    steps.begin(database)
+    begin(steps, database)
     for epoch in (1, 2):
         (folder / checkpoint_name(epoch, sha256(b"state"))).write_bytes(b"state")
         uploader._store_newest()
@@ -185,7 +174,7 @@ def correct(settings: Settings, database: Database, blobs: Blobs, ready: Path, s
     """Store two corrections, another class for one of them, and delete the other one."""
     model_id = stored_model(database, blobs)
     submission = JobSubmission(settings, database, blobs, SERVING, cast(Any, None))
-    steps.begin(database)
+    begin(steps, database)
     for shots in ([shot(b"one"), shot(b"two")], [shot(b"two", "b")]):
 
         @contextmanager
@@ -205,7 +194,7 @@ def delete(settings: Settings, database: Database, blobs: Blobs, ready: Path, st
     """Delete a job and a model."""
     stored_job(database, blobs)
     job_id, model_id = stored_job(database, blobs), stored_model(database, blobs)
-    steps.begin(database)
+    begin(steps, database)
     job_routes.delete_job.__wrapped__(database, blobs, SERVING, OWNER, job_id)
     model_routes.delete_model.__wrapped__(database, blobs, SERVING, OWNER, model_id)
 
@@ -218,7 +207,7 @@ def clean(settings: Settings, database: Database, blobs: Blobs, ready: Path, ste
     with database.write() as session:
         session.add(Deletion(prefix=lost, due_at=database_now(session)))
     blobs.put(f"{lost}/0", b"x")
-    steps.begin(database)
+    begin(steps, database)
     finish_deletions(database, blobs)
 
 
@@ -233,30 +222,6 @@ SCENARIOS = {
 }
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """Run `work` in another process, because the storage starts threads, which no fork may inherit."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def killed_at_each_step(work: Callable[[Steps], None]) -> int:
-    """Repeat `work` until it completes. Return the number of kills."""
-    kills = 0
-    while True:
-        status = in_child(lambda: work(Steps(kills)))  # noqa: B023
-        if status != -signal.SIGKILL:
-            assert status == 0
-            return kills
-        kills += 1
-
-
 def main(scenario: str, folder: Path) -> None:
     settings = Settings(data=folder / "data", warm_trainer=False, lease_seconds=3600)
     pytest.MonkeyPatch().setattr(Settings, "heartbeat_seconds", 3600)  # no step of the counted ones
@@ -266,14 +231,14 @@ def main(scenario: str, folder: Path) -> None:
     ready.mkdir()
     trained(ready)
 
-    def begin() -> None:
+    def bind() -> None:
         installation.check(Database(url), Blobs.of(settings), bind=True)
 
     def work(steps: Steps) -> None:
         SCENARIOS[scenario](settings, Database(url), Blobs.of(settings), ready, steps)
         steps()  # after the last commit
 
-    assert in_child(begin) == 0
+    assert in_child(bind) == 0
     if scenario == "restore":
         json.dump(restored(settings, folder), sys.stdout)
         return
@@ -326,43 +291,41 @@ def restored(settings: Settings, folder: Path) -> dict[str, Any]:
     """Restore a backup, killed at each step and repeated."""
     url = settings.sqlalchemy_url()
     empty = shutil.copy(settings.data / "clipcite.db", folder / "empty.db")
-    target, number = folder / "target", 0
+    target = folder / "target"
 
     def back_up() -> None:
         database, blobs = Database(url), Blobs.of(settings)
         stored_model(database, blobs)
         snapshots.create(url, database, blobs, snapshots.Backup(folder / "backup", folder / "scratch"))
 
-    def attempt(steps: Steps | None) -> None:
-        if steps is not None:
-            steps.begin(None)
+    def restore() -> None:
         to, blobs = f"sqlite:///{target}/clipcite.db", Blobs((target / "blobs").as_uri())
         try:
             snapshots.restore(to, blobs, snapshots.Backup(folder / "backup", folder / "scratch"))
         except snapshots.BackupError as error:
             if "already has" not in error.detail:  # as after a kill that follows the commit
                 raise
-        if steps is None:
-            database = Database(to)
-            installation.check(database, blobs, bind=True)
-            finish_deletions(database, blobs)
-            assert snapshots.verify_installation(database, blobs).problems == []
-            assert len(living(database, blobs)) == 4
 
-    def work(steps: Steps) -> None:
-        attempt(steps)
-
-    assert in_child(back_up) == 0
-    while True:
+    def begun(steps: Steps) -> None:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
         shutil.copy(empty, target / "clipcite.db")
-        status = in_child(lambda: work(Steps(number)))  # noqa: B023
-        assert in_child(lambda: attempt(None)) == 0
-        if status != -signal.SIGKILL:
-            assert status == 0
-            return {"kills": number}
-        number += 1
+        begin(steps, None)
+        restore()
+
+    def repeat() -> None:
+        restore()
+        database, blobs = Database(f"sqlite:///{target}/clipcite.db"), Blobs((target / "blobs").as_uri())
+        installation.check(database, blobs, bind=True)
+        finish_deletions(database, blobs)
+        assert snapshots.verify_installation(database, blobs).problems == []
+        assert len(living(database, blobs)) == 4
+
+    def repeated() -> None:
+        assert in_child(repeat) == 0
+
+    assert in_child(back_up) == 0
+    return {"kills": killed_at_each_step(begun, then=repeated)}
 
 
 if __name__ == "__main__":

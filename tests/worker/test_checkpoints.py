@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from clipcite.types.images import Image
 from core.clip.training.checkpoint_files import checkpoint_name, epoch_of, is_whole
 from core.store.db.session import Database
 from core.store.db.tables import Deletion
 from core.store.errors import StorageFull
 from core.store.jobs import jobs, lifecycle
-from core.store.jobs.jobs import NewImage, checkpoints_of
+from core.store.jobs.jobs import checkpoints_of
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, events_of, job_of, new_job, types_of
@@ -231,7 +232,7 @@ def queue_job(worker: JobRunner) -> str:
     content = b"an image"
     worker.blobs.put("jobs/x/1", content)
     digest = hashlib.sha256(content).hexdigest()
-    image = NewImage("train", "a", "a.png", "jobs/x/1", digest, len(content))
+    image = Image("jobs/x/1", "a", file_name="a.png", sha256=digest, bytes=len(content))
     return new_job(worker.database, images=[image])
 
 

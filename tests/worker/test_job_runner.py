@@ -1,52 +1,20 @@
 """One job through a worker: its row, its trainer and the warm trainer."""
 
-import hashlib
-import io
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from PIL import Image
 from sqlalchemy import select
 
-from core.clip.config import resolve_config
 from core.store.db.tables import JobEvent
-from core.store.jobs.jobs import NewImage
 from core.store.registry import models
 from tests.api import crafted
-from tests.core.clip.tiny import make_tiny_backbone
-from tests.core.store.samples import job_of, new_job
-from tests.service.running import commands
+from tests.core.store.samples import job_of
+from tests.service.running import commands, wait_for
 from tests.worker.conftest import MakeWorker
-from worker.job_runner import JobRunner
-
-
-def queue_job(worker: JobRunner, folder: Path, count: int = 4) -> str:
-    """Queue a job with this number of images of two classes, on a tiny model. Each is a photo of its own."""
-    contents = []
-    for i in range(count):
-        image, colour = io.BytesIO(), (40, 200, 40) if i % 2 else (200, 40, 40)
-        noise = np.random.default_rng(i).integers(-40, 56, (40, 40, 3))
-        Image.fromarray((np.array(colour) + noise).astype(np.uint8)).save(image, "PNG")
-        contents.append(image.getvalue())
-    return queue_images(worker, folder, contents)
-
-
-def queue_images(worker: JobRunner, folder: Path, contents: Sequence[bytes]) -> str:
-    """Queue a job with these files, alternating between two classes."""
-    images = []
-    for i, content in enumerate(contents):
-        worker.blobs.put(f"jobs/x/{i}", content)
-        sha256 = hashlib.sha256(content).hexdigest()
-        images.append(
-            NewImage("train", ("red", "green")[i % 2], f"{i}.png", f"jobs/x/{i}", sha256, len(content))
-        )
-    config = resolve_config(backbone=make_tiny_backbone(folder / "tiny"), epochs=1)
-    return new_job(worker.database, config=config.to_dict(), images=images)
+from tests.worker.queued import queue_images, queue_job
 
 
 def trainers() -> list[int]:
@@ -62,7 +30,7 @@ def test_a_warm_trainer_that_was_killed_costs_the_job_no_attempt(
     worker = make_worker()
     killed = worker.warm_trainer.pid
     assert killed is not None
-    assert trainers() == [killed]
+    wait_for(lambda: trainers() == [killed])
     psutil.Process(killed).kill()
     job_id = queue_job(worker, tmp_path)
     worker.run(job_id)
@@ -70,7 +38,7 @@ def test_a_warm_trainer_that_was_killed_costs_the_job_no_attempt(
     assert (job.status, job.attempts) == ("succeeded", 1), job.error_detail
     # The next trainer waits.
     assert worker.warm_trainer.pid not in {None, killed}
-    assert trainers() == [worker.warm_trainer.pid]
+    wait_for(lambda: trainers() == [worker.warm_trainer.pid])  # It has no command before its exec.
 
 
 @pytest.mark.slow

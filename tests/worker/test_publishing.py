@@ -16,7 +16,7 @@ from core.store.jobs import lifecycle
 from core.store.registry import models
 from tests.core.store.samples import OWNER, events_of, expire, job_of, let_lease_expire
 from tests.worker.conftest import MakeWorker
-from tests.worker.test_job_runner import queue_job
+from tests.worker.queued import queue_job
 from worker import job_runner, publication
 from worker.job_runner import JobRunner
 from worker.lease import Lease

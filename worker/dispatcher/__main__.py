@@ -16,7 +16,7 @@ from functools import partial
 import celery
 from prometheus_client import CollectorRegistry
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.log import about, start_logging
 from core.metrics import BacklogCollector, new_registry, show_metrics
 from core.settings import Settings, get_settings
@@ -85,7 +85,7 @@ def log_errors(metrics: DispatcherMetrics) -> Iterator[None]:
     """Log and count an error in a part of a round, so that other parts still run."""
     try:
         yield
-    except ClipCiteError as error:
+    except ExpectedError as error:
         metrics.errors.labels(error.code).inc()
         logger.warning("%s: %s", error.code, error)
     except Exception:

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store.accounts import idempotency
 from core.store.db.session import Database, database_now
@@ -78,7 +78,7 @@ def finish_deletions(
         try:
             if not deletions.finish(database, blobs, prefix):
                 break
-        except ClipCiteError as error:  # other deletions may succeed
+        except ExpectedError as error:  # other deletions may succeed
             logger.warning("%s: %s", prefix, error)
             continue
         logger.info("%s: deleted", prefix)

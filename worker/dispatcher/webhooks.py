@@ -18,7 +18,7 @@ from sqlalchemy import delete, func, select, update
 from standardwebhooks import Webhook
 
 from core import url_guard
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.log import about
 from core.settings import Settings
 from core.store.db.session import Database, database_now
@@ -90,7 +90,7 @@ class Webhooks:
         try:
             while self._deliver_next(owner):
                 pass
-        except ClipCiteError as error:  # database unavailable: retried later, with the same id
+        except ExpectedError as error:  # database unavailable: retried later, with the same id
             logger.warning("%s: %s", error.code, error)
         except Exception:
             logger.exception("A webhook delivery failed by an internal error.")

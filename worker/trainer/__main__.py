@@ -20,7 +20,7 @@ from typing import IO, Any
 from core.clip.training.progress import Reporter
 from core.parent_watch import exit_with_parent
 from core.scratch import DISK_FULL, WorkerDiskFull
-from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, Task
+from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, TASK_JSON, Task
 
 # Imports for a training, including a Hugging Face text tower such as the starter's (0.5 s). They do not use
 # the GPU, because a CUDA context belongs to a job.
@@ -79,18 +79,18 @@ def main(folder: Path | None) -> None:
         folder = stand_by()
     else:
         exit_with_parent(grace_seconds=0)
-    from core.errors import ClipCiteError
+    from core.errors import ExpectedError
     from core.log import from_here, start_logging
     from core.settings import Settings
 
-    task = Task(**json.loads((folder / TASK).read_text(encoding="utf-8")))
+    task = TASK_JSON.validate_json((folder / TASK).read_bytes())
     start_logging(Settings(log=task.log, log_level=task.log_level))
     from_here(**task.ids)
     logger.info("%s: the trainer has started", task.ids.get("job_id", folder))
     try:
         last = train(folder, task, channel)
         channel.send("done", **last)
-    except ClipCiteError as error:
+    except ExpectedError as error:
         channel.send("failed", code=error.code, detail=error.detail)
     except OSError as error:
         if error.errno not in DISK_FULL:
@@ -131,53 +131,49 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         Content of the last message.
     """
     channel.stage("preparing")
-    from core.clip.config import resolve_config
     from core.clip.data.decoders import decoded_apart
     from core.clip.data.header import ImageLimits
     from core.clip.evaluation.accuracy import job_metrics
+    from core.clip.evaluation.evaluate import Evaluated
     from core.clip.models.backbone import load_backbone
-    from core.clip.pipeline import Shot, TrainedModel, adapt
+    from core.clip.pipeline import TrainedModel, adapt
     from core.clip.training.checkpoint import Checkpoints
     from core.clip.training.microbatch import reserve_gpu_memory
     from core.clip.weights.files import load_weights, save_weights
     from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
     from worker.trainer.precision import choose_precision
 
-    config = resolve_config(**task.config)
+    config = task.config
     backbone = load_backbone(
         config.backbone, cache=Path(task.cache), image_size=config.image_size, device=task.device
     )
     reserve_gpu_memory(backbone.device, task.serving_reserve_bytes)
     checkpoints = Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds)
     precision = checkpoints.precision() or choose_precision(backbone, config, Path(task.cache), channel)
-    config = replace(config, precision=precision)
+    config = config.model_copy(update={"precision": precision})
 
-    def shots(split: str) -> list[Shot]:
-        return [
-            Shot(folder / s["file"], s["class_name"], s["label_confirmed"])
-            for s in task.shots
-            if s["split"] == split
-        ]
-
+    images = [replace(image, content=folder / str(image.content)) for image in task.images]
+    labels = [image.class_name for image in images if image.split == "train"]
     trained = None
     if task.trained_seconds is not None:
         manifest = read_manifest((folder / MANIFEST).read_bytes())
         weights = load_weights((folder / WEIGHTS).read_bytes(), manifest, backbone)
-        trained = TrainedModel(weights, len(shots("train")), task.trained_seconds)
+        trained = TrainedModel(weights, task.trained_seconds)
 
     def publish(trained: TrainedModel) -> None:
-        names = tuple(dict.fromkeys(shot.class_name for shot in shots("train")))
-        save_weights(folder, trained.weights, backbone=backbone, class_names=names, config=config.to_dict())
+        names = tuple(dict.fromkeys(labels))
+        settings = config.model_dump()
+        save_weights(folder, trained.weights, backbone=backbone, class_names=names, config=settings)
         if config.evaluate != "none":
-            metrics = job_metrics(None, "evaluating", source="none", trained_images=trained.images)
-            channel.send("trained", metrics=metrics, seconds=round(trained.seconds, 1))
+            metrics = job_metrics(None, "evaluating", source="none", trained_images=len(labels))
+            stored = Evaluated(metrics).stored_metrics()
+            channel.send("trained", metrics=stored, seconds=round(trained.seconds, 1))
 
     with decoded_apart():
         adapted = adapt(
             backbone,
-            shots("train"),
+            images,
             config,
-            tests=shots("test"),
             reporter=channel,
             limits=ImageLimits(task.max_image_bytes, task.max_image_pixels),
             checkpoints=checkpoints,
@@ -186,13 +182,8 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         )
     evaluation = adapted.evaluation
     if evaluation.report is not None:
-        # adapt() numbers the training images first, then the test images.
-        order = [int(s["file"]) for split in ("train", "test") for s in task.shots if s["split"] == split]
-        for kind in ("mistakes", "fixed", "broken", "label_issues"):
-            for image in evaluation.report[kind]:
-                image["position"] = order[image["position"]]
-        (folder / REPORT).write_text(json.dumps(evaluation.report, ensure_ascii=False), encoding="utf-8")
-    return {"metrics": evaluation.metrics, "seconds": round(adapted.seconds, 1)}
+        (folder / REPORT).write_text(evaluation.report.model_dump_json(), encoding="utf-8")
+    return {"metrics": evaluation.stored_metrics(), "seconds": round(adapted.seconds, 1)}
 
 
 if __name__ == "__main__":

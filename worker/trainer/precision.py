@@ -6,7 +6,8 @@ from typing import cast
 
 import torch
 
-from core.clip.config import STARTER, AdaptConfig, Precision, resolve_config
+from clipcite.types.adapt import Precision
+from core.clip.config import STARTER, AdaptConfig, resolve_config
 from core.clip.models.backbone import Backbone
 from core.clip.models.backbones import keep_speed, kept_speed
 from core.clip.models.device import multiplies_bf16

@@ -1,7 +1,12 @@
 """Protocol between worker and trainer: the task, and file names."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from clipcite.types.adapt import AdaptConfig
+from clipcite.types.images import Image
 
 TASK = "task.json"
 CHECKPOINTS = "checkpoints"
@@ -12,9 +17,9 @@ REPORT = "report.json"
 class Task:
     """A training task as plain JSON."""
 
-    config: dict[str, Any]
-    shots: list[dict[str, Any]]
-    """List of {file, class_name, split, label_confirmed}, with `file` relative to the folder."""
+    config: AdaptConfig
+    images: list[Image]
+    """All images in the order of their positions, with the names of their files in the folder."""
     cache: str
     device: str
     max_image_bytes: int
@@ -28,3 +33,6 @@ class Task:
     """Ids of the job and the request, for the trainer's log lines."""
     log: Literal["text", "json"] = "text"
     log_level: Literal["info", "warning"] = "info"
+
+
+TASK_JSON = TypeAdapter(Task)

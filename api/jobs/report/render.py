@@ -46,12 +46,9 @@ def render_page(
         date: end of the job.
         service_url: address of the web page, ending in "/".
     """
-    title, _, facts = report.summary.partition(". ")
     return _TEMPLATE.render(
         report=report,
         title=f"Report on {name}" if name else "Report",
-        verdict=title,
-        facts=facts,
         style=Markup(STYLE),
         logo=LOGO,
         backbone=backbone,

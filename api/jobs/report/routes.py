@@ -14,8 +14,10 @@ from api.jobs.images import jpeg_thumbnail
 from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page, shown_images
 from api.serving.service import Serving
 from api.threads import UPLOADS
-from clipcite.types.report import Report
+from clipcite.types.problems import ProblemAction
+from clipcite.types.report import Metrics, Report
 from core.clip.errors import BadImage
+from core.clip.evaluation.report_text import report_sentences
 from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage
 from core.store.errors import BlobNotFound, NotFound, ReportPending
 from core.store.jobs import jobs, lifecycle
@@ -82,25 +84,28 @@ def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:
     if job.model_id is not None and job.status not in FINAL:
         raise ReportPending(job.id)
     if job.status != SUCCEEDED or job.model_id is None:
-        detail = (
-            f"The job has failed, so it has no report. See `error` in GET /jobs/{job.id}."
-            if job.status == FAILED
-            else f"There is no report before the job has succeeded. Wait with GET /jobs/{job.id}?wait=60."
-        )
-        raise NotFound("report_not_found", detail)
+        if job.status == FAILED:
+            found = ProblemAction.of("GET /jobs/{job_id}", job_id=job.id)
+            text = "The job has failed, so it has no report. See `error` in "
+            raise NotFound("report_not_found", text, found, ".")
+        wait = ProblemAction.of("GET /jobs/{job_id}", job_id=job.id, wait="60")
+        text = "There is no report before the job has succeeded. Wait with "
+        raise NotFound("report_not_found", text, wait, ".")
     for notice in job.warnings:
         if notice["code"] in lifecycle.EVALUATION_SKIPPED:
             raise NotFound("report_not_found", f"The job has no report. {notice['detail']}")
     if job.report_key is None:
         raise NotFound(
             "report_not_found",
-            'The job has no report, because it ran with `evaluate` "none". Train again with POST /adapt to '
-            "get one.",
+            'The job has no report, because it ran with `evaluate` "none". Train again with ',
+            ProblemAction.of("POST /adapt"),
+            " to get one.",
         )
     stored = json.loads(blobs.get(job.report_key))
     names = {row.position: row.file_name for row in rows}
     report = Report.model_validate({"job_id": job.id, "model_id": job.model_id, **stored})
-    for image in (*report.fixed, *report.broken, *report.label_issues, *report.mistakes):
+    report.sentences = report_sentences(report, Metrics.model_validate(job.metrics))
+    for image in report.images():
         image.file_name = names.get(image.position)
     return report
 

@@ -1,12 +1,13 @@
 """Batch items, and their slices that form a batch."""
 
-from collections import deque
 from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from core.turns import Turns
 
 QueueKey = tuple[Hashable, str]
 """A model, and `images` or `prompts`. Equal models share a queue."""
@@ -18,6 +19,7 @@ class BatchItem:
 
     queue: QueueKey
     rows: Tensor
+    owner: str
     taken: int = 0
     """Number of rows that already belong to a batch."""
     passed_over: bool = False
@@ -56,16 +58,19 @@ def rows_left(items: Iterable[BatchItem]) -> int:
     return sum(item.left for item in items)
 
 
-def take(items: deque[BatchItem], max_rows: int) -> list[Slice]:
-    """Remove and return the next rows of a queue: at most `max_rows`, all with the same shape."""
+def take(items: Turns[BatchItem], max_rows: int) -> list[Slice]:
+    """Remove and return the next rows of a queue: at most `max_rows`, all with the same shape.
+
+    An item with rows left is then the last one of its owner.
+    """
     batch: list[Slice] = []
-    shape = items[0].rows.shape[1:]
-    while items and max_rows > 0 and items[0].rows.shape[1:] == shape:
-        item = items[0]
+    shape = items.next().rows.shape[1:]
+    while items and max_rows > 0 and items.next().rows.shape[1:] == shape:
+        item = items.pop()
         rows = item.rows[item.taken : item.taken + max_rows]
         batch.append(Slice(item, item.taken, rows))
         item.taken += len(rows)
         max_rows -= len(rows)
-        if not item.left:
-            items.popleft()
+        if item.left:
+            items.put(item.owner, item)
     return batch

@@ -9,7 +9,7 @@ cores, because cores that share a batch synchronise after every operation. A lon
 
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -22,7 +22,9 @@ from api.serving.batching.batch import BatchItem, QueueKey, Slice, rows_left, ta
 from api.serving.threads import use_threads
 from api.serving.types import BatchCounts
 from core.admission import ServerBusy
-from core.clip.models.features import batch_rows
+from core.clip.models.features import batch_rows, prompt_rows
+from core.store.accounts import audit
+from core.turns import Turns
 
 MAX_BATCH_DELAY = 0.25
 """Maximum wait for images that are being decoded, as a fraction of the duration of a batch."""
@@ -39,9 +41,9 @@ class Pending:
 
 
 class Batcher:
-    """A fair batcher: models take turns, however many requests each has.
+    """A fair batcher: models take turns, however many requests each has, and so do the owners of requests.
 
-    A turn is one batch, of images or prompts, from all waiting requests to a model. A lone request is
+    A turn of a model is one batch, of images or prompts, from all waiting requests to it. A lone request is
     computed at once. Longer queues form larger batches.
     """
 
@@ -60,7 +62,7 @@ class Batcher:
         self.workers = workers
         self.threads = torch.get_num_threads()
         self._changed = threading.Condition()
-        self._queues: OrderedDict[QueueKey, deque[BatchItem]] = OrderedDict()
+        self._queues: OrderedDict[QueueKey, Turns[BatchItem]] = OrderedDict()
         """Waiting items. The first queue has the next turn."""
         self._pending: Counter[QueueKey] = Counter()
         self._batch_seconds = 0.0
@@ -99,13 +101,13 @@ class Batcher:
         Args:
             last_of: announcement that these rows end.
         """
-        item = BatchItem(queue, rows)
+        item = BatchItem(queue, rows, audit.actor().owner)
         with self._changed:
             if self._closed:
                 raise ServerBusy("The service is stopping. Try again in a few seconds.")
             if last_of is not None:
                 self._end(last_of)
-            self._queues.setdefault(queue, deque()).append(item)
+            self._queues.setdefault(queue, Turns()).put(item.owner, item)
             self._changed.notify_all()
         return item
 
@@ -134,7 +136,7 @@ class Batcher:
             queue = self._queues.get(item.queue)
             if queue is None or item.taken or item not in queue:
                 return False
-            queue.remove(item)
+            queue.remove(item.owner, item)
             if not queue:
                 del self._queues[item.queue]
             if self._queues:  # another item may be alone now
@@ -180,10 +182,10 @@ class Batcher:
             self._compute(batch)
             del batch  # free its memory before the next wait
 
-    def _most_rows(self, kind: str, items: deque[BatchItem]) -> int:
+    def _most_rows(self, kind: str, items: Turns[BatchItem]) -> int:
         """Return the maximum number of rows in the next batch. An image has three values per pixel."""
-        most = self.largest[kind]
-        return most if kind != "images" else batch_rows(most, max(1, items[0].rows[0].numel() // 3))
+        most, size = self.largest[kind], items.next().rows[0].numel()
+        return batch_rows(most, max(1, size // 3)) if kind == "images" else prompt_rows(most, size)
 
     def _is_alone(self) -> bool:
         """Return whether a single batch waits, while none is computed and no rows are pending."""
@@ -272,7 +274,7 @@ class Batcher:
         for item in items:
             queue = self._queues.get(item.queue)
             if queue is not None and item in queue:  # the item has more rows
-                queue.remove(item)
+                queue.remove(item.owner, item)
                 if not queue:
                     del self._queues[item.queue]
             if not item.features.done():  # other rows of the item may have failed first

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from core.clip.weights.flat import reuse_memory
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 Value = TypeVar("Value")
 Key = tuple[Hashable, ...]
@@ -28,7 +28,7 @@ class CacheStats:
     """Values evicted to stay within the budget."""
 
 
-class StillLoading(ClipCiteError):
+class StillLoading(ExpectedError):
     """A value is not loaded in time. Loading continues."""
 
     code = "model_loading"

@@ -16,7 +16,7 @@ from core.clip.errors import CorruptWeights
 from core.clip.models.backbone import Backbone, load_backbone
 from core.clip.weights.files import Weights, load_weights
 from core.clip.weights.manifest import read_manifest
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store.db.session import Database
 from core.store.errors import BlobNotFound, ModelNotFound
@@ -29,7 +29,7 @@ MAX_BACKBONES = 6
 BACKBONE, DELTA, MODEL = "backbone", "delta", "model"
 
 
-class ModelUnavailable(ClipCiteError):
+class ModelUnavailable(ExpectedError):
     """The files of a model are missing or damaged. Other models are not affected."""
 
     code = "model_unavailable"

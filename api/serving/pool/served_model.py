@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from core.clip.data.transforms import Pixels
 from core.clip.inference.optimised import InferenceNetwork, InferencePlan, plan_inference
-from core.clip.inference.pile import Support
+from core.clip.inference.pile import Foreign, Support
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import encode_tokens
+from core.clip.models.features import USUAL_TOKENS, encode_tokens, is_causal_clip
 from core.clip.models.tokenizer import trim_padding
 from core.clip.weights.files import Weights
 
@@ -48,6 +48,11 @@ class ServedModel:
         features, labels = self.shots
         return Support.of(features.numpy(), labels.numpy())
 
+    @cached_property
+    def foreign(self) -> Foreign | None:
+        """Detector of images unlike the training images. None without images of two classes."""
+        return None if self.support is None else Foreign.of(self.support)
+
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Return features [N, D] of fitted images [N, ...] (`core.clip.data.transforms`).
@@ -55,6 +60,17 @@ class ServedModel:
         A GPU synchronises only once, when the features are copied.
         """
         return self.model.encode_fitted(pixels.to(self.backbone.device, non_blocking=True)).cpu()
+
+    def trimmed(self, tokens: Tensor) -> Tensor:
+        """Return token ids [N, L] without padding that does not affect the features.
+
+        The length is a multiple of USUAL_TOKENS, so that prompts of about equal lengths share batches.
+        """
+        if is_causal_clip(self.model):
+            used = int(tokens.argmax(dim=-1).max()) + 1
+        else:
+            used = trim_padding(tokens, self.backbone.padding).shape[1]
+        return tokens[:, : -(-used // USUAL_TOKENS) * USUAL_TOKENS]
 
     @torch.inference_mode()
     def encode_tokens(self, tokens: Tensor) -> Tensor:

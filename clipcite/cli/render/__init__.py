@@ -1,4 +1,1 @@
-"""Output that commands share: tables, verdicts, progress.
-
-May import `clipcite.client` and `clipcite.cli.connection`.
-"""
+"""Output that commands share: tables, verdicts, progress."""

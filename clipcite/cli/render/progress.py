@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from clipcite.cli.connection import Exit, print_json, stderr, stdout
 from clipcite.cli.render.tables import duration, progress_words, queue_place
-from clipcite.cli.render.verdict import verdict
+from clipcite.cli.render.verdict import not_in_use, verdict
 
 if TYPE_CHECKING:
     from clipcite.client._async.download import OnDownload
@@ -81,7 +81,10 @@ def _show_model(job: Job, console: Console) -> None:
     """Print how to use the model, which can be used before its evaluation ends."""
     if not job.finished:
         console.print("The model is ready. Its evaluation follows.")
-    model = job.name or job.model_id or ""
+    model_id = job.model_id or ""
+    if job.name and job.not_promoted:
+        console.print(f"note     {not_in_use(model_id, job.not_promoted)}", soft_wrap=True)
+    model = job.name if job.name and job.promoted else model_id
     names = ",".join(each.name for each in job.classes if each.images)
     command = f"clipcite classify IMAGE --model {shlex.quote(model)} --classes {shlex.quote(names)}"
     console.print(f"try      {escape(command)}", soft_wrap=True)

@@ -195,9 +195,8 @@ def _display_name(model: Model) -> str:
     """Return a name such as `shoes@3, prod`: name, version and aliases."""
     if model.name is None:
         return ""
-    return ", ".join(
-        [model.name if model.version is None else f"{model.name}@{model.version}", *model.aliases]
-    )
+    version = model.name if model.version is None else f"{model.name}@{model.version}"
+    return ", ".join([version, *model.aliases, *(["not in use"] if model.not_promoted else [])])
 
 
 def _names(names: list[str]) -> str:

@@ -1,4 +1,1 @@
-"""The asynchronous client. The synchronous one is generated from it.
-
-May import `clipcite.client` and `clipcite.datasets`.
-"""
+"""The asynchronous client. The synchronous one is generated from it."""

@@ -1,6 +1,6 @@
 """Adapted models.
 
-A reference to a model is its id, its name (latest version), `name@version` or `name@alias`.
+A reference to a model is its id, its name (the version in use), `name@version` or `name@alias`.
 """
 
 import json
@@ -36,7 +36,7 @@ class AsyncModels:
         self._transport = transport
 
     async def get(self, model: str) -> "AsyncModel":
-        """Return a model by its id, its name (latest version), `name@version` or `name@alias`."""
+        """Return a model by its id, its name (the version in use), `name@version` or `name@alias`."""
         return self._bind(await self._transport.fetch(ModelData, Request("GET", path_of("models", model))))
 
     async def list(self, name: str | None = None, *, page_size: int = 100) -> AsyncIterator["AsyncModel"]:
@@ -48,6 +48,11 @@ class AsyncModels:
     async def rename(self, model: str, name: str | None) -> "AsyncModel":
         """Make the model the next version of `name`. None removes its name."""
         request = Request("PATCH", path_of("models", model), json={"name": name})
+        return self._bind(await self._transport.fetch(ModelData, request))
+
+    async def promote(self, model: str) -> "AsyncModel":
+        """Let the model's name refer to this version, even if it is worse than the pre-trained model."""
+        request = Request("PATCH", path_of("models", model), json={"promoted": True})
         return self._bind(await self._transport.fetch(ModelData, request))
 
     async def delete(self, model: str, *, force: bool = False) -> None:
@@ -146,7 +151,7 @@ class AsyncModels:
 
 
 class AsyncModel(ModelData):
-    """An adapted model. Its attributes are as last fetched. `refresh` and `rename` update them."""
+    """An adapted model. Its attributes are as last fetched. `refresh`, `rename` and `promote` update them."""
 
     _client: AsyncAdapter
     _models: AsyncModels
@@ -221,6 +226,10 @@ class AsyncModel(ModelData):
     async def rename(self, name: str | None) -> "AsyncModel":
         """Make this model the next version of `name`. None removes its name."""
         return self._update(await self._models.rename(self.id, name))
+
+    async def promote(self) -> "AsyncModel":
+        """Let the model's name refer to this version, even if it is worse than the pre-trained model."""
+        return self._update(await self._models.promote(self.id))
 
     async def delete(self, *, force: bool = False) -> None:
         """Delete the model and its weights. With `force`, also delete aliases that point to it."""

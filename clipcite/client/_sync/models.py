@@ -1,7 +1,7 @@
 # Generated from clipcite/client/_async/models.py by `python -m tests.repository.unasync`. Do not edit.
 """Adapted models.
 
-A reference to a model is its id, its name (latest version), `name@version` or `name@alias`.
+A reference to a model is its id, its name (the version in use), `name@version` or `name@alias`.
 """
 
 import json
@@ -35,7 +35,7 @@ class Models:
         self._transport = transport
 
     def get(self, model: str) -> "Model":
-        """Return a model by its id, its name (latest version), `name@version` or `name@alias`."""
+        """Return a model by its id, its name (the version in use), `name@version` or `name@alias`."""
         return self._bind(self._transport.fetch(ModelData, Request("GET", path_of("models", model))))
 
     def list(self, name: str | None = None, *, page_size: int = 100) -> Iterator["Model"]:
@@ -47,6 +47,11 @@ class Models:
     def rename(self, model: str, name: str | None) -> "Model":
         """Make the model the next version of `name`. None removes its name."""
         request = Request("PATCH", path_of("models", model), json={"name": name})
+        return self._bind(self._transport.fetch(ModelData, request))
+
+    def promote(self, model: str) -> "Model":
+        """Let the model's name refer to this version, even if it is worse than the pre-trained model."""
+        request = Request("PATCH", path_of("models", model), json={"promoted": True})
         return self._bind(self._transport.fetch(ModelData, request))
 
     def delete(self, model: str, *, force: bool = False) -> None:
@@ -145,7 +150,7 @@ class Models:
 
 
 class Model(ModelData):
-    """An adapted model. Its attributes are as last fetched. `refresh` and `rename` update them."""
+    """An adapted model. Its attributes are as last fetched. `refresh`, `rename` and `promote` update them."""
 
     _client: Adapter
     _models: Models
@@ -218,6 +223,10 @@ class Model(ModelData):
     def rename(self, name: str | None) -> "Model":
         """Make this model the next version of `name`. None removes its name."""
         return self._update(self._models.rename(self.id, name))
+
+    def promote(self) -> "Model":
+        """Let the model's name refer to this version, even if it is worse than the pre-trained model."""
+        return self._update(self._models.promote(self.id))
 
     def delete(self, *, force: bool = False) -> None:
         """Delete the model and its weights. With `force`, also delete aliases that point to it."""

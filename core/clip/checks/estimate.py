@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clipcite.types.adapt import Estimate
 from core.clip.config import STARTER, AdaptConfig
 
 TRAINING_COST = 3.0
@@ -51,24 +52,10 @@ class PastJob:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Expected time of a training job."""
-
-    seconds: float | None
-    """Time from start to end of the job, without the queue (seconds); None if unknown."""
-    low_seconds: float | None
-    """Lower end of the probable range (seconds)."""
-    high_seconds: float | None
-    """Upper end of the probable range (seconds)."""
-    basis: str
-    """Source of the estimate, as a sentence."""
-
-
 def estimate(
     config: AdaptConfig, trained: int, tests: int, past: Sequence[PastJob], speed: Speed | None = None
 ) -> Estimate:
-    """Estimate the time of a job.
+    """Estimate the time of a job, without its memory.
 
     Args:
         trained: number of training images.
@@ -76,7 +63,7 @@ def estimate(
         past: jobs with this backbone and `image_size` on the same service, newest first.
         speed: speed of the backbone, if it is not the starter. Used without past jobs.
     """
-    work = sum(expected_work(config.to_dict(), trained, tests))
+    work = sum(expected_work(config.model_dump(), trained, tests))
     rates = [
         sum(expected_work(job.config, job.trained, job.tests))
         / max(job.seconds - START_SECONDS, 0.1 * job.seconds)
@@ -103,13 +90,13 @@ def estimate(
         rate, spread, basis = speed.images_per_second, speed.spread, speed.basis
     else:
         basis = "This service has not run a job with this backbone and image size yet."
-        return Estimate(None, None, None, basis)
+        return Estimate(basis=basis)
     training = work / rate
     return Estimate(
-        round(START_SECONDS + training, 1),
-        round(START_SECONDS + training / spread, 1),
-        round(START_SECONDS + training * spread, 1),
-        basis,
+        seconds=round(START_SECONDS + training, 1),
+        low_seconds=round(START_SECONDS + training / spread, 1),
+        high_seconds=round(START_SECONDS + training * spread, 1),
+        basis=basis,
     )
 
 
@@ -120,7 +107,7 @@ def expected_work(config: Mapping[str, Any], trained: int, tests: int) -> tuple[
     support set. An evaluation without test images also trains fold models, at nearly the cost of the model.
 
     Args:
-        config: settings of the job, as `AdaptConfig.to_dict`.
+        config: settings of the job, as stored.
         trained: number of training images.
         tests: number of test images.
     """

@@ -1,38 +1,28 @@
-"""Statistics of an image for the preflight checks: 4 kB of thumbnail and a few numbers.
+"""Statistics of an image for the preflight checks: a few numbers, and bits that tell copies.
+
+The bits are 256: whether each of the lowest frequencies of its thumbnail is above their median. This is
+`phash` of the package imagehash with `hash_size=16`.
 
 The thresholds were set on real images with planted faults; see benchmarks/pages/preflight-and-preview.md.
 """
 
-from dataclasses import dataclass
+import hashlib
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.fft import dctn
+
+from clipcite.types.images import ImageStats
 
 SIDE = 128
 """Shorter side at which images are checked (pixels). Image towers see 160 to 336."""
 THUMBNAIL = 64
 GRID = 16
+FREQUENCIES = 16
+"""Number of the lowest frequencies per side."""
 MIN_CONTRAST = 2.0
 """Contrast below which an image counts as blank (standard deviation, grey levels)."""
-
-
-@dataclass(frozen=True)
-class ImageStats:
-    """Statistics of one image."""
-
-    shorter_side: int
-    """Shorter side (pixels); at most SIDE if opened with `shortest_side=SIDE`."""
-    aspect_ratio: float
-    """Longer side divided by shorter side."""
-    contrast: float
-    """Standard deviation of the grey levels, 0 to 128."""
-    sharpness: float
-    """Sharpness of the strongest edges: about 0.6 to 1.2 in focus, below 0.46 out of focus."""
-    subject_coverage: float
-    """Approximate share of the image that the subject covers, 0 to 1."""
-    thumbnail: NDArray[np.uint8]
-    """Grey levels [THUMBNAIL, THUMBNAIL], independent of the aspect ratio."""
 
 
 def measure_image(image: Image.Image) -> ImageStats:
@@ -41,12 +31,29 @@ def measure_image(image: Image.Image) -> ImageStats:
     shorter, longer = sorted(grey.size)
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0))
     contrast = float(np.asarray(grey).std())
-    if shorter < 3 or contrast < MIN_CONTRAST:
-        return ImageStats(shorter, longer / shorter, contrast, 1.0, 1.0, thumbnail)
-    greys = np.asarray(grey).astype(np.int16)  # [H, W]
+    sharpness = coverage = 1.0
+    if shorter >= 3 and contrast >= MIN_CONTRAST:
+        greys = np.asarray(grey).astype(np.int16)  # [H, W]
+        sharpness, coverage = _sharpness(greys), _subject_coverage(greys)
+    pattern, mirrored = _patterns(thumbnail)
     return ImageStats(
-        shorter, longer / shorter, contrast, _sharpness(greys), _subject_coverage(greys), thumbnail
+        shorter,
+        longer / shorter,
+        contrast,
+        sharpness,
+        coverage,
+        thumbnail=hashlib.sha256(thumbnail.tobytes()).hexdigest(),
+        pattern=pattern,
+        mirrored_pattern=mirrored,
     )
+
+
+def _patterns(thumbnail: NDArray[np.uint8]) -> tuple[str, str]:
+    """Return the bits of the image and of its mirror image."""
+    both = np.stack([thumbnail, thumbnail[:, ::-1]]).astype(np.float32)
+    low = dctn(both, axes=(1, 2))[:, :FREQUENCIES, :FREQUENCIES].reshape(2, -1)
+    pattern, mirrored = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
+    return pattern.tobytes().hex(), mirrored.tobytes().hex()
 
 
 def _sharpness(greys: NDArray[np.int16]) -> float:

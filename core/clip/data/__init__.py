@@ -1,4 +1,1 @@
-"""Decoding, transforms, splits and batches: from image files to training batches.
-
-May import `config`, `prompts` and `errors`.
-"""
+"""Decoding, transforms, splits and batches: from image files to training batches."""

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Unpack
@@ -23,6 +23,7 @@ from core.clip.data.decoder import Decoder, MoreRoom
 from core.clip.data.header import ImageLimits, read_file
 from core.clip.data.images import OpenOptions, open_with
 from core.clip.errors import BadImage, NoDecoder
+from core.turns import TurnThreads
 
 MAX_STARTED = 4
 """Maximum number of processes to start before the first images."""
@@ -39,13 +40,20 @@ logger = logging.getLogger(__name__)
 class Decoders:
     """A pool of decoder processes, for any number of threads.
 
-    Large images have threads of their own, half as many, so that small images do not wait for them.
+    Large images have threads of their own, half as many, so that small images do not wait for them. Owners
+    take turns.
     """
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, owner: Callable[[], str] = lambda: "") -> None:
+        """Create a pool without processes.
+
+        Args:
+            owner: returns the owner of the images that the calling thread reads.
+        """
         self.processes = processes
-        self._small = ThreadPoolExecutor(processes, thread_name_prefix="decoder")
-        self._large = ThreadPoolExecutor(max(1, processes // 2), thread_name_prefix="large-decoder")
+        self._owner = owner
+        self._small = TurnThreads(ThreadPoolExecutor(processes, "decoder"))
+        self._large = TurnThreads(ThreadPoolExecutor(max(1, processes // 2), "large-decoder"))
         self._large_held = 0
         self._large_turn = threading.Lock()
         self._large_changed = threading.Condition()
@@ -61,7 +69,7 @@ class Decoders:
     def close(self) -> None:
         """End the processes. A process that is decoding ends after its image."""
         for threads in (self._small, self._large):
-            threads.shutdown(wait=False)
+            threads.shutdown()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -87,6 +95,7 @@ class Decoders:
             NoDecoder: no process can be started.
         """
         begun: deque[Future[Any]] = deque()
+        owner = self._owner()
 
         def first() -> Array | BadImage:
             found: Array | BadImage | Future[Any] = begun.popleft()
@@ -96,7 +105,7 @@ class Decoders:
 
         try:
             for source in sources:
-                begun.append(self._small.submit(self._work, source, limits, SMALL_BYTES, how))
+                begun.append(self._small.submit(owner, self._work, owner, source, limits, SMALL_BYTES, how))
                 if len(begun) == AHEAD * self.processes:
                     yield first()
             while begun:
@@ -106,7 +115,7 @@ class Decoders:
                 image.cancel()
 
     def _work(
-        self, source: bytes, limits: ImageLimits, room: int, how: OpenOptions
+        self, owner: str, source: bytes, limits: ImageLimits, room: int, how: OpenOptions
     ) -> Array | BadImage | Future[Any]:
         """Decode an image, or return the future of a try with more memory."""
         try:
@@ -115,7 +124,7 @@ class Decoders:
         except BadImage as bad:
             return bad
         except MoreRoom as needed:
-            return self._large.submit(self._work, source, limits, needed.room, how)
+            return self._large.submit(owner, self._work, owner, source, limits, needed.room, how)
 
     @contextmanager
     def _reserved(self, room: int) -> Iterator[None]:

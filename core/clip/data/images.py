@@ -175,13 +175,3 @@ def _scale_down(image: Image.Image, shortest_side: int, resampling: Resampling) 
         return image
     width, height = (max(shortest_side, round(side * shortest_side / shorter)) for side in image.size)
     return image.resize((width, height), resampling)
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A labelled image file."""
-
-    source: bytes | Path
-    class_name: str
-    label_confirmed: bool = False
-    """True if the label is certain. It is then never reported as a label issue."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from clipcite.types.images import Image
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
 from core.clip.data.transforms import random_resized_crop, to_tensor
@@ -61,15 +61,15 @@ def crop_batches(
 DECODERS = 4
 
 
-def read_images(sources: Sequence[bytes | Path], limits: ImageLimits, shortest_side: int) -> list[Tensor]:
+def read_images(images: Sequence[Image], limits: ImageLimits, shortest_side: int) -> list[Tensor]:
     """Decode images in threads to uint8 [3, H, W].
 
     Raises:
         BadImage: an image can't be read (see `open_image`).
     """
 
-    def read(source: bytes | Path) -> Tensor:
-        return to_tensor(open_image(source, limits, shortest_side=shortest_side))
+    def read(image: Image) -> Tensor:
+        return to_tensor(open_image(image.read(), limits, shortest_side=shortest_side))
 
     with ThreadPoolExecutor(DECODERS) as threads:
-        return list(threads.map(read, sources))
+        return list(threads.map(read, images))

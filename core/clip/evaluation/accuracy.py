@@ -1,25 +1,22 @@
 """Accuracies and their differences, with confidence intervals, and the metrics of a job."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
+from clipcite.types.report import (
+    Accuracies,
+    AllClasses,
+    ComparedAccuracies,
+    Interval,
+    MeasuredOn,
+    Metrics,
+    Verdict,
+)
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 
 MIDDLES = (np.arange(200) + 0.5) / 200
 """Probabilities whose quantiles stand for a distribution, each for as much of it."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An accuracy, or a difference of two, with its 95% confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def difference_interval(correct: NDArray[np.bool_], baseline_correct: NDArray[np.bool_]) -> Interval:
@@ -41,7 +38,7 @@ def difference_interval(correct: NDArray[np.bool_], baseline_correct: NDArray[np
     lows = np.outer(changed, 2 * _shares(gained, lost + 1) - 1)
     highs = np.outer(changed, 2 * _shares(gained + 1, lost) - 1)
     low, high = np.quantile(lows, 0.025, method="hazen"), np.quantile(highs, 0.975, method="hazen")
-    return Interval(value, min(value, float(low)), max(value, float(high)))
+    return Interval(value=value, low=min(value, float(low)), high=max(value, float(high)))
 
 
 def _shares(counted: int, others: int) -> NDArray[np.float64]:
@@ -72,19 +69,7 @@ def accuracy_interval(correct: NDArray[np.bool_], *, images_per_fold_model: int 
     n, k = len(correct), int(correct.sum())
     share = 1.0 if images_per_fold_model is None else images_per_fold_model / (images_per_fold_model + n)
     low, high = betaincinv(share * k + 0.5, share * (n - k) + 0.5, [0.025, 0.975])
-    return Interval(k / n, 0.0 if k == 0 else float(low), 1.0 if k == n else float(high))
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """Accuracies on the same images with the same candidates."""
-
-    images: int
-    candidates: int
-    """Number of candidate classes."""
-    stock: Interval
-    adapted: Interval
-    adapted_against_stock: Interval
+    return Interval(value=k / n, low=0.0 if k == 0 else float(low), high=1.0 if k == n else float(high))
 
 
 def candidates_of(held_out: HeldOutPredictions) -> str:
@@ -134,48 +119,43 @@ def overall(held_out: HeldOutPredictions) -> Accuracies | None:
 
 def job_metrics(
     held_out: HeldOutPredictions | None,
-    verdict: str = "not_evaluated",
+    verdict: Verdict = "not_evaluated",
     *,
     source: str,
     trained_images: int,
-) -> dict[str, Any]:
+) -> Metrics:
     """Return the `metrics` of a job and its model: accuracies of both models, and the verdict.
 
     The candidates are the trained classes and the classes of the images.
 
     Args:
         held_out: None, or without images, if the model was not evaluated.
-        verdict: as in `core.clip.evaluation.verdict.Judgement`; `evaluating` before the evaluation.
+        verdict: as in `core.clip.evaluation.verdict.judge`; `evaluating` before the evaluation.
     """
     if held_out is None or not len(held_out.truth):
-        return {
-            "measured_on": {"source": "none", "images": 0, "trained_images": trained_images},
-            "trained_classes": None,
-            "new_classes": None,
-            "all_classes": None,
-            "verdict": verdict,
-        }
+        nothing = MeasuredOn(source="none", images=0, trained_images=trained_images)
+        return Metrics(measured_on=nothing, verdict=verdict)
     is_new = held_out.truth >= held_out.candidates.trained
     trained, new = np.flatnonzero(~is_new), np.flatnonzero(is_new)
 
-    def shown(measured: Accuracies | None) -> dict[str, Any] | None:
+    def shown(measured: Accuracies | None) -> ComparedAccuracies | None:
         if measured is None:
             return None
-        return {
-            "stock": measured.stock.value,
-            "adapted": measured.adapted.value,
-            "interval": [measured.adapted.low, measured.adapted.high],
-            "difference": vars(measured.adapted_against_stock),
-        }
+        return ComparedAccuracies(
+            stock=measured.stock.value,
+            adapted=measured.adapted.value,
+            interval=(measured.adapted.low, measured.adapted.high),
+            difference=measured.adapted_against_stock,
+        )
 
-    return {
-        "measured_on": {"source": source, "images": len(held_out.truth), "trained_images": trained_images},
-        "trained_classes": shown(accuracies(held_out, trained, "trained_only")),
-        "new_classes": shown(accuracies(held_out, new, "new")),
-        "all_classes": {
-            "trained": shown(accuracies(held_out, trained, candidates_of(held_out))),
-            "new": shown(accuracies(held_out, new, "all_classes")),
-            "all": shown(overall(held_out)),
-        },
-        "verdict": verdict,
-    }
+    return Metrics(
+        measured_on=MeasuredOn(source=source, images=len(held_out.truth), trained_images=trained_images),
+        trained_classes=shown(accuracies(held_out, trained, "trained_only")),
+        new_classes=shown(accuracies(held_out, new, "new")),
+        all_classes=AllClasses(
+            trained=shown(accuracies(held_out, trained, candidates_of(held_out))),
+            new=shown(accuracies(held_out, new, "all_classes")),
+            all=shown(overall(held_out)),
+        ),
+        verdict=verdict,
+    )

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipcite.types.images import Image
 from core.clip.config import AdaptConfig
 from core.clip.data.header import ImageLimits
 from core.clip.inference.class_offsets import NEW_CLASS
@@ -41,16 +41,14 @@ class TrainingSet:
     class_names: tuple[str, ...]
     class_images: Sequence[int]
     """[K], number of training images of each class, copies included."""
-    sources: Sequence[bytes | Path]
+    images: Sequence[Image]
     positions: Sequence[int]
     """[N], positions in the upload, ascending."""
-    images: Sequence[Tensor]
+    pixels: Sequence[Tensor]
     """N decoded images, uint8 [3, H, W]."""
     labels: Sequence[int]
     stock_features: Tensor
     """[N, D], by the stock model."""
-    confirmed: frozenset[int] = frozenset()
-    """Positions of the images whose labels are certain."""
 
     @cached_property
     def photos(self) -> NDArray[np.int64]:

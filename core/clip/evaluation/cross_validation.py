@@ -27,18 +27,19 @@ def _fold_config(config: AdaptConfig, images: int, kept: int, epochs: int, numbe
     Fewer images and epochs mean fewer steps. The learning rates grow by the same factor, so that the fold
     model moves as far from the backbone as the model: the length of an AdamW step is its learning rate.
     """
-    shorter = replace(config, epochs=epochs, seed=(config.seed + 1 + number) % 2**63)
+    shorter = config.model_copy(update={"epochs": epochs, "seed": (config.seed + 1 + number) % 2**63})
     factor = count_steps(images, config) / count_steps(kept, shorter)
 
     def scaled(learning_rate: float) -> float:
         return min(1.0, factor * learning_rate)
 
     text = config.text_learning_rate
-    return replace(
-        shorter,
-        learning_rate=scaled(config.learning_rate),
-        text_learning_rate=None if text is None else scaled(text),
-        classifier_learning_rate=scaled(config.classifier_learning_rate),
+    return shorter.model_copy(
+        update={
+            "learning_rate": scaled(config.learning_rate),
+            "text_learning_rate": None if text is None else scaled(text),
+            "classifier_learning_rate": scaled(config.classifier_learning_rate),
+        }
     )
 
 
@@ -53,7 +54,7 @@ def cross_validate(
         folds: indices of the images that each fold model is not trained on (`data.splits.make_folds`).
 
     Raises:
-        ClipCiteError: as for `fine_tune` and `predict`.
+        ExpectedError: as for `fine_tune` and `predict`.
     """
     backbone, trained, config = context.backbone, context.trained, context.config
     predictions = []
@@ -63,7 +64,7 @@ def cross_validate(
     for number, fold in enumerate(folds):
         fold_reporter = FoldReporter(reporter, number, len(folds))
         kept = sorted({*range(total)} - {*fold})
-        images, labels = [trained.images[i] for i in kept], [trained.labels[i] for i in kept]
+        images, labels = [trained.pixels[i] for i in kept], [trained.labels[i] for i in kept]
         theta_1 = fine_tune(
             backbone,
             images,
@@ -79,7 +80,7 @@ def cross_validate(
             context,
             Weights(delta, support_set),
             candidates,
-            [trained.sources[i] for i in fold],
+            [trained.images[i] for i in fold],
             [trained.labels[i] for i in fold],
             [trained.positions[i] for i in fold],
             fold_reporter,

@@ -1,12 +1,13 @@
 """Evaluation after training: choice of held-out images, predictions, calibration, metrics and report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from core.clip.data.images import Shot
+from clipcite.types.images import Image
+from clipcite.types.report import Metrics, StoredReport
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import job_metrics
@@ -15,9 +16,11 @@ from core.clip.evaluation.cross_validation import cross_validate
 from core.clip.evaluation.label_issues import agreed_label_issues
 from core.clip.evaluation.predictions import HeldOutPredictions, predict, rejection_limits
 from core.clip.evaluation.report import build_report
-from core.clip.evaluation.report_text import how_measured
+from core.clip.evaluation.report_text import MAX_NAMES, how_measured
 from core.clip.evaluation.verdict import judge
-from core.clip.inference.calibration import fit_calibration
+from core.clip.inference.calibration import FittedCalibration, fit_calibration
+from core.clip.inference.request_rule import MIN_IMAGES, adapted_rule
+from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import distractor_classes
@@ -30,7 +33,7 @@ OTHERS = 20
 
 
 def predict_test_images(
-    context: EvalContext, weights: Weights, tests: Sequence[tuple[int, Shot]], reporter: Reporter
+    context: EvalContext, weights: Weights, tests: Sequence[tuple[int, Image]], reporter: Reporter
 ) -> HeldOutPredictions:
     """Predict the test images with the adapted model.
 
@@ -39,7 +42,7 @@ def predict_test_images(
     """
     names = list(context.trained.class_names)
     spelling = {same_class(name): name for name in names}
-    truths = [spelling.setdefault(same_class(shot.class_name), shot.class_name) for _, shot in tests]
+    truths = [spelling.setdefault(same_class(image.class_name), image.class_name) for _, image in tests]
     names = list(dict.fromkeys([*names, *truths]))
     if len(names) == len(context.trained.class_names):
         names += distractor_classes(names, OTHERS)
@@ -47,7 +50,7 @@ def predict_test_images(
         context,
         weights,
         context.candidates(names),
-        [shot.source for _, shot in tests],
+        [image for _, image in tests],
         [names.index(name) for name in truths],
         [position for position, _ in tests],
         reporter,
@@ -55,26 +58,33 @@ def predict_test_images(
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The results of an evaluation."""
+class Evaluated:
+    """The results of an evaluation. Only metrics exist with `config.evaluate` "none"."""
 
-    metrics: Mapping[str, Any]
-    """Field `metrics` of jobs and models in the HTTP API."""
-    report: dict[str, Any] | None
-    """The report, ready for JSON; None with `config.evaluate` "none"."""
-    held_out: HeldOutPredictions | None
-    """The predictions behind metrics and report; None with `config.evaluate` "none"."""
+    metrics: Metrics
+    calibration: FittedCalibration | None = None
+    report: StoredReport | None = None
+    held_out: HeldOutPredictions | None = None
+    """The predictions behind metrics and report."""
+
+    def stored_metrics(self) -> dict[str, Any]:
+        """Return the metrics as jobs and models keep them: with the calibration that requests use."""
+        stored = self.metrics.model_dump(mode="json", exclude={"sentences"})
+        if self.report is not None:
+            stored["calibration"] = None if self.calibration is None else self.calibration.to_dict()
+        return stored
 
 
 def evaluate(
     context: EvalContext,
     weights: Weights,
-    tests: Sequence[tuple[int, Shot]],
+    tests: Sequence[tuple[int, Image]],
     reporter: Reporter,
-) -> Evaluation:
+) -> Evaluated:
     """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).
 
-    With `config.evaluate` "none" the evaluation is skipped.
+    With `config.evaluate` "none" the evaluation is skipped. Warn of classes whose training images the model
+    does not recognise, in any case.
 
     Args:
         weights: the stored weights, so that the result includes the loss from quantisation.
@@ -86,8 +96,9 @@ def evaluate(
     """
     config, trained, scale = context.config, context.trained, context.backbone.logit_scale
     trained_images = sum(trained.class_images)
+    _warn_of_unrecognised_classes(context, weights, reporter)
     if config.evaluate == "none":
-        return Evaluation(job_metrics(None, source="none", trained_images=trained_images), None, None)
+        return Evaluated(job_metrics(None, source="none", trained_images=trained_images))
     reporter.stage("evaluating")
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
     text_features = build_zero_shot_classifier(
@@ -108,6 +119,7 @@ def evaluate(
         alpha=config.alpha,
     )
     judgement = judge(held_out, scale)
+    label_issues, label_accuracy = agreed_label_issues(context, text_features, cross_validated)
     report = build_report(
         held_out,
         source=source,
@@ -117,14 +129,34 @@ def evaluate(
         logit_scale=scale,
         calibration=calibration,
         judgement=judgement,
-        label_issues=agreed_label_issues(context, text_features, cross_validated),
+        label_issues=label_issues,
+        label_accuracy=label_accuracy,
         limits=rejection_limits(weights.shots, config.alpha),
     )
-    metrics = {
-        **job_metrics(held_out, judgement.verdict, source=source, trained_images=trained_images),
-        "calibration": None if calibration is None else calibration.to_dict(),
-    }
-    return Evaluation(metrics, report, held_out)
+    metrics = job_metrics(held_out, judgement.verdict, source=source, trained_images=trained_images)
+    return Evaluated(metrics, calibration, report, held_out)
+
+
+def _warn_of_unrecognised_classes(context: EvalContext, weights: Weights, reporter: Reporter) -> None:
+    """Warn of each class of `MIN_IMAGES` or more shots of which the model recognises fewer than half."""
+    backbone, alpha, names = context.backbone, context.config.alpha, context.trained.class_names
+    if weights.shots is None or alpha == 0:
+        return
+    network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
+    candidates = context.candidates(names)
+    texts = build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
+    shots, labels = weights.shots.at(alpha), weights.shots.labels
+    rule = adapted_rule((shots, labels), texts, candidates.classes, backbone.logit_scale)
+    right = labels[rule.scores(shots).argmax(dim=1) == labels].bincount(minlength=len(names)).tolist()
+    counts = zip(names, right, labels.bincount(minlength=len(names)).tolist(), strict=True)
+    found = [f"{name!r} ({own} of {n})" for name, own, n in counts if n >= MIN_IMAGES and 2 * own < n]
+    if found:
+        more = f" and {len(found) - MAX_NAMES} more classes" if len(found) > MAX_NAMES else ""
+        reporter.warn(
+            "unrecognised_classes",
+            "The trained model recognises fewer than half of the training images of "
+            f"{', '.join(found[:MAX_NAMES])}{more}. Check their labels, or merge classes that look alike.",
+        )
 
 
 def _one_per_photo(predictions: HeldOutPredictions, trained: TrainingSet) -> HeldOutPredictions:

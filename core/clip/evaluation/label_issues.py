@@ -1,4 +1,4 @@
-"""Label issues: training images whose label is probably wrong or misleading."""
+"""Possible label issues: training images whose label may be wrong or misleading."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from core.clip.inference.prototypes import PrototypeClassifier
 
 FOLDS = 5
 REPEATS = 2
+MIN_ACCURACY = 0.7
+"""Minimum accuracy of the second vote. Below it, most label issues are false (benchmarks/pages/trust.md)."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,13 @@ def _folds(
 
 def agreed_label_issues(
     context: EvalContext, classifier_weights: Tensor, cross_validated: HeldOutPredictions | None
-) -> list[LabelIssue]:
+) -> tuple[list[LabelIssue], float]:
     """Find label issues on which two votes agree: previews and fold models, or both repeats of the previews.
 
     Fold models vote on the images that they predicted. Other images and confirmed labels are left out.
+
+    Returns:
+        The label issues, none below MIN_ACCURACY, and the accuracy of the second vote.
 
     Args:
         classifier_weights: [K, D], of the stock model.
@@ -127,5 +132,13 @@ def agreed_label_issues(
         labels, positions = labels[rows], positions[rows]
         one = softmax(scale * np.mean(previews, axis=0))[rows]
         other = softmax(scale * cross_validated.adapted.trained_only)
+    accuracy = float((other.argmax(axis=1) == labels).mean())
+    if accuracy < MIN_ACCURACY:
+        return [], accuracy
     issues = find_label_issues((one, other), labels, positions)
-    return [issue for issue in issues if issue.position not in trained.confirmed]
+    confirmed = {
+        position
+        for position, image in zip(trained.positions, trained.images, strict=True)
+        if image.label_confirmed
+    }
+    return [issue for issue in issues if issue.position not in confirmed], accuracy

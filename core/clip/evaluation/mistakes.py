@@ -1,11 +1,11 @@
 """Wrong predictions, and predictions that training changed."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcite.types.report import ChangedImage, ImageReport
 from core.clip.data.splits import in_turns
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.inference.calibration import softmax
@@ -20,8 +20,8 @@ def find_mistakes(
     positions: NDArray[np.int64],
     names: Sequence[str],
     scale: float,
-) -> list[dict[str, Any]]:
-    """Return the most confident wrong predictions, as `clipcite.types.report.ImageReport`.
+) -> list[ImageReport]:
+    """Return the most confident wrong predictions.
 
     Args:
         scale: logit scale divided by the temperature.
@@ -31,22 +31,20 @@ def find_mistakes(
     wrong = np.flatnonzero(predicted != truth)
     worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MAX_SHOWN]
     return [
-        {
-            "position": int(positions[i]),
-            "class_name": names[truth[i]],
-            "predicted": names[predicted[i]],
-            "probability": float(probabilities[i, predicted[i]]),
-        }
+        ImageReport(
+            position=int(positions[i]),
+            class_name=names[truth[i]],
+            predicted=names[predicted[i]],
+            probability=float(probabilities[i, predicted[i]]),
+        )
         for i in worst
     ]
 
 
 def find_changes(
     held_out: HeldOutPredictions, which: str, logit_scale: float, temperature: float
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[ChangedImage], list[ChangedImage]]:
     """Return the images that only the adapted model gets right, and those that only the stock model does.
-
-    Both are lists of `clipcite.types.report.ChangedImage`.
 
     Args:
         which: candidates: `trained_only` or `all_classes`.
@@ -58,16 +56,16 @@ def find_changes(
     after = scores.argmax(axis=1)
     probability = softmax(logit_scale / temperature * scores)[np.arange(len(truth)), after]
 
-    def changes(rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+    def changes(rows: NDArray[np.int64]) -> list[ChangedImage]:
         by_confidence = rows[np.argsort(-probability[rows], kind="stable")]
         return [
-            {
-                "position": int(held_out.positions[i]),
-                "class_name": names[truth[i]],
-                "predicted": names[after[i]],
-                "probability": float(probability[i]),
-                "before": names[before[i]],
-            }
+            ChangedImage(
+                position=int(held_out.positions[i]),
+                class_name=names[truth[i]],
+                predicted=names[after[i]],
+                probability=float(probability[i]),
+                before=names[before[i]],
+            )
             for i in by_confidence[in_turns(truth[by_confidence].tolist())]
         ]
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clipcite.types.images import Image
 from core.clip.errors import Cancelled
 from core.clip.evaluation.context import Candidates, EvalContext
 from core.clip.inference import pile
 from core.clip.inference.request_rule import adapted_rule
+from core.clip.inference.untrained import unrelated
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.training.progress import Reporter
@@ -42,6 +43,28 @@ class ClassScores:
             np.concatenate([s.trained_only for s in parts]),
             np.concatenate([s.all_classes for s in parts]),
             np.concatenate([s.new_only for s in parts]),
+        )
+
+    def as_before(
+        self, stock: "ClassScores", unlike: NDArray[np.bool_], unrelated: NDArray[np.bool_]
+    ) -> "ClassScores":
+        """Return these scores, with those of the pre-trained model for what the model was not trained for.
+
+        Args:
+            unlike: [N], images unlike the training images.
+            unrelated: [C], names unlike the trained names.
+        """
+        k = self.trained_only.shape[1]
+        pairs = (
+            (self.all_classes, stock.all_classes, unrelated),
+            (self.new_only, stock.new_only, unrelated[k:]),
+        )
+        return ClassScores(
+            self.trained_only,
+            *(
+                np.where((unlike & names[plain.argmax(axis=1)])[:, None], plain, own) if len(names) else own
+                for own, plain, names in pairs
+            ),
         )
 
     def __getitem__(self, rows: Sequence[int] | NDArray[np.int64]) -> "ClassScores":
@@ -104,7 +127,7 @@ def predict(
     context: EvalContext,
     weights: Weights,
     candidates: Candidates,
-    sources: Sequence[bytes | Path],
+    images: Sequence[Image],
     truth: Sequence[int],
     positions: Sequence[int],
     reporter: Reporter,
@@ -129,29 +152,33 @@ def predict(
     features: list[Tensor] = []
     of_stock = [] if stock_features is None else [stock_features]
     seen = 0
-    for pixels in batches(backbone, sources, context.limits):
+    for pixels in batches(backbone, images, context.limits):
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
         features.append(image_features(adapted, pixels).cpu())
         if stock_features is None:
             of_stock.append(image_features(stock, pixels).cpu())
         seen += len(pixels)
-        reporter.evaluated(seen / len(sources))
+        reporter.evaluated(seen / len(images))
 
-    def scores(network: nn.Module, parts: list[Tensor], at: float) -> ClassScores:
+    def classifier(network: nn.Module) -> Tensor:
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
-        classifier = build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
-        return balanced_scores(
-            torch.cat(parts), classifier, weights.shots, at, candidates, backbone.logit_scale
-        )
+        return build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
 
-    stock_scores, adapted_scores = scores(stock, of_stock, 0), scores(adapted, features, alpha)
+    of_adapted, texts, scale = torch.cat(features), classifier(stock), backbone.logit_scale
+    stock_scores = cosine_scores(torch.cat(of_stock), texts, candidates)
+    adapted_scores = balanced_scores(of_adapted, classifier(adapted), weights.shots, alpha, candidates, scale)
+    support = None if weights.shots is None else support_of(weights.shots, alpha)
+    foreign = None if support is None or alpha == 0 else pile.Foreign.of(support)
+    if foreign is not None:
+        names = unrelated(texts, texts[: candidates.trained]).numpy()
+        adapted_scores = adapted_scores.as_before(stock_scores, foreign(of_adapted.numpy()), names)
     limits = rejection_limits(weights.shots, alpha)
     if limits is None:
         known = None
     else:
-        known = pile.alone(limits.support, torch.cat(features).numpy()).score[:, None] >= limits.at
+        known = pile.alone(limits.support, of_adapted.numpy()).score[:, None] >= limits.at
     return HeldOutPredictions(
         candidates, np.asarray(positions), np.asarray(truth), stock_scores, adapted_scores, known
     )
@@ -170,12 +197,16 @@ def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits 
     """Return the limits: each training image against the others of its class. None if no class has two."""
     if shots is None:
         return None
-    support = pile.Support.of(shots.at(alpha).numpy(), shots.labels.numpy())
+    support = support_of(shots, alpha)
     left_out = support.near_left_out
     if not len(left_out):
         return None
     limits = [pile.limit_of(left_out, lost) for lost in LOST_SHARES]
     return RejectionLimits(support, np.array(limits, np.float32))
+
+
+def support_of(shots: SupportSet, alpha: float) -> pile.Support:
+    return pile.Support.of(shots.at(alpha).numpy(), shots.labels.numpy())
 
 
 def cosine_scores(features: Tensor, classifier_weights: Tensor, candidates: Candidates) -> ClassScores:

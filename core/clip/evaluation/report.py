@@ -1,18 +1,24 @@
 """The report of a training job and its metrics, computed from held-out predictions."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcite.types.report import (
+    ClassReport,
+    ImageReport,
+    RejectionLimit,
+    Reliability,
+    ReportMeasuredOn,
+    StoredReport,
+)
 from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
-from core.clip.evaluation.label_issues import LabelIssue
+from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN, find_changes, find_mistakes
 from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, RejectionLimits
-from core.clip.evaluation.report_text import ClassResult, recommend, summary
-from core.clip.evaluation.verdict import Judgement
+from core.clip.evaluation.report_text import recommend, too_early
+from core.clip.evaluation.verdict import Comparison
 from core.clip.inference.calibration import FittedCalibration, calibration_error, cross_calibrated, softmax
 
 MAX_CONFUSION_CLASSES = 200
@@ -28,17 +34,19 @@ def build_report(
     alpha: float,
     logit_scale: float,
     calibration: FittedCalibration | None,
-    judgement: Judgement,
+    judgement: Comparison,
     label_issues: Sequence[LabelIssue],
+    label_accuracy: float,
     limits: RejectionLimits | None,
-) -> dict[str, Any]:
-    """Return the report of held-out predictions, ready for JSON. `clipcite.types.report` has its fields.
+) -> StoredReport:
+    """Return the report of held-out predictions.
 
     Args:
         source: `test`, `cross_validation` or `none`.
         how: a sentence about the method of evaluation.
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.
+        label_accuracy: accuracy of the vote that they rest on.
         limits: the model's limits for `reject`.
     """
     candidates = held_out.candidates
@@ -61,50 +69,41 @@ def build_report(
     )
     mistakes = find_mistakes(scores, truth, held_out.positions, candidates.names, logit_scale / temperature)
     issues = [
-        {
-            "position": s.position,
-            "class_name": candidates.names[s.label],
-            "predicted": candidates.names[s.suggested_label],
-            "probability": s.probability,
-        }
+        ImageReport(
+            position=s.position,
+            class_name=candidates.names[s.label],
+            predicted=candidates.names[s.suggested_label],
+            probability=s.probability,
+        )
         for s in label_issues[:MAX_SHOWN]
     ]
-
-    def measured(rows: NDArray[np.int64], which: str) -> dict[str, Any] | None:
-        found = accuracies(held_out, rows, which)
-        return None if found is None else asdict(found)
-
-    return {
-        "verdict": judgement.verdict,
-        "summary": summary(judgement, overall(held_out), source, sum(trained_images)),
-        "p": judgement.p,
-        "more_certain": judgement.more_certain,
-        "recommendations": [asdict(each) for each in recommendations],
-        "measured_on": {
-            "source": source,
-            "images": len(held_out.truth),
-            "trained_images": sum(trained_images),
-            "how": how,
-        },
-        "alpha": alpha,
-        "overall": measured(np.arange(len(held_out.truth)), candidates_of(held_out)),
-        "trained_classes": measured(trained, "trained_only"),
-        "all_classes": measured(trained, "all_classes"),
-        "new_classes": measured(new, "new"),
-        "distractor_classes": candidates.names[candidates.trained :],
-        "classes": [asdict(each) for each in classes],
-        "confusion_matrix": confusion.tolist()
-        if len(truth) and len(confusion) <= MAX_CONFUSION_CLASSES
-        else None,
-        "fixed": fixed,
-        "broken": broken,
-        "mistakes": mistakes,
-        "label_issues": issues,
-        "calibration": _reliability(
+    shows_confusion = len(truth) and len(confusion) <= MAX_CONFUSION_CLASSES
+    return StoredReport(
+        verdict=judgement.verdict,
+        p=judgement.p,
+        more_certain=judgement.more_certain,
+        recommendations=recommendations,
+        measured_on=ReportMeasuredOn(
+            source=source, images=len(truth), trained_images=sum(trained_images), how=how
+        ),
+        alpha=alpha,
+        overall=overall(held_out),
+        trained_classes=accuracies(held_out, trained, "trained_only"),
+        all_classes=accuracies(held_out, trained, "all_classes"),
+        new_classes=accuracies(held_out, new, "new"),
+        distractor_classes=list(candidates.names[candidates.trained :]),
+        classes=classes,
+        confusion_matrix=confusion.tolist() if shows_confusion else None,
+        fixed=fixed,
+        broken=broken,
+        mistakes=mistakes,
+        label_issues=issues,
+        label_issues_note=too_early(label_accuracy) if label_accuracy < MIN_ACCURACY else None,
+        calibration=_reliability(
             logit_scale * held_out.adapted.trained_only[trained], truth[trained], calibration
         ),
-        "rejection": _rejection(held_out, is_new, limits),
-    }
+        rejection=_rejection(held_out, is_new, limits),
+    )
 
 
 def _confusion(scores: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -118,12 +117,12 @@ def _classes(
     trained_images: Sequence[int],
     confusion: NDArray[np.int64],
     stock_confusion: NDArray[np.int64],
-) -> list[ClassResult]:
+) -> list[ClassReport]:
     results = []
     for k in range(len(confusion)):
         images, predicted = int(confusion[k].sum()), int(confusion[:, k].sum())
         results.append(
-            ClassResult(
+            ClassReport(
                 name=names[k],
                 trained_images=trained_images[k] if k < len(trained_images) else 0,
                 images=images,
@@ -137,31 +136,31 @@ def _classes(
 
 def _rejection(
     held_out: HeldOutPredictions, is_new: NDArray[np.bool_], limits: RejectionLimits | None
-) -> list[dict[str, Any]]:
+) -> list[RejectionLimit]:
     """Return what `reject` does to the images at each limit."""
     if held_out.known is None or limits is None:
         return []
     return [
-        {
-            "share": share,
-            "threshold": float(threshold),
-            "kept": float(known[~is_new].mean()) if not is_new.all() else None,
-            "marked": float(1 - known[is_new].mean()) if is_new.any() else None,
-        }
+        RejectionLimit(
+            share=share,
+            threshold=float(threshold),
+            kept=float(known[~is_new].mean()) if not is_new.all() else None,
+            marked=float(1 - known[is_new].mean()) if is_new.any() else None,
+        )
         for share, threshold, known in zip(LOST_SHARES, limits.at, held_out.known.T, strict=True)
     ]
 
 
 def _reliability(
     logits: NDArray[np.float64], truth: NDArray[np.int64], calibration: FittedCalibration | None
-) -> dict[str, Any]:
+) -> Reliability:
     """Return the reliability of the probabilities, with the trained classes as candidates.
 
     For the error after calibration, each half of the images uses the temperature of the other half.
     """
-    return {
-        "calibrated": calibration is not None,
-        "temperature": None if calibration is None else calibration.temperature,
-        "error_before": calibration_error(softmax(logits), truth) if len(truth) else None,
-        "error_after": calibration_error(cross_calibrated(logits, truth), truth) if calibration else None,
-    }
+    return Reliability(
+        calibrated=calibration is not None,
+        temperature=None if calibration is None else calibration.temperature,
+        error_before=calibration_error(softmax(logits), truth) if len(truth) else None,
+        error_after=calibration_error(cross_calibrated(logits, truth), truth) if calibration else None,
+    )

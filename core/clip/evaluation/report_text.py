@@ -1,144 +1,169 @@
-"""The sentences of the report: summary, recommendations and method."""
+"""The sentences of jobs, models and reports: verdict, recommendations and method."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
+from clipcite.types.report import (
+    Accuracies,
+    ClassReport,
+    ComparedAccuracies,
+    Interval,
+    MeasuredOn,
+    Metrics,
+    Recommendation,
+    StoredReport,
+)
 from core.clip.config import GOOD_IMAGES
-from core.clip.evaluation.accuracy import Accuracies, Interval
-from core.clip.evaluation.verdict import Judgement
+from core.clip.evaluation.label_issues import MIN_ACCURACY
+from core.clip.evaluation.verdict import Comparison
 
 WEAK = 0.15
 """Gap to the overall recall above which more images of a class are recommended."""
 MAX_NAMES = 5
-WORDS = {
+TOO_FEW_IMAGES = "There are too few images to leave some out of training."
+WORDS: Mapping[str, str] = {
     "better": "Better",
     "probably_better": "Probably better",
     "no_clear_gain": "No measurable difference",
     "probably_worse": "Probably worse",
     "worse": "Worse",
+    "evaluating": "Ready, evaluating",
+    "not_evaluated": "Ready, not evaluated",
 }
 """Words of each verdict."""
 
 
-@dataclass(frozen=True)
-class ClassResult:
-    """Results of one trained class."""
-
-    name: str
-    trained_images: int
-    images: int
-    """Number of held-out images of the class."""
-    recall: float | None
-    """None without held-out images."""
-    precision: float | None
-    """None if the class was never predicted."""
-    stock_recall: float | None
-    """Recall of the stock model."""
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One recommended step."""
-
-    code: str
-    """`use_it`, `stay_with_stock`, `add_images`, `check_images` or `evaluate`."""
-    detail: str
-    class_names: tuple[str, ...] = ()
-
-
-def summary(judgement: Judgement, measured: Accuracies | None, source: str, trained_images: int) -> str:
-    """Return the verdict as one to three words, then the numbers behind it.
+def sentences(metrics: Metrics, *, reason: str = "", more_certain: int | None = None) -> list[str]:
+    """Return the verdict in one to three words, then the numbers behind it.
 
     Args:
-        trained_images: number of training images.
+        reason: reason why the model was not evaluated.
+        more_certain: number of images on which the adapted model is more certain of the right class.
     """
-    if measured is None:
-        return "Not evaluated. There are too few images to leave some out of training."
-    difference = measured.adapted_against_stock
-    trend = "up" if difference.value > 0 else "down" if difference.value < 0 else "unchanged"
-    numbers = (
-        f"{_percent(measured.adapted)} correct ({_likely(measured.adapted)})"
-        f"{_evaluated_on(source, measured.images, trained_images)}, "
-        f"{trend} from {_percent(measured.stock)} ({_points(difference)})."
-    )
+    title = [f"{WORDS.get(metrics.verdict, metrics.verdict)}."]
+    if metrics.verdict == "evaluating":
+        return [*title, "You can use it now. The verdict follows."]
+    if metrics.verdict == "not_evaluated":
+        return [*title, reason] if reason else title
+    everything = metrics.all_classes.all if metrics.all_classes else None
+    compared = everything or metrics.trained_classes
+    if compared is None:
+        return title
+    images, new = metrics.measured_on.images, metrics.all_classes.new if metrics.all_classes else None
+    likely = f" (likely {100 * compared.interval[0]:.0f} to {100 * compared.interval[1]:.0f})"
+    points = f" ({_points(compared.difference)})"
+    found = [
+        *title,
+        f"{_percent(compared.adapted)} correct{likely}{_evaluated_on(metrics.measured_on)}, "
+        f"{_trend(compared)}{points}.",
+    ]
     # The interval counts only images whose prediction changed. The verdict counts all.
-    reason = (
-        f" It is more certain of the right class on {judgement.more_certain} of {measured.images} images."
-        if judgement.verdict == "better" and difference.low <= 0
-        else ""
-    )
-    return f"{WORDS[judgement.verdict]}. {numbers}{reason}"
+    if metrics.verdict == "better" and compared.difference.low <= 0 and more_certain is not None:
+        found.append(f"It is more certain of the right class on {more_certain} of {images} images.")
+    if new is not None:
+        found.append(f"Of the new classes alone: {_percent(new.adapted)}, {_trend(new)}.")
+    return found
 
 
-def _evaluated_on(source: str, images: int, trained_images: int) -> str:
-    if source == "test":
-        return f" on your {images} test images"
-    of = "" if images == trained_images else f"{images} of "
-    return f", estimated from {of}your {trained_images} training images"
+def report_sentences(report: StoredReport, metrics: Metrics) -> list[str]:
+    """Return the sentences of a report: those of its metrics, and the accuracy with further names."""
+    made = sentences(metrics, reason=TOO_FEW_IMAGES, more_certain=report.more_certain)
+    found, names = report.all_classes, report.distractor_classes
+    if found is None or report.new_classes is not None or not names:
+        return made
+    difference = found.adapted_against_stock
+    unproven = " (the change is not proven)" if difference.low <= 0 <= difference.high else ""
+    further = f"{len(names)} further name{'' if len(names) == 1 else 's'}"
+    return [
+        *made,
+        f"With {further} to choose from, such as {names[0]}, {_percent(found.adapted.value)} are correct; "
+        f"before the training, {_percent(found.stock.value)} were{unproven}.",
+    ]
+
+
+def _trend(compared: ComparedAccuracies) -> str:
+    change = compared.adapted - compared.stock
+    return f"{'up' if change > 0 else 'down' if change < 0 else 'unchanged'} from {_percent(compared.stock)}"
+
+
+def _evaluated_on(measured: MeasuredOn) -> str:
+    if measured.source == "test":
+        return f" on your {measured.images} test images"
+    of = "" if measured.images == measured.trained_images else f"{measured.images} of "
+    return f", estimated from {of}your {measured.trained_images} training images"
 
 
 def recommend(
-    judgement: Judgement,
+    judgement: Comparison,
     measured: Accuracies | None,
-    classes: Sequence[ClassResult],
+    classes: Sequence[ClassReport],
     label_issues: int,
     *,
     half_trained: bool,
-) -> tuple[Recommendation, ...]:
+) -> list[Recommendation]:
     """Return the recommended steps, most important first.
 
     Args:
         half_trained: the fold models were trained on half of the images.
     """
-    recommendations = []
+    recommendations: list[Recommendation] = []
     if judgement.verdict == "better":
         p = judgement.p
         assert p is not None
         cases = f"{1000 * p:.0f} of 1,000 cases" if p >= 0.0015 else "1 of 1,000 cases or fewer"
         detail = f"Use the model. Chance explains such a gain in {cases} (signed-rank test)."
-        recommendations.append(Recommendation("use_it", detail))
+        recommendations.append(Recommendation(code="use_it", detail=detail))
     elif judgement.verdict == "not_evaluated":
         detail = "Send at least 5 images per class, or test images, to evaluate the model."
-        recommendations.append(Recommendation("evaluate", detail))
+        recommendations.append(Recommendation(code="evaluate", detail=detail))
     else:
         if measured is None or measured.adapted_against_stock.value <= 0:
             detail = "Classify with the pre-trained model. Check class names and labels, and add images."
-            recommendations.append(Recommendation("stay_with_stock", detail))
+            recommendations.append(Recommendation(code="stay_with_stock", detail=detail))
         else:
             detail = "The gain is not proven. Send test images to measure it, or training images to raise it."
-            recommendations.append(Recommendation("evaluate", detail))
+            recommendations.append(Recommendation(code="evaluate", detail=detail))
         if half_trained:
             detail = (
                 "The evaluated fold models were trained on half of your images, the model on all. Send test "
                 "images to evaluate the model itself."
             )
-            recommendations.append(Recommendation("evaluate", detail))
+            recommendations.append(Recommendation(code="evaluate", detail=detail))
     if label_issues:
         images = (
             "1 training image resembles" if label_issues == 1 else f"{label_issues} training images resemble"
         )
         recommendations.append(
             Recommendation(
-                "check_images",
-                f"{images} another class than the label. Check the labels: a wrong label costs more than a "
-                "missing image.",
+                code="check_images",
+                detail=f"{images} another class than the label, which is possibly wrong. Check the labels: a "
+                "wrong label costs more than a missing image.",
             )
         )
     weak = _weak(classes)
     if weak:
         recommendations.append(
             Recommendation(
-                "add_images", f"Add images of {_listed(weak)}, which have the lowest recall.", tuple(weak)
+                code="add_images",
+                detail=f"Add images of {_listed(weak)}, which have the lowest recall.",
+                class_names=weak,
             )
         )
     elif few := [c.name for c in classes if c.trained_images < GOOD_IMAGES[0]]:
         those = f"{_listed(few)}, which have the fewest" if len(few) < len(classes) else "every class"
         detail = f"Add images of {those}. {GOOD_IMAGES[0]} to {GOOD_IMAGES[1]} per class work well."
-        recommendations.append(Recommendation("add_images", detail, tuple(few)))
-    return tuple(recommendations)
+        recommendations.append(Recommendation(code="add_images", detail=detail, class_names=few))
+    return recommendations
 
 
-def _weak(classes: Sequence[ClassResult]) -> list[str]:
+def too_early(accuracy: float) -> str:
+    """Return why no label issues are listed: at this accuracy of the vote, most would be false."""
+    return (
+        f"Too early to find wrong labels: models without them recognise only {100 * accuracy:.0f}% of the "
+        f"training images. Below {100 * MIN_ACCURACY:.0f}%, most suggestions are false. Add images first."
+    )
+
+
+def _weak(classes: Sequence[ClassReport]) -> list[str]:
     known = [(c.recall, c) for c in classes if c.recall is not None]
     images = sum(c.images for _, c in known)
     if not images:
@@ -152,12 +177,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _percent(accuracy: Interval) -> str:
-    return f"{100 * accuracy.value:.0f}%"
-
-
-def _likely(accuracy: Interval) -> str:
-    return f"likely {100 * accuracy.low:.0f} to {100 * accuracy.high:.0f}"
+def _percent(accuracy: float) -> str:
+    return f"{100 * accuracy:.0f}%"
 
 
 def _points(difference: Interval) -> str:

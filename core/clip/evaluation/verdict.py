@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, wilcoxon
 
+from clipcite.types.report import Verdict
 from core.clip.evaluation.accuracy import candidates_of, is_correct
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.inference.calibration import MIN_HELD_OUT, cross_calibrated
@@ -17,18 +18,17 @@ MAX_PROBABLE_P = 0.2
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Comparison:
     """The verdict with the numbers behind it."""
 
-    verdict: str
-    """`better`, `probably_better`, `no_clear_gain`, `probably_worse`, `worse` or `not_evaluated`."""
+    verdict: Verdict
     p: float | None = None
     """One-sided p of the signed-rank test, in the direction of the change in accuracy."""
     more_certain: int | None = None
     """Number of images on which the adapted model is nearer to the true class."""
 
 
-def judge(held_out: HeldOutPredictions, logit_scale: float) -> Judgement:
+def judge(held_out: HeldOutPredictions, logit_scale: float) -> Comparison:
     """Compare the adapted with the stock model.
 
     `better` needs a higher accuracy, and gains per image that tend to be above 0 by a signed-rank test.
@@ -37,7 +37,7 @@ def judge(held_out: HeldOutPredictions, logit_scale: float) -> Judgement:
     only the stock model does. benchmarks/pages/trust.md has the measurements.
     """
     if not len(held_out.truth):
-        return Judgement("not_evaluated")
+        return Comparison("not_evaluated")
     which, trained = candidates_of(held_out), held_out.candidates.trained
     before, after = (
         is_correct(scores, held_out.truth, which, trained).astype(np.float64)
@@ -48,10 +48,15 @@ def judge(held_out: HeldOutPredictions, logit_scale: float) -> Judgement:
         gains = after - before
     change = float(after.sum() - before.sum())
     p = signed_rank_p(gains if change >= 0 else -gains)
-    word = "better" if change > 0 else "worse"
-    proven, probable = change != 0 and p <= MAX_P, change != 0 and p <= MAX_PROBABLE_P
-    verdict = word if proven else f"probably_{word}" if probable else "no_clear_gain"
-    return Judgement(verdict, p, int((gains > 0).sum()))
+    verdict: Verdict = "no_clear_gain"
+    if change != 0 and p <= MAX_PROBABLE_P:
+        proven = p <= MAX_P
+        verdict = (
+            ("better" if proven else "probably_better")
+            if change > 0
+            else ("worse" if proven else "probably_worse")
+        )
+    return Comparison(verdict, p, int((gains > 0).sum()))
 
 
 def signed_rank_p(differences: NDArray[np.float64]) -> float:

@@ -115,10 +115,11 @@ Evaluated by the service that trained the model, at the α of the training job:
 
 WITHOUT_IMAGES = """
 
-The cosines equal the service's, and so do the probabilities of requests without a trained class. For
-other requests the service also uses the training images, which this export leaves out: it moves the features
-of trained classes towards their images, and subtracts offsets from the cosines. `new_class_balance` 0 turns
-both off."""
+The cosines equal the service's, and so do the probabilities with `new_class_balance` 0. Otherwise the
+service also uses the training images, which this export leaves out: it moves the features of trained classes
+towards their images, subtracts offsets from the cosines, and lets the pre-trained model answer images that
+are unlike the training images with names that are unlike the trained ones. `new_class_balance` 0 turns
+all of this off."""
 
 LOAD_PLAINLY = (
     """With `pip install open_clip_torch`, in the folder that holds this file:
@@ -159,7 +160,7 @@ moved."""
 
 LOAD_DELTA = """This archive holds only the delta. It needs exactly the backbone named by SHA-256 in
 `manifest.json`. It also holds what the network computes from the training images, not the images. A service
-uses that for requests with a trained class. A service with that backbone imports the archive:
+uses that to score requests. A service with that backbone imports the archive:
 
 ```sh
 curl -F archive=@this.zip $API/models

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 OPSET = 18
 MAX_DIFFERENCE = 1e-5
@@ -17,7 +17,7 @@ MAX_DIFFERENCE = 1e-5
 SENTENCES = ("a photo of a red fox.", "a blurry photo of two small boats on a lake, seen from above.", "x")
 
 
-class OnnxDiffers(ClipCiteError):
+class OnnxDiffers(ExpectedError):
     """The features of an ONNX graph differ from the network's."""
 
     code = "onnx_differs"

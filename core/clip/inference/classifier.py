@@ -1,7 +1,7 @@
 """Open-vocabulary classification with trained and new classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -25,6 +25,15 @@ class Scores:
     similarities: Tensor
     """[N, C], plain cosines with the text features."""
     rule: RequestRule
+
+    def with_rows(self, rows: Tensor, other: "Scores") -> "Scores":
+        """Return these scores with the n of `other` in some rows [n]."""
+        return replace(
+            self,
+            probabilities=self.probabilities.index_copy(0, rows, other.probabilities),
+            scores=self.scores.index_copy(0, rows, other.scores),
+            similarities=self.similarities.index_copy(0, rows, other.similarities),
+        )
 
 
 def scored(features: Tensor, text_features: Tensor, rule: RequestRule, logit_scale: float) -> Scores:

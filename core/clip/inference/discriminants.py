@@ -4,20 +4,24 @@ import torch
 from torch import Tensor
 
 
-def linear_discriminants(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor] | None:
+def linear_discriminants(
+    features: Tensor, labels: Tensor, *, untrained: bool = False
+) -> tuple[Tensor, Tensor] | None:
     """Return weights [K, D] and biases [K] of Fisher's discriminants, up to a common factor.
 
-    Discriminant c of x is ⟨Σ⁻¹ (μ_c − μ), x − μ⟩ − ½ ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩ + d / 2n_c, with the class
-    means μ_c, their mean μ and the pooled covariance Σ within the classes. The noise in the mean of n_c shots
-    adds d / n_c to ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩. The last term subtracts this, because a class would otherwise
-    lose by having few images. Directions in which images of the same class differ count less. With fewer
-    shots than dimensions Σ is singular, so its mean variance is added to its diagonal. Z. Wang et al. use
-    such a classifier for CLIP ("A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", ICLR 2024,
-    arXiv 2402.04087).
+    Discriminant c of x is ⟨Σ⁻¹ (μ_c − μ), x − μ⟩ − ½ ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩, with the class means μ_c,
+    their mean μ and the pooled covariance Σ within the classes. Directions in which images of the same class
+    differ count less. With fewer shots than dimensions Σ is singular, so its mean variance is added to its
+    diagonal. Z. Wang et al. use such a classifier for CLIP ("A Hard-to-Beat Baseline for Training-free
+    CLIP-based Adaptation", ICLR 2024, arXiv 2402.04087).
 
     Args:
         features: [S, D], float32.
         labels: [S], of K classes.
+        untrained: the network was not trained on the shots. Then d / 2n_c is added. The noise in the mean of
+            n_c shots adds d / n_c to ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩, so a class would otherwise lose by having few
+            images. A network that was trained on the shots brings those of a class together, so that this
+            is too much. There `pile.less_prior` makes up for few images.
 
     Returns:
         Rows in the order of the sorted labels, or None if the shots within each class do not differ.
@@ -38,6 +42,9 @@ def linear_discriminants(features: Tensor, labels: Tensor) -> tuple[Tensor, Tens
         weights = (centred - solved.T @ residuals) / variance
     else:
         weights = torch.linalg.solve(residuals.T @ residuals + variance * identity, centred.T).T
-    # RᵀR + v I has twice the trace of RᵀR, so it estimates 2 (S − K) Σ. Equal classes need no correction.
-    noise = features.shape[1] / 2 / (len(features) - len(classes)) * (1 / counts - 1 / counts.max())
-    return weights, 0.5 * noise - ((0.5 * centred + mean) * weights).sum(dim=1)
+    biases = -((0.5 * centred + mean) * weights).sum(dim=1)
+    if untrained:
+        # RᵀR + v I has twice the trace of RᵀR, so it estimates 2 (S − K) Σ. Equal classes need no correction.
+        noise = features.shape[1] / 2 / (len(features) - len(classes)) * (1 / counts - 1 / counts.max())
+        biases += 0.5 * noise
+    return weights, biases

@@ -315,19 +315,18 @@ def doubt_of(judgement: Judgement) -> Floats:
     return doubt
 
 
-def less_prior(counts: Ints, logit_scale: float, strength: float = PRIOR) -> Floats:
-    """Return [K], the part of each class's score that is due only to its number of training images.
+def less_prior(counts: Ints, logit_scale: float) -> Floats:
+    """Return [K], the part of each class's score that is due only to its number of shots.
 
     Training has seen class c n_c times, so it prefers large classes by about log n_c (A. K. Menon et al.,
     "Long-tail learning via logit adjustment", ICLR 2021). For classes of equal size this is 0. Do not apply
     it to previews, because their network was not trained on the images.
 
     Args:
-        counts: [K], numbers of training images, without images that were labelled since.
-        strength: τ.
+        counts: [K], numbers of shots. Images that joined them in self-training or by a label count.
     """
     n = np.maximum(counts, 1)
-    less: Floats = (strength / logit_scale * np.log(n / n.min())).astype(np.float32)
+    less: Floats = (PRIOR / logit_scale * np.log(n / n.min())).astype(np.float32)
     return less
 
 

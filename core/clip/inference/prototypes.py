@@ -69,4 +69,4 @@ class PrototypeClassifier:
     @cached_property
     def _discriminants(self) -> tuple[Tensor, Tensor] | None:
         """The linear discriminants of the shots, cached because they take most of the time of `rule`."""
-        return linear_discriminants(self.features, self.labels)
+        return linear_discriminants(self.features, self.labels, untrained=True)

@@ -6,6 +6,8 @@
 | mixed | some trained | text features less one offset per class (`class_offsets`) | the same |
 | untrained | none trained | text features: the paper's scores | – |
 
+What the model was not trained for is answered by the pre-trained network (`untrained`).
+
 benchmarks/pages/requests.md has the measurements.
 """
 
@@ -20,10 +22,10 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_means, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
-from core.clip.inference.pile import PRIOR, less_prior
+from core.clip.inference.pile import less_prior
 
 RequestKind = Literal["closed", "mixed", "untrained"]
-SCORING_VERSION = 4
+SCORING_VERSION = 5
 """Version of the scores of closed requests.
 
 A calibration of another version gives no prediction sets, but its temperature still counts.
@@ -32,6 +34,8 @@ TEXT_COUNTS_AS = 3.0
 """Weight of the text of a class against its shots (shots)."""
 DISCRIMINANT_WEIGHT = 3.0
 """Weight of the discriminants relative to text and prototypes, with many shots."""
+MIN_IMAGES = 4
+"""Minimum number of shots of a class that may not lose half of them by the prior."""
 
 
 @dataclass(frozen=True)
@@ -147,39 +151,31 @@ def adapted_rule(
 ) -> RequestRule:
     """Return the rule of a request to a trained model. Takes the arguments of `request_rule`.
 
+    A prior (`pile.less_prior`) lowers classes with more shots than others. It is halved until no class of
+    `MIN_IMAGES` or more shots loses half of them by it. If there are new classes, only the order of the
+    trained classes changes, not their highest score. The paper's scores do not change.
+
     Args:
         logit_scale: factor of the scores in the softmax.
     """
     rule = request_rule(shots, text_weights, classes, balance)
-    return rule if shots is None else without_prior(rule, shots[1], classes, logit_scale)
-
-
-def without_prior(
-    rule: RequestRule,
-    labels: Tensor,
-    classes: Sequence[int],
-    logit_scale: float,
-    strength: float = PRIOR,
-) -> RequestRule:
-    """Return the rule of a trained model whose classes had unequal numbers of training images.
-
-    If there are new classes, only the order of the trained classes changes, not their highest score. The
-    paper's scores do not change.
-
-    Args:
-        labels: [S], of the training images.
-        strength: τ (`pile.less_prior`).
-        classes: trained class of each candidate, or NEW_CLASS.
-    """
-    trained, counts = rule.among_trained, labels.bincount()
-    if trained is None:
+    among = rule.among_trained
+    if shots is None or among is None:
         return rule
-    less = torch.zeros(max(len(counts), *(c + 1 for c in classes)))  # none for a class of labels alone
-    less[counts.nonzero()[:, 0]] = torch.from_numpy(
-        less_prior(counts[counts > 0].numpy(), logit_scale, strength)
-    )
-    biases = trained.biases - less[[c for c in classes if c != NEW_CLASS]]
-    return replace(rule, among_trained=replace(trained, biases=biases))
+    features, labels = shots
+    own, counts = torch.tensor([c for c in classes if c != NEW_CLASS]), labels.bincount()
+    less = torch.from_numpy(less_prior(counts[own].numpy(), logit_scale))
+    scores = features @ among.weights.T + among.biases
+
+    def recognised(strength: float) -> Tensor:
+        """Return [K], True for the classes of which at least half of the shots are recognised."""
+        right = own[(scores - strength * less).argmax(dim=1)] == labels
+        return 2 * labels[right].bincount(minlength=len(counts)) >= counts
+
+    strength, asked = 1.0, (counts >= MIN_IMAGES) & recognised(0)
+    while (asked & ~recognised(strength)).any():
+        strength /= 2
+    return replace(rule, among_trained=replace(among, biases=among.biases - strength * less))
 
 
 def trained_scores(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
-from core.clip.inference.request_rule import RequestRule, request_rule
+from core.clip.inference.request_rule import RequestRule, adapted_rule
 
 ROUNDS = 3
 SURE_SHARE = 0.8
@@ -33,10 +33,9 @@ def self_trained(
         text_weights: [C, D], normalised text features of the candidates.
         classes: [C], trained class of each candidate.
         features: [N, D], normalised, of the collection, from the same model.
-        logit_scale: factor of the scores in the softmax.
-        balance: as in `request_rule`.
+        logit_scale, balance: as in `adapted_rule`.
     """
-    rule = request_rule(shots, text_weights, classes, balance)
+    rule = adapted_rule(shots, text_weights, classes, logit_scale, balance)
     for _ in range(ROUNDS):
         probability, predicted = (logit_scale * rule.scores(features)).softmax(dim=1).max(dim=1)
         rows, labels = [], []
@@ -45,6 +44,7 @@ def self_trained(
             surest = probability[own].argsort(descending=True, stable=True)[: int(SURE_SHARE * len(own))]
             rows.append(own[surest])
             labels += [label] * len(surest)
-        grown = torch.cat([shots[0], features[torch.cat(rows)]]), torch.cat([shots[1], torch.tensor(labels)])
-        rule = request_rule(grown, text_weights, classes, balance)
+        joined = torch.tensor(labels, dtype=torch.long)
+        grown = torch.cat([shots[0], features[torch.cat(rows)]]), torch.cat([shots[1], joined])
+        rule = adapted_rule(grown, text_weights, classes, logit_scale, balance)
     return rule

@@ -17,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from core.clip.config import MAX_ENLARGEMENT, MAX_IMAGE_SIZE, STARTER, USUAL_SIDE
+from clipcite.types.adapt import MAX_IMAGE_SIZE
+from core.clip.config import MAX_ENLARGEMENT, STARTER, USUAL_SIDE
 from core.clip.errors import BackboneUnavailable, InvalidConfig
 from core.clip.models import backbones
 from core.clip.models.backbones import CONFIG, LOCAL, TOWER_CONFIG, WEIGHTS, read_config
@@ -25,7 +26,7 @@ from core.clip.models.device import allow_tf32, device_problem, find_device
 from core.clip.models.sizes import training_speed
 from core.clip.models.starter import starter_folder, starter_identity
 from core.clip.models.tokenizer import make_tokenizer, masked_padding, trim_padding
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 PREPROCESS_DEFAULTS: Mapping[str, Any] = asdict(PreprocessCfg())
 """open_clip's defaults for preprocessing fields that a folder omits."""
@@ -116,7 +117,7 @@ def load_backbone(
         _check_image_size(name, model, folder / WEIGHTS)
         tokenizer = make_tokenizer(folder, config["text_cfg"])
         model = model.eval().requires_grad_(False).to(device)
-    except ClipCiteError:
+    except ExpectedError:
         raise
     except Exception as error:  # open_clip, the hub and torch raise many types, from KeyError to OSError
         raise BackboneUnavailable(
@@ -211,7 +212,7 @@ def check_installed(name: str, cache: Path, device: str = "auto") -> dict[str, A
     try:
         backbone = load_backbone(name, cache=cache, device=device)
         backbone.tokenize(["a photo of a dog"])
-    except ClipCiteError:
+    except ExpectedError:
         backbones.remove(name, cache)
         raise
     folder, found = backbones.folder_of(name, cache), backbones.read(name, cache)

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from safetensors import SafetensorError, safe_open
 
+from clipcite.types.backbones import DownloadProgress
 from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 
@@ -49,6 +50,11 @@ SPEED = "speed.json"
 """File with measurements of trainings on this machine, in the folder of a backbone."""
 TOTAL = "total"
 """File in the folder of a download. It has the expected size (bytes)."""
+VARIABLES = re.compile(
+    r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|XDG_CACHE_HOME|HF_\w+|(?i:\w+_proxy)|SSL_CERT_(FILE|DIR)|"
+    r"(REQUESTS|CURL)_CA_BUNDLE|(CUDA|NVIDIA|OMP|MKL|OPENBLAS|TORCH|PYTORCH)_\w+"
+)
+"""Variables that a download gets: those of the hub, the network and the device, none of the service."""
 MIN_SPARE_BYTES, SPARE_SHARE = 2_000_000_000, 0.05
 """Disk space that a download leaves free: at least this size (bytes), and this fraction of the disk."""
 
@@ -76,14 +82,6 @@ class Installed:
     @property
     def bytes(self) -> int:
         return sum(file["size"] for file in self.files.values())
-
-
-@dataclass(frozen=True)
-class Progress:
-    """State of a download. The total is 0 until it is known."""
-
-    done_bytes: int
-    total_bytes: int
 
 
 def find_source(name: str) -> Source:
@@ -179,13 +177,14 @@ def start(name: str, cache: Path, device: str = "") -> "subprocess.Popen[str]":
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
     # Without Xet the files grow as data arrives, which gives the progress.
     plain = {f"HF_HUB_DISABLE_{what}": "1" for what in ("XET", "TELEMETRY", "PROGRESS_BARS")}
+    kept = {variable: value for variable, value in os.environ.items() if VARIABLES.fullmatch(variable)}
     return subprocess.Popen(
         [sys.executable, "-m", "core.clip.models.download", name, str(cache.absolute()), device],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**plain, **os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+        env={**plain, **kept, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
     )
 
 
@@ -207,7 +206,7 @@ def finish(process: "subprocess.Popen[str]") -> str:
     return said
 
 
-def progress(name: str, cache: Path) -> Progress | None:
+def progress(name: str, cache: Path) -> DownloadProgress | None:
     """Return the state of a download by any process, or None if there is none in progress."""
     folder = _partial(folder_of(name, cache))
     if not folder.is_dir():
@@ -216,7 +215,7 @@ def progress(name: str, cache: Path) -> Progress | None:
     with suppress(OSError, ValueError):  # a file was just renamed, or there is no total yet
         done = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         total = int((folder / TOTAL).read_text())
-    return Progress(min(done, total), total)
+    return DownloadProgress(done_bytes=min(done, total), total_bytes=total)
 
 
 def import_folder(folder: Path, cache: Path, name: str | None = None) -> Installed:

@@ -7,6 +7,7 @@ DEVICE, the backbone is not loaded.
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -36,7 +37,7 @@ from core.clip.models.backbones import (
     TOWER_CONFIG,
     Source,
 )
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.parent_watch import exit_with_parent
 
 NICE = 10
@@ -45,6 +46,7 @@ STOP_SECONDS = 5
 """Time to clean up after the parent has ended (seconds)."""
 WATCH_SECONDS = 0.5
 TIMEOUT_SECONDS = 30
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ def main() -> None:
             from core.clip.models.backbone import check_installed  # imports torch
 
             sys.stdout.write(json.dumps(check_installed(name, cache, device)))
-    except ClipCiteError as error:
+    except ExpectedError as error:
         sys.stdout.write(error.detail)
         sys.exit(1)
 
@@ -99,7 +101,12 @@ def fetch(repository: str, choose: Callable[[Iterable[str]], Collection[str]], f
         choose: selects file names among those at the top of the repository.
     """
     try:
-        commit = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha or constants.DEFAULT_REVISION
+        commit = HfApi().model_info(repository, timeout=TIMEOUT_SECONDS).sha or ""
+        if not COMMIT.fullmatch(commit):  # the library uses it as a path
+            raise BackboneUnavailable(
+                f"The hub {constants.ENDPOINT} names no valid commit of {repository}. Set HF_ENDPOINT to "
+                "another mirror."
+            )
         entries = HfApi().list_repo_tree(repository, revision=commit)
         files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
         names = choose(files)
@@ -111,7 +118,7 @@ def fetch(repository: str, choose: Callable[[Iterable[str]], Collection[str]], f
         (folder / TOTAL).write_text(str(done + size))
         snapshot_download(repository, revision=commit, local_dir=folder, allow_patterns=sorted(names))
         shutil.rmtree(folder / ".cache", ignore_errors=True)  # metadata of the library
-    except ClipCiteError:
+    except ExpectedError:
         raise
     except Exception as error:  # the hub's library raises errors of three HTTP libraries
         raise _explain(error, repository, folder) from error
@@ -128,7 +135,7 @@ def fetch(repository: str, choose: Callable[[Iterable[str]], Collection[str]], f
 def _is_intact(name: str, cache: Path) -> bool:
     try:
         return not backbones.verify(name, cache)
-    except ClipCiteError:  # not installed, or its manifest is damaged
+    except ExpectedError:  # not installed, or its manifest is damaged
         return False
 
 
@@ -148,7 +155,7 @@ def _choose_files(name: str, source: Source, files: Iterable[str]) -> list[str]:
     raise BackboneUnavailable(backbones.only_as(name, pickle) if pickle else missing)
 
 
-def _explain(error: Exception, repository: str, folder: Path) -> ClipCiteError:
+def _explain(error: Exception, repository: str, folder: Path) -> ExpectedError:
     """Return the error for an exception of a transfer, with its remedy."""
     hub = constants.ENDPOINT
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, cast
 
 import open_clip
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipcite.types.images import Image
 from core.clip.config import USUAL_SIDE
 from core.clip.data.header import ImageLimits
 from core.clip.data.images import open_image
@@ -19,12 +19,19 @@ from core.clip.models.device import in_parts
 
 PROMPT_BATCH_SIZE = 256
 IMAGE_BATCH_SIZE = 64
+USUAL_TOKENS = 16
+"""Number of tokens of a prompt that is a class name in a template, rounded up."""
 CPU_IMAGE_BATCH_SIZE = 8  # with more, glibc requests new memory from the system for each layer
 
 
 def batch_rows(most: int, pixels: int) -> int:
     """Return the number of images per batch: `most`, or fewer if each has more than 224 x 224 pixels."""
     return max(1, min(most, most * USUAL_SIDE**2 // pixels))
+
+
+def prompt_rows(most: int, tokens: int) -> int:
+    """Return the number of prompts per batch: `most`, or fewer if they have more than USUAL_TOKENS tokens."""
+    return max(1, min(most, most * USUAL_TOKENS // tokens))
 
 
 def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:
@@ -150,26 +157,24 @@ def classifier_from_features(
     return F.normalize(classifier_weights, dim=-1)
 
 
-def file_features(
-    backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
-) -> Tensor:
-    """Return the stock model's features [N, D] of image files. The files are decoded as in the service."""
-    parts = [image_features(backbone.model, pixels).cpu() for pixels in batches(backbone, sources, limits)]
+def file_features(backbone: Backbone, images: Sequence[Image], limits: ImageLimits = ImageLimits()) -> Tensor:
+    """Return the stock model's features [N, D] of images. They are decoded as in the service."""
+    parts = [image_features(backbone.model, pixels).cpu() for pixels in batches(backbone, images, limits)]
     return torch.cat(parts)
 
 
 def batches(
-    backbone: Backbone, sources: Sequence[bytes | Path], limits: ImageLimits = ImageLimits()
+    backbone: Backbone, images: Sequence[Image], limits: ImageLimits = ImageLimits()
 ) -> Iterator[Tensor]:
     """Yield preprocessed batches [B, 3, S, S]. Threads prepare the next batch."""
 
-    def read(source: bytes | Path) -> Tensor:
-        return backbone.preprocess(open_image(source, limits, shortest_side=2 * backbone.image_size))
+    def read(image: Image) -> Tensor:
+        return backbone.preprocess(open_image(image.read(), limits, shortest_side=2 * backbone.image_size))
 
     with ThreadPoolExecutor(DECODERS) as threads:
-        starts = range(0, len(sources), IMAGE_BATCH_SIZE)
-        parts = [[*sources[start : start + IMAGE_BATCH_SIZE]] for start in starts]
-        ahead = [threads.submit(read, source) for source in parts[0]]
+        starts = range(0, len(images), IMAGE_BATCH_SIZE)
+        parts = [[*images[start : start + IMAGE_BATCH_SIZE]] for start in starts]
+        ahead = [threads.submit(read, image) for image in parts[0]]
         for following in [*parts[1:], []]:
-            ready, ahead = ahead, [threads.submit(read, source) for source in following]
+            ready, ahead = ahead, [threads.submit(read, image) for image in following]
             yield torch.stack([future.result() for future in ready])

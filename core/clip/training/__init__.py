@@ -1,4 +1,1 @@
-"""Fine-tuning: the loop, its losses (equations 2 to 6), checkpoints and micro-batches.
-
-May import `weights` and the layers below it, but not `inference`.
-"""
+"""Fine-tuning: the loop, its losses (equations 2 to 6), checkpoints and micro-batches."""

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from core.clip.config import Precision
+from clipcite.types.adapt import Precision
 from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, checkpoint_name, newest_first
 from core.clip.training.progress import Reporter
 from core.clip.weights.manifest import file_sha256

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.config import DeltaFormat
+from clipcite.types.adapt import DeltaFormat
 from core.clip.weights.ensemble import interpolate
 from core.clip.weights.flat import empty_flat
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from core.clip.config import DeltaFormat
+from clipcite.types.adapt import DeltaFormat
 from core.clip.errors import CorruptWeights
 
 WEIGHTS = "weights.safetensors"

@@ -1,1 +1,1 @@
-"""Owners, API keys and idempotency keys. May import `storage` and the layers below it."""
+"""Owners, API keys and idempotency keys."""

@@ -14,7 +14,7 @@ from hashlib import sha256
 from sqlalchemy import exists, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.accounts import audit, owners
 from core.store.db.ids import new_id
 from core.store.db.session import database_now, now_column
@@ -28,7 +28,7 @@ PREFIX_LENGTH = 11
 _FORM = re.compile(r"cc_[A-Za-z0-9_-]{43}")
 
 
-class KeyRefused(ClipCiteError):
+class KeyRefused(ExpectedError):
     """The key is revoked or expired. Only its holder gets this error."""
 
     status = 401
@@ -39,12 +39,12 @@ class KeyRefused(ClipCiteError):
         self.key_id = key_id
 
 
-class InvalidScopes(ClipCiteError):
+class InvalidScopes(ExpectedError):
     code = "invalid_scopes"
     status = 422
 
 
-class KeyNotFound(ClipCiteError):
+class KeyNotFound(ExpectedError):
     code = "key_not_found"
     status = 404
 

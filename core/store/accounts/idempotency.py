@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.db.session import database_now
 from core.store.db.tables import IdempotencyKey, Job
 
@@ -21,7 +21,7 @@ class IdempotencyClaim:
     fingerprint: str
 
 
-class IdempotencyKeyReused(ClipCiteError):
+class IdempotencyKeyReused(ExpectedError):
     code = "idempotency_key_reused"
     status = 422
 
@@ -32,7 +32,7 @@ class IdempotencyKeyReused(ClipCiteError):
         )
 
 
-class IdempotentJobGone(ClipCiteError):
+class IdempotentJobGone(ExpectedError):
     code = "idempotent_job_deleted"
     status = 409
 

@@ -5,7 +5,7 @@ import re
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.db.ids import new_webhook_secret
 from core.store.db.session import database_now
 from core.store.db.tables import Owner
@@ -15,7 +15,7 @@ DEFAULT_OWNER = "default"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-class InvalidOwner(ClipCiteError):
+class InvalidOwner(ExpectedError):
     code = "invalid_owner"
     status = 422
 

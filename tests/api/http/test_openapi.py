@@ -21,10 +21,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from core.clip.models.backbone import Backbone
-from tests.api.middleware.test_auth import ENDPOINTS
+from tests.api.routes import ALIAS, ROUTES, NewService, two_owners
 from tests.api.service import URL, Service, form, shots
 from tests.api.serving.adapted import publish_model
-from tests.core.clip.reports import held_out, report_fields
 from tests.core.store import samples
 
 HEALTH = {"/healthz", "/readyz"}
@@ -66,7 +65,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
             yield method.upper(), path, operation
 
 
-OPERATIONS = [" ".join(route) for route in (*ENDPOINTS, ("GET", "/healthz"), ("GET", "/readyz"))]
+OPERATIONS = [" ".join(route) for route in (*ROUTES, ("GET", "/healthz"), ("GET", "/readyz"))]
 
 
 # schemathesis.pytest.from_fixture fails with pytest 9, and its ASGI transport starts and stops the
@@ -94,11 +93,6 @@ def test_schemathesis(shared: Service, api: Any, name: str, mode: GenerationMode
         assert mode is GenerationMode.NEGATIVE  # A GET without parameters cannot be invalid.
 
 
-@pytest.mark.slow
-def test_metrics_fit_the_document(shared: Service, api: Any) -> None:
-    fits(api, "GET", "/metrics", shared.client.get("/metrics"))
-
-
 def send(service: Service, case: schemathesis.Case) -> Any:
     given = case.as_transport_kwargs(base_url=URL)
     given["query"] = given.pop("params", None)
@@ -117,7 +111,7 @@ def send(service: Service, case: schemathesis.Case) -> Any:
 def fits(api: Any, method: str, path: str, response: httpx.Response) -> None:
     """Check status, content type and body against the document."""
     parameters: dict[str, Any] = {
-        name: "x" for name in ("job_id", "model_id", "name", "alias") if f"{{{name}}}" in path
+        name: "x" for name in ("job_id", "model_id", "name", "alias", "feedback_id") if f"{{{name}}}" in path
     }
     if "{position}" in path:
         parameters["position"] = 0
@@ -125,69 +119,44 @@ def fits(api: Any, method: str, path: str, response: httpx.Response) -> None:
 
 
 @pytest.mark.slow
-def test_real_answers_fit_the_document(fresh: Service, backbone: Backbone, api: Any) -> None:
-    """These answers are rarely reached by generated examples."""
-    client = fresh.client
-    publish_model(fresh.database, fresh.blobs, backbone)
-    names = {"class_names": ["red fox", "oak"]}
-    job = fresh.accepted(**shots())["id"]
-    model = client.get("/models").json()["data"][0]["id"]
-    client.patch(f"/models/{model}", json={"name": "shoes"})
-    alias = "/models/{name}/aliases/{alias}"
-    prod = alias.format(name="shoes", alias="prod")
-    claim = samples.claimed(fresh.database, samples.new_job(fresh.database))
-    image = [("images", shots()["images"][0])]
-    delta = client.get(f"/models/{model}/export", params={"format": "delta"}).content
-    reported = client.get(f"/models/{model}").json()["job_id"]
-    samples.store_report(fresh.database, fresh.blobs, reported, report_fields(held_out()))
-    page = {"accept": "text/html"}
-    for method, path, response in (
-        ("POST", "/adapt", client.post("/adapt", **form(**shots()))),
-        ("POST", "/adapt", client.post("/adapt", **form(**shots(["one"])))),
-        ("POST", "/classify", client.post("/classify", data=names, files=image)),
-        ("POST", "/classify", client.post("/classify", data={**names, "model": model}, files=image)),
-        ("POST", "/classify", client.post("/classify", data={**names, "model": "mdl_x"}, files=image)),
-        ("GET", "/jobs", client.get("/jobs")),
-        ("GET", "/jobs/{job_id}", client.get(f"/jobs/{job}")),
-        ("GET", "/jobs/{job_id}", client.get(f"/jobs/{claim.job_id}")),
-        ("GET", "/jobs/{job_id}/events", client.get(f"/jobs/{job}/events")),
-        ("POST", "/adapt", client.post("/adapt?dry_run=true", **form(**shots()))),
-        ("GET", "/jobs/{job_id}/images", client.get(f"/jobs/{job}/images")),
-        ("GET", "/jobs/{job_id}/images/{position}", client.get(f"/jobs/{job}/images/0")),
-        ("GET", "/jobs/{job_id}/images/{position}", client.get(f"/jobs/{job}/images/99")),
-        ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{reported}/report")),
-        ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{reported}/report", headers=page)),
-        ("GET", "/jobs/{job_id}/report", client.get(f"/jobs/{job}/report")),
-        ("POST", "/models/{model_id}/extend", client.post(f"/models/{model}/extend", **form(**shots()))),
-        ("POST", "/jobs/{job_id}/cancel", client.post(f"/jobs/{job}/cancel")),
-        ("DELETE", "/jobs/{job_id}", client.delete(f"/jobs/{claim.job_id}")),
-        ("DELETE", "/jobs/{job_id}", client.delete(f"/jobs/{job}")),
-        ("GET", "/models", client.get("/models")),
-        ("GET", "/models", client.get("/models", params={"class_name": "red fox", "nmae": "x"})),
-        ("GET", "/models/{model_id}", client.get(f"/models/{model}")),
-        ("GET", "/models/{model_id}/export", client.get(f"/models/{model}/export")),
-        ("GET", "/models/{model_id}/export", client.get("/models/mdl_x/export")),
-        ("POST", "/models", client.post("/models", files=[("archive", ("model.zip", delta))])),
-        ("POST", "/models", client.post("/models", files=[("archive", ("model.zip", b"none"))])),
-        ("PUT", alias, client.put(prod, json={"model": "shoes@1"})),
-        ("PUT", alias, client.put(prod, json={"model": "shoes@1"})),
-        ("GET", "/models/{name}/aliases", client.get("/models/shoes/aliases")),
-        ("GET", alias, client.get(prod)),
-        ("POST", f"{alias}/rollback", client.post(f"{prod}/rollback")),
-        ("PATCH", "/models/{model_id}", client.patch("/models/shoes@prod", json={"name": "boots"})),
-        ("DELETE", "/models/{model_id}", client.delete("/models/shoes@prod")),
-        (
-            "POST",
-            "/classify",
-            client.post("/classify", data={**names, "model": "shoes@prod"}, files=image),
-        ),
-        ("DELETE", alias, client.delete(prod)),
-        ("PATCH", "/models/{model_id}", client.patch(f"/models/{model}", json={"name": None})),
-        ("GET", "/readyz", client.get("/readyz")),
-        ("GET", "/healthz", client.get("/healthz")),
-    ):
-        assert response.status_code < 500
-        fits(api, method, path, response)
+def test_real_answers_fit_the_document(new_service: NewService, backbone: Backbone, api: Any) -> None:
+    """Generated examples rarely reach these answers."""
+    with two_owners(new_service, backbone) as world:
+        mine, theirs = world.mine, world.theirs
+        job, model = (path.format_map(mine) for path in ("/jobs/{job_id}", "/models/{model_id}"))
+        report = f"/jobs/{mine['ended']}/report"
+        database = world.service.database
+        running = samples.claimed(database, samples.new_job(database, owner="team-a")).job_id
+        names = {"class_names": ["red fox", "oak"]}
+        image = [("images", shots()["images"][0])]
+        promoted = {"model": mine["model_id"]}
+        for method, path, at, given in (
+            ("POST", "/adapt", "/adapt", form(**shots(["one"]))),
+            ("POST", "/adapt", "/adapt?dry_run=true", form(**shots())),
+            ("POST", "/classify", "/classify", {"data": names, "files": image}),
+            ("POST", "/classify", "/classify", {"data": {**names, "model": "mdl_x"}, "files": image}),
+            ("POST", "/classify", "/classify", {"data": {"model": mine["name"]}, "files": image}),
+            ("GET", "/jobs/{job_id}/images/{position}", f"{job}/images/99", {}),
+            ("GET", "/jobs/{job_id}/report", report, {"headers": {"accept": "text/html"}}),
+            ("GET", "/jobs/{job_id}/report", f"{job}/report", {}),
+            ("GET", "/models", "/models", {"params": {"class_name": "red fox", "nmae": "x"}}),
+            ("GET", "/models/{model_id}/export", "/models/mdl_x/export", {}),
+            ("POST", "/models", "/models", {"files": [("archive", ("model.zip", b"none"))]}),
+            ("PUT", ALIAS, ALIAS.format_map(mine), {"json": promoted}),
+            ("PUT", ALIAS, ALIAS.format_map(mine), {"json": promoted}),
+            ("PATCH", "/models/{model_id}", model, {"json": {"name": None}}),
+            ("GET", "/jobs/{job_id}", f"/jobs/{running}", {}),
+            ("DELETE", "/jobs/{job_id}", f"/jobs/{running}", {}),
+            ("GET", "/readyz", "/readyz", {}),
+            ("GET", "/healthz", "/healthz", {}),
+        ):
+            response = world.call(mine, method, at, **given)
+            assert response.status_code < 500
+            fits(api, method, path, response)
+        for route in ROUTES:
+            fits(api, *route, world.send(theirs, route, mine))
+        for route, _, answer in world.answers():
+            fits(api, *route, answer)
 
 
 def test_the_key_is_described(document: dict[str, Any]) -> None:
@@ -261,7 +230,14 @@ def test_every_example_of_a_request_works(fresh: Service, backbone: Backbone) ->
                         answer = client.request(method, address, data={name: value}, files=files[path])
                         sent.append((path, answer))
     assert {path for path, _ in sent} == {
-        *("/adapt", "/classify", "/classify/collection", "/jobs/{job_id}/retrain", "/models"),
+        *(
+            "/adapt",
+            "/adapt/layout",
+            "/classify",
+            "/classify/collection",
+            "/jobs/{job_id}/retrain",
+            "/models",
+        ),
         "/models/{model_id}/extend",
     }
     for path, answer in sent:

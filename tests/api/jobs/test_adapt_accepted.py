@@ -27,7 +27,7 @@ def contents(service: Service, job: Body) -> dict[str, tuple[str, str, bytes]]:
 
 
 def blobs_of(job_id: str, images: int) -> set[str]:
-    return {f"jobs/{job_id}/{i:05d}" for i in range(images)}
+    return {f"jobs/{job_id}/{i:05d}.image" for i in range(images)}
 
 
 def codes(job: Body) -> list[str]:

@@ -70,6 +70,35 @@ def test_two_different_names(a: str, b: str) -> None:
     assert similar_names([a, b]) == []
 
 
+@pytest.mark.parametrize("twin", ["ge\u0430r", "g\u0435\u0430r", "GE\u0410R", "gears", "ge\u200bar"])
+def test_names_that_look_alike(twin: str) -> None:
+    assert similar_names(["hat", "gear", twin]) == [("gear", twin)]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [("\u0392\u039f\u03a7", "BOX"), ("c\u0451", "cë"), ("\u0421\u041e\u0412", "COB"), ("\u03bfx", "\u043ex")],
+)
+def test_letters_of_three_scripts_that_look_alike(a: str, b: str) -> None:
+    assert similar_names([a, b]) == [(a, b)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("кот", "cot", "kot"),  # Russian for cat: к and т look different from k and t
+        ("рак", "pak", "лис", "лиса", "волк", "hare"),
+        ("γάτα", "yata", "αλεπού", "alepou", "σκύλος"),
+        ("工", "エ", "口", "ロ", "入", "人"),
+        ("modern", "modem", "10", "lO"),
+        ("TNF-α", "TNF-a", "βeta", "beta"),
+        ("कुत्ता", "بقرة", "חתול", "고양이"),
+    ],
+)
+def test_names_of_other_scripts_are_no_twins(names: tuple[str, ...]) -> None:
+    assert similar_names(names) == []
+
+
 def test_long_names_take_little_memory() -> None:
     """Each letter stands for 18."""
     names = [chr(ord("\u0628") + i) + "\ufdfa" * 190 for i in range(4)]

@@ -5,8 +5,8 @@ from typing import Any, Literal
 import pytest
 from PIL import Image, ImageFilter
 
-from api.jobs.image_check import LabelledImage
 from api.jobs.preflight import check_images, class_warnings, summarise
+from clipcite.types.images import Image as LabelledImage
 from core.clip.checks.image_stats import SIDE, measure_image
 from core.clip.data.images import open_image
 from tests.core.clip.drawn import drawn
@@ -24,10 +24,10 @@ def findings_of(
     content = buffer.getvalue()
     opened = open_image(content, shortest_side=SIDE, grey=True)
     return LabelledImage(
-        split,
+        content,
         class_name,
+        split,
         file_name,
-        data=io.BytesIO(content),
         sha256=hashlib.sha256(content).hexdigest(),
         bytes=len(content),
         stats=measure_image(opened),
@@ -124,7 +124,19 @@ def test_classes() -> None:
     unequal = class_warnings(classes(fox=16, badger=8, owl=4, jay=0), {})
     assert [w["code"] for w in unequal] == ["unbalanced_classes"]
     assert "'fox' has 16" in unequal[0]["detail"]
-    assert "'owl' 4" in unequal[0]["detail"]
+    assert "'owl' 4." in unequal[0]["detail"]
+    assert "recognise small classes less often" in unequal[0]["detail"]
+
+
+def test_a_warning_names_the_letters_that_make_a_twin() -> None:
+    (warning,) = class_warnings([{"name": name, "images": 8} for name in ("gear", "g\u0435\u0430r")], {})
+    assert warning["code"] == "similar_class_names"
+    assert (
+        "'gear' and 'g\u0435\u0430r' (Cyrillic letters in 'g\u0435\u0430r': \u0435, \u0430)"
+        in warning["detail"]
+    )
+    (warning,) = class_warnings(classes(dog=8, dogs=8), {})
+    assert "letters in" not in warning["detail"]
 
 
 def test_prompts_replace_uninformative_names() -> None:

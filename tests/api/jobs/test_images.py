@@ -49,5 +49,5 @@ def test_images_that_do_not_exist(fresh: Service) -> None:
     assert_problem(fresh.client.get("/jobs/job_none/images/0"), 404, "job_not_found")
     assert_problem(fresh.client.get("/jobs/job_none/images"), 404, "job_not_found")
     assert_problem(fresh.client.get(f"/jobs/{job}/images/0?side=4096"), 422, "invalid_request")
-    fresh.blobs.delete(f"jobs/{job}/00000")
+    fresh.blobs.delete(f"jobs/{job}/00000.image")
     assert_problem(fresh.client.get(f"/jobs/{job}/images/0"), 503, "blob_missing")

@@ -15,7 +15,6 @@ from core.store.jobs import lifecycle
 from core.store.jobs.lifecycle import Claim
 from core.store.storage import deletions
 from tests.api.conftest import MakeService
-from tests.api.models.test_models import published
 from tests.api.service import JOB_KEYS, Body, Service, assert_problem, shots
 from tests.api.serving.adapted import publish_model
 from tests.core.store import samples
@@ -168,7 +167,7 @@ def test_a_page_of_large_objects_ends_early(fresh: Service, backbone: Backbone, 
     made = [
         queued(fresh, config={"backbone": "starter", "prompts": prompts})
         if kind == "jobs"
-        else published(fresh, backbone, prompts=prompts)
+        else publish_model(fresh.database, fresh.blobs, backbone, prompts=prompts)
         for _ in range(10)
     ][::-1]
     seen: list[str] = []
@@ -194,7 +193,10 @@ def test_one_object_may_exceed_the_size_of_a_page(fresh: Service, monkeypatch: p
 
 @pytest.mark.parametrize("kind", ["jobs", "models"])
 def test_paging_survives_the_deletion_of_a_whole_page(either: Service, backbone: Backbone, kind: str) -> None:
-    made = [queued(either) if kind == "jobs" else published(either, backbone) for _ in range(5)][::-1]
+    made = [
+        queued(either) if kind == "jobs" else publish_model(either.database, either.blobs, backbone)
+        for _ in range(5)
+    ][::-1]
     seen: list[str] = []
     query: dict[str, Any] = {"limit": 2}
     while True:

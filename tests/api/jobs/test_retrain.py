@@ -4,8 +4,11 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from core.clip.config import resolve_config
+from core.clip.data.decoders import Decoders
+from core.store.db.tables import JobImage
 from core.store.jobs import jobs
 from tests.api.service import Service, assert_problem, shots
 
@@ -52,6 +55,36 @@ def test_labels_are_corrected(trained: tuple[Service, str]) -> None:
     assert service.client.delete(f"/jobs/{first}").status_code == 204
     with service.database.read() as session:
         assert all(service.blobs.get(row.blob_key) for row in jobs.images(session, job["id"]))
+
+
+def test_a_stored_image_is_decoded_once(
+    trained: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its statistics are stored. Those that an older version did not measure are measured and stored."""
+    service, first = trained
+    decoded: list[int] = []
+    decode = Decoders._decode
+
+    def counted(self: Decoders, *given: Any) -> Any:
+        decoded.append(len(given[0]))
+        return decode(self, *given)
+
+    monkeypatch.setattr(Decoders, "_decode", counted)
+
+    def stats(job: str) -> list[Any]:
+        with service.database.read() as session:
+            return [row.stats for row in jobs.images(session, job)]
+
+    measured = stats(first)
+    second = retrain(service, first).json()["id"]
+    assert decoded == []
+    assert stats(second) == measured
+    assert len({each["thumbnail"] for each in measured}) == 8
+    with service.database.write() as session:
+        session.execute(update(JobImage).where(JobImage.position < 3).values(stats=None))
+    third = retrain(service, first).json()["id"]
+    assert len(decoded) == 3
+    assert stats(third) == measured
 
 
 def test_name_and_settings_default_to_the_jobs(trained: tuple[Service, str]) -> None:
@@ -108,7 +141,7 @@ def test_another_backbone_brings_its_recipe(trained: tuple[Service, str]) -> Non
     assert (first["config"]["epochs"], first["config"]["image_size"]) == (30, 160)
     service.settings.backbones.append("ViT-B-16/openai")
     clip = retrain(service, first["id"], config={"backbone": "ViT-B-16/openai"}).json()["config"]
-    assert clip == resolve_config(backbone="ViT-B-16/openai", seed=7).to_dict()
+    assert clip == resolve_config(backbone="ViT-B-16/openai", seed=7).model_dump()
     assert (clip["epochs"], clip["learning_rate"], clip["image_size"]) == (20, 5e-6, None)
 
 

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from starlette.datastructures import UploadFile
 
 from api.http.forms import display_name
-from api.jobs.upload import validate_upload
+from api.jobs.form import ImagesForm
+from api.jobs.upload import Upload, validate_upload
 from core.clip.data.decoders import Decoders
 from core.settings import Settings
+from core.store.storage.blobs import Blobs
 from tests.api import crafted
 
 
@@ -24,13 +26,11 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     folder.mkdir()
     decoders = Decoders(2)
     with path.open("rb") as file:
+        form = ImagesForm(archive=UploadFile(file, filename="upload.zip"))
+        blobs = Blobs((tmp_path / "blobs").as_uri())
+        upload = Upload(form, folder, lambda size: None, Settings(), decoders, blobs)
         tracemalloc.start()
-        checked = validate_upload(
-            folder=folder,
-            settings=Settings(),
-            decoders=decoders,
-            archive=UploadFile(file, filename="upload.zip"),
-        )
+        checked = validate_upload(upload)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     decoders.close()

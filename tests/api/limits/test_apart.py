@@ -308,7 +308,7 @@ def test_temporary_files_of_all_requests_are_bounded(
 ) -> None:
     """An owner has half of four times the largest request. The others go on."""
     service = make_service(max_request_bytes=2_000_000)
-    stalled, go_on = stall(monkeypatch, upload_module, "check_candidates")
+    stalled, go_on = stall(monkeypatch, upload_module, "_measured")
     files = {f"{name}/{i}.bmp": b"BM" + bytes(470_000) for name in ("fox", "hare") for i in range(2)}
     stored = form(archive=crafted.zip_of(files, zipfile.ZIP_STORED))
     assert 1_800_000 < len(stored["files"][0][1][1]) < 2_000_000
@@ -380,7 +380,7 @@ def test_the_memory_for_bodies_is_shared_by_owners(
     if path == "/classify":
         stalled, go_on = stall(monkeypatch, classify_routes, "_classified")
     else:
-        stalled, go_on = stall(monkeypatch, upload_module, "check_candidates")
+        stalled, go_on = stall(monkeypatch, upload_module, "_measured")
     with connected(service) as (http, pool):
         with service.database.write() as session:
             keys = [api_keys.create(session, owner=o, scopes=list(api_keys.SCOPES)).key for o in ("b", "c")]

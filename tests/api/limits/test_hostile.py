@@ -2,15 +2,20 @@
 leaves nothing.
 """
 
+import base64
+import json
 import logging
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import httpx
 import pytest
 
+from api.serving.engine import Engine
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, exchange, listening, shots
 from tests.service.running import wait_for
@@ -102,6 +107,40 @@ def test_a_client_that_leaves_during_its_body_is_not_a_server_error(
         wait_for(lambda: counted % "4xx" in fresh.client.get("/metrics").text)
     assert counted % "5xx" not in fresh.client.get("/metrics").text
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("path", ["/classify", "/v1/embeddings"])
+def test_prompts_of_a_client_that_has_left_are_given_up(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    begun, left, encoded = threading.Event(), threading.Event(), []
+    encode = Engine.encode_text
+
+    def slow(*given: Any, **how: Any) -> Any:
+        begun.set()
+        assert left.wait(HANGS)
+        encoded.append(1)
+        return encode(*given, **how)
+
+    monkeypatch.setattr(Engine, "encode_text", slow)
+    texts = [f"oak {i}" for i in range(2_000)]
+    image = {"base64": base64.b64encode(crafted.jpeg()).decode()}
+    body = json.dumps(
+        {"class_names": texts[:1_000], "images": [image]}
+        if path == "/classify"
+        else {"model": "stock", "input": texts}
+    ).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n".encode()
+    counted = f'http_requests_total{{handler="{path}",method="POST",status="4xx"}}'
+    with listening(fresh.app) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=HANGS) as connection:
+            connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            assert begun.wait(HANGS)
+        # The event loop learns of it before this request, which arrives later.
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+        left.set()
+        wait_for(lambda: counted in fresh.client.get("/metrics").text)
+    assert len(encoded) == 1
 
 
 def open_files() -> int:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import httpx
 import pytest
 
+from clipcite.types.images import Image
 from core.clip.data.decoders import decoded_apart
 from core.clip.data.header import ImageLimits
 from core.clip.data.loader import read_images
 from core.clip.errors import BadImage
 from core.clip.evaluation.label_issues import LabelIssue
-from core.store.jobs.jobs import NewImage
 from tests.api import crafted
 from tests.api.service import Service, form
 from tests.core.clip.reports import held_out, report_fields
@@ -39,13 +39,15 @@ def job_id(shared: Service) -> str:
     """Return a job whose report shows its first COPIES images."""
     for key in SHOWN:
         shared.blobs.put(key, SMALL)
-    rows = [NewImage("train", "ab"[i % 2], f"{i}.png", key, "0" * 64, 3) for i, key in enumerate(SHOWN)]
+    rows = [
+        Image(key, "ab"[i % 2], file_name=f"{i}.png", sha256="0" * 64, bytes=3) for i, key in enumerate(SHOWN)
+    ]
     made = samples.new_job(shared.database, images=rows)
     claim = samples.claimed(shared.database, made)
     shown = [LabelIssue(i, 0, 1, 0.8, 0.1) for i in range(COPIES)]
     found = report_fields(held_out(images=15), label_issues=shown) | {"mistakes": []}
     assert samples.publish(shared.database, claim)
-    samples.store_report(shared.database, shared.blobs, made, found)
+    samples.store_report(shared.database, shared.blobs, made, found, {"verdict": "better"})
     return made
 
 
@@ -79,7 +81,7 @@ def send(request: pytest.FixtureRequest, shared: Service) -> Send:
     def training(contents: Sequence[bytes]) -> str | None:
         try:
             with decoded_apart(2):
-                read = read_images(contents, LIMITS, 64)
+                read = read_images([Image(content, "") for content in contents], LIMITS, 64)
         except BadImage as problem:
             return problem.code
         assert [image.shape[0] for image in read] == [3] * len(contents)

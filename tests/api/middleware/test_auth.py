@@ -10,54 +10,10 @@ import pytest
 from api.middleware.auth import is_loopback
 from api.startup import startup_error
 from core.settings import Settings
+from tests.api.middleware.keys import KEY
+from tests.api.routes import BARE, ROUTES
 from tests.api.service import URL, Service, assert_problem, exchange, listening
 
-KEY = "correct horse battery staple"
-
-ENDPOINTS: dict[tuple[str, str], tuple[int, set[str]]] = {
-    ("POST", "/adapt"): (422, {"adapt"}),
-    ("GET", "/jobs"): (200, {"adapt"}),
-    ("GET", "/jobs/{job_id}"): (404, {"adapt"}),
-    ("DELETE", "/jobs/{job_id}"): (404, {"adapt"}),
-    ("POST", "/jobs/{job_id}/cancel"): (404, {"adapt"}),
-    ("POST", "/jobs/{job_id}/retrain"): (422, {"adapt"}),
-    ("GET", "/jobs/{job_id}/events"): (404, {"adapt"}),
-    ("GET", "/jobs/{job_id}/images"): (404, {"adapt"}),
-    ("GET", "/jobs/{job_id}/images/{position}"): (404, {"adapt"}),
-    ("GET", "/jobs/{job_id}/report"): (404, {"adapt"}),
-    ("GET", "/models"): (200, {"adapt", "classify"}),
-    ("GET", "/models/{model_id}"): (404, {"adapt", "classify"}),
-    ("PATCH", "/models/{model_id}"): (422, {"adapt"}),
-    ("DELETE", "/models/{model_id}"): (404, {"adapt"}),
-    ("GET", "/models/{model_id}/export"): (404, {"adapt"}),
-    ("POST", "/models"): (422, {"adapt"}),
-    ("POST", "/models/{model_id}/extend"): (404, {"adapt"}),
-    ("POST", "/models/{model_id}/evaluate"): (404, {"adapt"}),
-    ("GET", "/models/{model_id}/feedback"): (404, {"adapt"}),
-    ("POST", "/models/{model_id}/feedback"): (404, {"adapt"}),
-    ("DELETE", "/models/{model_id}/feedback/{feedback_id}"): (404, {"adapt"}),
-    ("GET", "/models/{name}/aliases"): (404, {"adapt", "classify"}),
-    ("GET", "/models/{name}/aliases/{alias}"): (404, {"adapt", "classify"}),
-    ("PUT", "/models/{name}/aliases/{alias}"): (422, {"adapt"}),
-    ("POST", "/models/{name}/aliases/{alias}/rollback"): (404, {"adapt"}),
-    ("DELETE", "/models/{name}/aliases/{alias}"): (404, {"adapt"}),
-    ("POST", "/classify"): (422, {"classify"}),
-    ("POST", "/classify/collection"): (422, {"classify"}),
-    ("GET", "/samples"): (200, {"adapt", "classify"}),
-    ("GET", "/samples/{name}.zip"): (404, {"adapt", "classify"}),
-    ("GET", "/backbones"): (200, {"adapt", "classify"}),
-    ("PUT", "/backbones/default"): (422, {"admin"}),
-    ("POST", "/backbones/{name}/pull"): (422, {"admin"}),
-    ("DELETE", "/backbones/{name}/pull"): (204, {"admin"}),
-    ("DELETE", "/backbones/{name}"): (422, {"admin"}),
-    ("GET", "/metrics"): (200, {"admin"}),
-}
-"""Routes that need a key: the status with one, for ids that nothing has, and the scopes that open them."""
-IDS = {
-    **{"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"},
-    **{"position": "0", "feedback_id": "fbk_x"},
-}
-ROUTES = {(method, path.format(**IDS)): status for (method, path), (status, _) in ENDPOINTS.items()}
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
@@ -75,19 +31,17 @@ def test_no_route_is_forgotten(locked: Service) -> None:
         for method in methods
         if path not in OPEN
     }
-    assert described == set(ENDPOINTS)
+    assert described == set(ROUTES)
 
 
 def test_the_admin_key_opens_every_route(locked: Service) -> None:
-    for (method, path), status in ROUTES.items():
-        assert (
-            locked.client.request(method, path, headers={"Authorization": f"Bearer {KEY}"}).status_code
-            == status
-        )
+    for (method, path), status in BARE.items():
+        answer = locked.client.request(method, path, headers={"Authorization": f"Bearer {KEY}"})
+        assert answer.status_code == status, (method, path)
 
 
 def test_every_route_needs_a_key(locked: Service) -> None:
-    for method, path in ROUTES:
+    for method, path in BARE:
         response = locked.client.request(method, f"{path}?api_key={KEY}&access_token={KEY}")
         assert_problem(response, 401, "unauthorized", "Authorization: Bearer <key>")
         assert response.headers["www-authenticate"] == "Bearer"
@@ -232,7 +186,7 @@ def test_a_proxy_and_another_site(unchanged: Service, locked: Service, header: s
 
 
 def test_foreign_pages_reach_no_route(unchanged: Service) -> None:
-    for method, path in ROUTES:
+    for method, path in BARE:
         response = unchanged.client.request(method, path, headers={"origin": "https://evil.example"})
         assert_problem(response, 403, "cross_site_request")
 

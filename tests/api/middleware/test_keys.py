@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import update
 from starlette.datastructures import Headers
@@ -17,32 +16,12 @@ from api.threads import REQUESTS
 from core.admission import ServerBusy
 from core.settings import Settings
 from core.store.accounts import api_keys
-from core.store.db.session import Database
 from core.store.db.tables import ApiKey
 from tests.api.conftest import MakeService
-from tests.api.middleware.test_auth import ENDPOINTS, IDS, KEY
+from tests.api.middleware.keys import KEY, NEVER, auth_of, get, make
+from tests.api.routes import NOTHING, ROUTES
 from tests.api.service import Service, assert_problem, exchange, form, listening, shots
 from tests.service.running import wait_for
-
-NEVER = "cc_" + "A" * 43
-
-
-def make(database: Database, owner: str = "team", **given: Any) -> api_keys.NewKey:
-    with database.write() as session:
-        return api_keys.create(session, owner=owner, **given)
-
-
-def get(service: Service, key: str | None, path: str = "/jobs", **given: Any) -> httpx.Response:
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    return service.client.get(path, headers=headers, **given)
-
-
-def auth_of(service: Service) -> AuthMiddleware:
-    """Return the application's middleware, which is built at the first request."""
-    layer: Any = service.app.middleware_stack or service.app.build_middleware_stack()
-    while not isinstance(layer, AuthMiddleware):
-        layer = layer.app
-    return layer
 
 
 def test_a_key_works_until_it_is_revoked(either: Service) -> None:
@@ -167,12 +146,12 @@ def scoped(new_service: Callable[..., Any]) -> Any:
 def test_scopes(scoped: tuple[Service, dict[str, str]], scope: str) -> None:
     service, made = scoped
     headers = {"authorization": f"Bearer {made[scope]}"}
-    for (method, path), (status, scopes) in ENDPOINTS.items():
-        response = service.client.request(method, path.format(**IDS), headers=headers)
-        if scope in scopes | {"admin"}:
-            assert response.status_code == status, response.text
+    for (method, path), row in ROUTES.items():
+        response = service.client.request(method, path.format_map(NOTHING), headers=headers)
+        if scope in {*row.scopes.split(), "admin"}:
+            assert response.status_code == row.bare, response.text
         else:
-            needed = " or ".join(sorted(scopes))
+            needed = " or ".join(row.scopes.split())
             assert_problem(response, 403, "missing_scope", rf"scope {needed}\. Yours has {scope}")
 
 
@@ -195,9 +174,6 @@ def test_without_the_scope_no_body_is_read(scoped: tuple[Service, dict[str, str]
         response = exchange(port, head.encode(), patience=10)
     assert response is not None
     assert_problem(response, 403, "missing_scope")
-
-
-# --- quotas over HTTP ---
 
 
 # --- listen addresses ---

@@ -9,7 +9,7 @@ from api.middleware import auth
 from api.middleware.auth import Refusals
 from core.store.accounts import api_keys
 from tests.api.conftest import MakeService
-from tests.api.middleware.test_keys import NEVER, get, make
+from tests.api.middleware.keys import NEVER, get, make
 
 
 def test_refused_keys_are_counted_and_logged(

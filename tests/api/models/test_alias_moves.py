@@ -10,8 +10,7 @@ from core.store.db.session import Database
 from core.store.db.tables import AliasMove, Model
 from core.store.errors import Conflict
 from core.store.registry import models
-from tests.core.store.databases.test_models import published, resolved
-from tests.core.store.samples import OWNER
+from tests.core.store.samples import OWNER, published, resolved
 
 
 def promote(database: Database, reference: str, alias: str = "prod") -> Pointer:

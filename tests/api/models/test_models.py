@@ -1,6 +1,7 @@
 """/models: list, show, rename and delete adapted models."""
 
 from datetime import datetime
+from typing import Any
 
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
@@ -58,6 +59,8 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
         "bytes": size,
         "delta_format": "full",
         "metrics": METRICS,
+        "promoted": True,
+        "not_promoted": None,
     }
 
 
@@ -129,6 +132,48 @@ def test_rename(fresh: Service, backbone: Backbone) -> None:
         assert_problem(refused, 422, "invalid_name", errors=[{"pointer": "/name"}])
     for body in ({}, {"name": 1}, {"name": "a", "alpha": 1}, []):
         assert_problem(fresh.client.patch(f"/models/{first}", json=body), 422, "invalid_request")
+
+
+def test_a_worse_model_takes_its_name_only_when_a_person_says_so(fresh: Service, backbone: Backbone) -> None:
+    worse = {**METRICS, "verdict": "probably_worse"}
+    reason = {"code": "probably_worse", "detail": "It is probably worse than the pre-trained model."}
+    alone = published(fresh, backbone, name="wolves", metrics=worse)
+    good, bad = (
+        published(fresh, backbone, name="foxes"),
+        published(fresh, backbone, name="foxes", metrics=worse),
+    )
+
+    def classified(model: str) -> Any:
+        data = {"class_names": ["red fox", "badger"], "model": model}
+        return fresh.client.post("/classify", data=data, files=[("images", ("a.jpg", crafted.jpeg()))])
+
+    assert classified("foxes").json()["model"] == good
+    assert classified("foxes@2").json()["model"] == bad
+    refused = fresh.client.get("/models/wolves")
+    assert_problem(refused, 404, "model_not_promoted", f'PATCH /models/{alone} with {{"promoted": true}}')
+    assert "wolves@1" in refused.json()["detail"]
+    assert_problem(classified("wolves"), 404, "model_not_promoted", "Use `stock`")
+    assert_problem(fresh.client.get("/models/wolves@3"), 404, "model_not_found")
+    shown = fresh.client.get(f"/models/{bad}").json()
+    assert (shown["promoted"], shown["not_promoted"]) == (False, reason)
+    for path in (f"/jobs/{shown['job_id']}", "/jobs"):
+        body = fresh.client.get(path).json()
+        job = next(each for each in body.get("data", [body]) if each["id"] == shown["job_id"])
+        assert (job["promoted"], job["not_promoted"]) == (False, reason)
+    promoted = fresh.client.patch(f"/models/{bad}", json={"promoted": True}).json()
+    assert (promoted["promoted"], promoted["not_promoted"]) == (True, None)
+    assert classified("foxes").json()["model"] == bad
+    assert fresh.client.get(f"/jobs/{shown['job_id']}").json()["promoted"] is True
+    back = fresh.client.patch("/models/foxes@1", json={"promoted": True}).json()  # an older version
+    assert (back["id"], fresh.client.get("/models/foxes").json()["id"]) == (good, good)
+    assert fresh.client.get("/models/foxes@2").json()["promoted"] is False
+    nameless = published(fresh, backbone, metrics=worse)
+    refused = fresh.client.patch(f"/models/{nameless}", json={"promoted": True})
+    assert_problem(refused, 409, "model_without_name", "Name it first")
+    named = fresh.client.patch(f"/models/{nameless}", json={"name": "foxes", "promoted": True}).json()
+    assert (named["version"], fresh.client.get("/models/foxes").json()["id"]) == (3, nameless)
+    for body in ({"promoted": False}, {"promoted": None}):
+        assert_problem(fresh.client.patch(f"/models/{bad}", json=body), 422, "invalid_request")
 
 
 def test_filters(either: Service, backbone: Backbone) -> None:

@@ -71,7 +71,7 @@ def publish_model(
             Weights(delta, shots),
             backbone=backbone,
             class_names=tuple(classes),
-            config=resolved.to_dict(),
+            config=resolved.model_dump(),
         )
         for file in (WEIGHTS, MANIFEST):
             blobs.put(f"models/{model_id}/{file}", Path(folder) / file)
@@ -82,7 +82,7 @@ def publish_model(
             job_id=job_id,
             owner=owner,
             name=name,
-            config=resolved.to_dict(),
+            config=resolved.model_dump(),
             classes=counts,
             warnings=[],
             images=[],

@@ -12,16 +12,9 @@ from api.serving.pool.model_pool import BACKBONE
 from api.serving.pool.served_model import ServedModel
 from api.serving.types import ImageScores, WeightsKey
 from core.admission import ServerBusy
-from core.clip.data.images import open_image
-from core.clip.data.transforms import Pixels
 from tests.api import crafted
 from tests.api.serving.pool.contents import contents
-from tests.api.serving.world import IMAGES, World
-
-
-def images(world: World) -> Tensor:
-    pixels = Pixels(world.backbone.preprocess)
-    return torch.stack([pixels.fit(open_image(data)) for data in IMAGES])
+from tests.api.serving.world import World, images
 
 
 def held(world: World) -> int:

@@ -13,8 +13,7 @@ from core.clip.errors import InvalidConfig
 from core.clip.models.features import encode_tokens
 from core.clip.weights.support_set import SupportSet
 from tests.api.serving.adapted import CLASSES, KNOWN
-from tests.api.serving.test_engine import images
-from tests.api.serving.world import NAMES, World, numbers, offsets
+from tests.api.serving.world import NAMES, World, images, numbers, offsets
 
 ROUNDING = 0.05
 """Bound of the difference of a normalised feature or a probability of the tiny network in bf16."""

@@ -18,6 +18,7 @@ from api.serving.pool.served_model import ServedModel
 from api.serving.previews import JobPreview, chosen_shots
 from api.serving.service import Serving, look_up
 from api.serving.types import Result, WeightsKey
+from clipcite.types.images import Image
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
@@ -29,7 +30,6 @@ from core.store.db.ids import new_id
 from core.store.db.tables import JobImage
 from core.store.errors import BlobNotFound, JobNotFound, ShotsGone
 from core.store.jobs import jobs, lifecycle
-from core.store.jobs.jobs import NewImage
 from tests.api import crafted
 from tests.api.serving.world import World, ask, exactly, kinds, offsets
 from tests.core.store.samples import create_job
@@ -55,14 +55,14 @@ class PreviewWorld(World):
         for i, (split, name, seed) in enumerate([*files, ("test", "owl", 77)]):
             key = f"{jobs.blobs_of(job_id)}/{i:05d}"
             self.blobs.put(key, crafted.jpeg(seed))
-            images.append(NewImage(split, name, f"{i}.jpg", key, "0" * 64, 1))
+            images.append(Image(key, name, split, f"{i}.jpg", sha256="0" * 64, bytes=1))
         counts = [{"name": name, "images": len(seeds), "test_images": 0} for name, seeds in SHOTS.items()]
         with self.database.write() as session:
             create_job(
                 session,
                 job_id=job_id,
                 owner=owner,
-                config=resolve_config(backbone=self.backbone.name, **config).to_dict(),
+                config=resolve_config(backbone=self.backbone.name, **config).model_dump(),
                 classes=[*counts, {"name": "owl", "images": 0, "test_images": 1}],
                 images=images,
             )

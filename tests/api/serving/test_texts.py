@@ -10,12 +10,21 @@ from typing import Any
 import pytest
 import torch
 
-from api.serving.texts import InvalidNames, LruCache, RequestClassifier
+from api.serving.pool.served_model import ServedModel
+from api.serving.texts import (
+    PROMPTS_PER_PART,
+    PROMPTS_PER_TURN,
+    InvalidNames,
+    LruCache,
+    RequestClassifier,
+)
 from clipcite.types.classify import ClassIn, Options
 from core.admission import ServerBusy
 from core.clip.inference.request_rule import RequestRule
 from core.store.registry.references import STOCK
-from tests.api.serving.world import World, assert_close, numbers
+from tests.api import crafted
+from tests.api.serving.world import World, as_owner, assert_close, numbers
+from tests.service.running import wait_for
 
 
 def test_within_the_budget_the_least_recently_used_goes() -> None:
@@ -74,6 +83,77 @@ def test_long_waits_are_refused_and_do_not_delay_other_names(
         world.classify(["elm", "oak"])
         blocked.go_on.set()
         first.result(60)
+
+
+def many(word: str) -> list[str]:
+    return [f"{word} {i}" for i in range(2 * PROMPTS_PER_PART)]
+
+
+def test_other_owners_tokenize_between_the_prompts_of_many_requests(world: World) -> None:
+    world.classify()  # loads the model
+    blocked, asked = Blocked(world), len(world.sentences)
+    waiting = world.serving.texts._tokenizing._waiting
+    with ThreadPoolExecutor(8) as pool:
+        flood = [pool.submit(world.classify, many(word)) for word in ("oak", "elm", "fir", "yew", "ash")]
+        assert blocked.begun.wait(60)
+        wait_for(lambda: len(list(waiting)) == 4)
+        other = pool.submit(as_owner, "other", lambda: world.classify(["larch", "alder"]))
+        wait_for(lambda: len(list(waiting)) == 5)
+        blocked.go_on.set()
+        for request in (other, *flood):
+            request.result(60)
+    place = world.sentences[asked:].index("a photo of a larch.")
+    assert place <= 2 * PROMPTS_PER_TURN
+
+
+class Gone(Exception):
+    pass
+
+
+def test_prompts_of_a_client_that_has_gone_are_given_up(world: World) -> None:
+    world.classify()
+    asked = len(world.sentences)
+
+    def take(more: int) -> None:
+        if len(world.sentences) > asked:
+            raise Gone
+
+    with pytest.raises(Gone):
+        world.classify(many("oak"), take=take)
+    assert len(world.sentences) - asked == PROMPTS_PER_PART
+
+
+def test_images_of_a_client_that_has_gone_are_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    encode, gone = ServedModel.encode_images, threading.Event()
+
+    def watched(self: ServedModel, pixels: torch.Tensor) -> torch.Tensor:
+        computed.append(len(pixels))
+        gone.set()
+        return encode(self, pixels)
+
+    def take(more: int) -> None:
+        if gone.is_set():
+            raise Gone
+
+    world.classify()
+    monkeypatch.setattr(ServedModel, "encode_images", watched)
+    with pytest.raises(Gone):
+        world.classify(images=[crafted.jpeg(i) for i in range(64)], take=take)
+    assert sum(computed) < 64
+
+
+def test_the_time_for_prompts_is_limited_and_the_next_try_continues(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.serving.texts.MAX_SECONDS", 0.0)
+    before = len(world.sentences)
+    with pytest.raises(ServerBusy, match=f"{PROMPTS_PER_PART} of {2 * PROMPTS_PER_PART} class names") as busy:
+        world.classify(many("oak"))
+    assert busy.value.retry_after == 1
+    answer = world.classify(many("oak"))
+    assert len(answer.class_names) == 2 * PROMPTS_PER_PART
+    assert len(world.sentences) - before == 2 * PROMPTS_PER_PART
 
 
 def test_a_failure_of_another_request_is_not_shared(world: World) -> None:

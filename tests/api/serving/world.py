@@ -1,11 +1,13 @@
 """A Serving on real storage, and readers of its answers."""
 
+import contextvars
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+import torch
 from torch import Tensor
 
 from api.classify.scoring import Images, classify
@@ -13,9 +15,12 @@ from api.serving.pool import model_pool as serving_networks
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import Result, WeightsKey
 from clipcite.types.classify import ClassIn, Options
+from core.clip.data.images import open_image
+from core.clip.data.transforms import Pixels
 from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
 from core.settings import Settings
+from core.store.accounts import audit
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.db.tables import Model
@@ -25,8 +30,19 @@ from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.serving.adapted import publish_model
 
+T = TypeVar("T")
 IMAGES = [crafted.jpeg(1), crafted.png(2, 64, 48), crafted.jpeg(3, 33, 90)]
 NAMES = ["red fox", "badger", "a tree {with} braces", "фокс 🦊"]
+
+
+def as_owner(owner: str, call: Callable[[], T]) -> T:
+    """Call a function as in a request of this owner."""
+
+    def run() -> T:
+        audit.act_as(audit.Actor(owner, "key"))
+        return call()
+
+    return contextvars.copy_context().run(run)
 
 
 def ask(
@@ -37,8 +53,9 @@ def ask(
     **options: Any,
 ) -> Result:
     """Classify by one model."""
+    take = options.pop("take", lambda more: None)
     asked = Options(class_names=list(names), **options)
-    return classify(serving, Images(images, serving), asked, model, take=lambda more: None)
+    return classify(serving, Images(images, serving), asked, model, take=take)
 
 
 class World:
@@ -128,3 +145,8 @@ def in_order(answer: Result) -> list[dict[str, tuple[float, float]]]:
 
 def content_of(world: World, model: str) -> WeightsKey:
     return WeightsKey.of(world.row(model))
+
+
+def images(world: World) -> Tensor:
+    pixels = Pixels(world.backbone.preprocess)
+    return torch.stack([pixels.fit(open_image(data)) for data in IMAGES])

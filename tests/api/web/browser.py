@@ -7,10 +7,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import playwright
 from playwright.sync_api import Browser, Playwright
 
 from core.settings import Settings
 
+NODE = Path(playwright.__file__).parent / "driver" / "node"
+"""Playwright's own Node, so that the tests need no other."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
 PACKAGES = ("chromium-headless-shell", "fonts-inter")
 PROGRAM = Path("usr/lib/chromium/chromium-headless-shell")

@@ -50,6 +50,7 @@ def finish_job(
     images: int = 30,
     test: bool = True,
     label_issues: tuple[LabelIssue, ...] = (),
+    label_accuracy: float = 0.9,
     evaluated: bool = True,
     **config: Any,
 ) -> Finished:
@@ -69,7 +70,9 @@ def finish_job(
     )
     source = "test" if test else "cross_validation"
     verdict = judge(held, LOGIT_SCALE).verdict if evaluated else "not_evaluated"
-    made = job_metrics(held if evaluated else None, verdict, source=source, trained_images=train or images)
+    made = job_metrics(
+        held if evaluated else None, verdict, source=source, trained_images=train or images
+    ).model_dump(mode="json")
     delta = encode(tower_parameters(backbone.model), moved(backbone), "full")
     labels = [n % len(CLASSES) for n in range(train or images)]
     drawn = [Image.open(io.BytesIO(shot(CLASSES[label], n, size=96))) for n, label in enumerate(labels)]
@@ -90,8 +93,10 @@ def finish_job(
     assert job_id is not None
     _store_images(service, job_id, train, images)
     if evaluated:
-        written = report_fields(held, source=source, label_issues=list(label_issues))
-        samples.store_report(service.database, service.blobs, job_id, written)
+        written = report_fields(
+            held, source=source, label_issues=list(label_issues), label_accuracy=label_accuracy
+        )
+        samples.store_report(service.database, service.blobs, job_id, written, made)
     return Finished(job_id, model_id)
 
 

@@ -4,13 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import playwright
 from playwright.sync_api import Browser, Locator, expect
 
+from tests.api.web.browser import NODE
 from tests.api.web.window import shot, window
-
-NODE = Path(playwright.__file__).parent / "driver" / "node"
-"""Playwright's own Node, so that the test needs no other."""
 
 
 def program(box: Locator, language: str) -> str:

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.accuracy import paper
-from benchmarks.accuracy.forecast import forecast
 from benchmarks.data.papers import ELEVEN
-from benchmarks.methods.common.registry import METHODS
 from core.clip.models.backbone import Backbone
 from tests.benchmarks.data.tree import write_papers
 
@@ -27,11 +25,6 @@ def test_one_command_prints_the_papers_tables_and_resumes(
     paper.main([*command, "--methods", "stock"])
     trained = len(ELEVEN) * 3 + 1 + len(ELEVEN) - 1
     assert "trainings" not in capsys.readouterr().out  # stock trains nothing
-    expected = {"bng": len(ELEVEN) + 2, "fsl": len(ELEVEN) + 1, "dg": 2, "cdg": len(ELEVEN)}
-    for setting, tables in expected.items():
-        (file,) = tmp_path.glob(f"{setting}-*.json")
-        found = json.loads(file.read_text(encoding="utf-8"))
-        assert len(found) == tables
     (bng,) = tmp_path.glob("bng-*.json")
     table = json.loads(bng.read_text(encoding="utf-8"))[0]
     row = dict(zip(table["columns"], table["rows"][0], strict=True))
@@ -43,6 +36,3 @@ def test_one_command_prints_the_papers_tables_and_resumes(
     assert [key for key in keys if "ImageNet/" in key and "-on-ImageNet/" in key]  # DG with its source
     # Names of ImageNet make no sense in "a centered satellite photo of {}.".
     assert all("prompt-a_photo_of_a" in key for key in keys if "EuroSAT/" in key and "-on-" in key)
-    options = paper.parser(None, METHODS).parse_args(command[:2] + command[4:])  # base-to-new alone
-    text = forecast(["clip_cite"], paper.read_trials(options), backbone, tmp_path)
-    assert text.startswith(f"{len(ELEVEN)} trainings, {len(ELEVEN)} of them to run. About 0.")

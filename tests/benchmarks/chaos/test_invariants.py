@@ -9,17 +9,16 @@ import pytest
 from sqlalchemy import delete, update
 
 from benchmarks.chaos.invariants import check
+from clipcite.types.images import Image
 from core.clip.weights import manifest
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Model
 from core.store.jobs import jobs, lifecycle
-from core.store.jobs.jobs import NewImage
 from core.store.jobs.lifecycle import append_event
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import OWNER, claimed, create_job, new_model, publish
-from tests.core.store.storage.test_blobs import bucket
+from tests.core.store.samples import OWNER, bucket, claimed, create_job, new_model, publish
 
 IMAGE, WEIGHTS = b"an image", b"weights"
 FILES = (manifest.WEIGHTS, manifest.MANIFEST)
@@ -59,7 +58,7 @@ def store(request: pytest.FixtureRequest, database: Database, tmp_path: Path) ->
     installation.check(database, blobs, bind=True)
     job_id, model_id = new_id("job"), new_id("mdl")
     blobs.put(f"jobs/{job_id}/0", IMAGE)
-    image = NewImage("train", "red fox", "a.jpg", f"jobs/{job_id}/0", sha256(IMAGE), len(IMAGE))
+    image = Image(f"jobs/{job_id}/0", "red fox", file_name="a.jpg", sha256=sha256(IMAGE), bytes=len(IMAGE))
     with database.write() as session:
         create_job(
             session,

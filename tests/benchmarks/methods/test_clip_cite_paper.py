@@ -24,7 +24,7 @@ from core.clip.models.backbone import tower_parameters
 from core.clip.training.losses import supervised_contrastive, total_loss
 from core.clip.training.progress import Reporter
 from core.clip.training.trainer import Recipe, cosine, fine_tune
-from tests.core.clip.training.test_losses import (
+from tests.core.clip.training.slow_losses import (
     SCALE,
     assert_same,
     batch,

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.training.loops import Clock, Job, read, recipe_of, train_product
+from clipcite.types.images import Image as LabelledImage
 from core.clip.config import AdaptConfig
 from core.clip.data.loader import crop_batches, epoch_batches
 from core.clip.data.transforms import to_pixels
 from core.clip.models.backbone import Backbone, tower_parameters
-from core.clip.pipeline import Shot
 from core.clip.weights.ensemble import interpolate
 from examples import clip_cite
 
@@ -33,7 +33,7 @@ def job(backbone: Backbone, tmp_path: Path) -> Job:
         pixels = noise.integers(0, 256, (backbone.image_size, backbone.image_size, 3), dtype=np.uint8)
         pixels[:, :, i % 3] //= 4
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        shots.append(Shot(tmp_path / f"{i}.png", CLASSES[i % 3]))
+        shots.append(LabelledImage(tmp_path / f"{i}.png", CLASSES[i % 3]))
     config = AdaptConfig(
         epochs=4,
         batch_size=5,
@@ -73,7 +73,7 @@ class ProductBatches:
 def test_the_script_reaches_the_same_weights_from_the_same_crops(
     backbone: Backbone, job: Job, text_learning_rate: float | None
 ) -> None:
-    job = replace(job, config=replace(job.config, text_learning_rate=text_learning_rate))
+    job = replace(job, config=job.config.model_copy(update={"text_learning_rate": text_learning_rate}))
     product, plain = Clock(), Clock()
     ours = train_product(job, backbone, product)
     batches = ProductBatches(read(job, backbone.image_size), job, backbone)
@@ -122,7 +122,7 @@ def test_batches_equal_the_products() -> None:
 
 def test_a_shortened_job_has_full_batches_of_all_classes(job: Job) -> None:
     ordered = tuple(sorted(job.shots, key=lambda shot: shot.class_name))
-    job = replace(job, shots=ordered, config=replace(job.config, batch_size=4))
+    job = replace(job, shots=ordered, config=job.config.model_copy(update={"batch_size": 4}))
     assert job.steps == 12
     cut = job.cut(2)
     assert (cut.steps, len(cut.shots), cut.class_names) == (2, 8, CLASSES)

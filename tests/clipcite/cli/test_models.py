@@ -22,7 +22,7 @@ def test_report(call: Any, taught: Job, tmp_path: Path) -> None:
     for shown in ("Accuracy per class", "precision"):
         assert shown in by_model.stdout
     said = json.loads(call("report", taught.id, "--json").stdout)
-    assert said["summary"] in by_model.stdout
+    assert " ".join(said["sentences"]) in by_model.stdout
     assert "job_x" in call("report", "job_x", status=5).stderr
 
 

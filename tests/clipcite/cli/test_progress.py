@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import typer
 
-from clipcite.cli.render.progress import wait_for
+from clipcite.cli.render.progress import show_result, wait_for
 from clipcite.types.jobs import JOB_EXAMPLE, Job, Progress
+from clipcite.types.problems import Notice
 from clipcite.types.report import MeasuredOn, Metrics
 
 CLASSES = [{"name": name, "images": count, "test_images": 2} for name, count in (("fox", 4), ("oak", 0))]
@@ -22,7 +23,14 @@ EVALUATING = QUEUED.model_copy(
     }
 )
 DONE = EVALUATING.model_copy(
-    update={"status": "succeeded", "metrics": NONE.model_copy(update={"verdict": "not_evaluated"})}
+    update={
+        "status": "succeeded",
+        "metrics": NONE.model_copy(update={"verdict": "not_evaluated"}),
+        "promoted": True,
+    }
+)
+WORSE = DONE.model_copy(
+    update={"promoted": False, "not_promoted": Notice(code="worse", detail="It is worse than …")}
 )
 TRY = "clipcite classify IMAGE --model 'my foxes' --classes fox"
 
@@ -39,6 +47,14 @@ def test_the_model_then_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.exit_code == 0
     captured = capsys.readouterr()
     assert captured.err.count("The model is ready. Its evaluation follows.") == 1
-    assert TRY in captured.err
+    assert "--model mdl_1 --classes fox" in captured.err  # the name may still refer to another version
     assert captured.out.index("verdict") < captured.out.index(TRY)
     assert "evaluation follows" not in captured.out
+
+
+def test_a_model_that_is_not_in_use_is_named_by_its_id(capsys: pytest.CaptureFixture[str]) -> None:
+    show_result(WORSE)
+    shown = capsys.readouterr().out
+    assert "Not in use: it is worse than … Use it all the same: clipcite models use mdl_1" in shown
+    assert "clipcite classify IMAGE --model mdl_1 --classes fox" in shown
+    assert "--model 'my foxes'" not in shown

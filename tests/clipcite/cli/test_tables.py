@@ -19,6 +19,7 @@ from clipcite.cli.render.verdict import verdict
 from clipcite.types.models import MODEL_EXAMPLE, Model
 from clipcite.types.predictions import CLASSIFICATION_EXAMPLE, Classification
 from clipcite.types.report import AllClasses, ComparedAccuracies, Interval, MeasuredOn, Metrics, Verdict
+from core.clip.evaluation.report_text import sentences
 
 NAME = "autumn leaves of the northern garden"
 UNIQUE = "01m8c5kg3vz163ez28ae3rygr9"
@@ -36,12 +37,14 @@ def metrics(word: Verdict, stock: float, adapted: float, source: str = "test") -
     compared = ComparedAccuracies(
         stock=stock, adapted=adapted, interval=(adapted - 0.07, adapted + 0.04), difference=gained
     )
-    return Metrics(
+    made = Metrics(
         measured_on=MeasuredOn(source=source, images=96, trained_images=192),
         verdict=word,
         trained_classes=compared,
         all_classes=AllClasses(trained=compared, all=compared),
     )
+    made.sentences = sentences(made)
+    return made
 
 
 def model(name: str | None) -> Model:
@@ -118,10 +121,10 @@ def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:
         ),
         (
             metrics("worse", 0.83, 0.72, "test"),
-            "Worse. 72% correct (likely 65 to 76) on your 96 test images, down from 83% (-11 points, 95% CI "
-            "-20 to -3)",
+            "Worse. 72% correct (likely 65 to 76) on your 96 test images, down from 83% (−11 points, 95% CI "
+            "−20 to −3)",
         ),
-        (metrics("evaluating", 0, 0), "Ready, evaluating. The verdict follows."),
+        (metrics("evaluating", 0, 0), "Ready, evaluating. You can use it now. The verdict follows."),
         (None, "Ready, not evaluated. To get a verdict, add images to test/."),
     ],
 )
@@ -130,10 +133,9 @@ def test_verdicts(measured: Metrics | None, words: str) -> None:
 
 
 def test_new_classes_have_a_sentence() -> None:
-    compared = ComparedAccuracies(stock=0.6, adapted=0.55)
     measured = metrics("better", 0.78, 0.94)
-    measured.all_classes.new = compared
-    assert verdict(measured).endswith(". Of the new classes alone: 55%, down from 60%")
+    measured.all_classes.new = metrics("worse", 0.6, 0.55).trained_classes
+    assert sentences(measured)[-1] == "Of the new classes alone: 55%, down from 60%."
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80])

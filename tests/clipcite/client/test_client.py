@@ -26,6 +26,7 @@ from clipcite import (
 from clipcite.datasets.dataset import Labelled
 from clipcite.datasets.image import ImageFile
 from clipcite.errors import error_of
+from clipcite.types.problems import ProblemAction
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.painted import paint
 from tests.faulty import Faults, faulty
@@ -297,32 +298,30 @@ def test_an_unreachable_service() -> None:
             Client(wrong)
 
 
-@pytest.mark.parametrize(
-    ("detail", "commands", "python"),
-    [
-        (
-            "Promote another model first (PUT), or delete it with ?force=true.",
-            "Promote another model first (`clipcite models promote`), or delete it with `--force`.",
-            "Promote another model first (`client.aliases.promote()`), or delete it with `force=True`.",
-        ),
-        (
-            "Delete the alias (DELETE).",
-            "Delete the alias (`clipcite models unalias`).",
-            "Delete the alias (`client.aliases.delete()`).",
-        ),
-        (
-            "Rename it (PATCH /models/{id}).",
-            "Rename it (`clipcite models rename MODEL NAME`).",
-            "Rename it (`client.models.rename('MODEL', name)`).",
-        ),
-        (
-            "Give a delta (GET /models/{id}/export?format=delta).",
-            "Give a delta (`clipcite export MODEL -o FILE`).",
-            "Give a delta (`client.models.export('MODEL', path)`).",
-        ),
-        *[("None can be read. See `errors` for the reasons.", *["None can be read."] * 2)],
-    ],
-)
-def test_advice_names_commands_and_calls(detail: str, commands: str, python: str) -> None:
-    error = error_of(409, {}, {"detail": detail})
-    assert (error.text("commands"), str(error)) == (commands, python)
+def test_advice_names_commands_and_calls() -> None:
+    actions = [
+        ProblemAction.of("PUT /models/{name}/aliases/{alias}", name="red fox"),
+        ProblemAction.of("DELETE /models/{model_id}", model_id="mdl_1", force="true"),
+    ]
+    detail = f"Promote another model with {actions[0]}, or delete it with {actions[1]}."
+    error = error_of(409, {}, {"detail": detail, "actions": [action.model_dump() for action in actions]})
+    assert error.detail == (
+        "Promote another model with PUT /models/red%20fox/aliases/{alias}, or delete it with "
+        "DELETE /models/mdl_1?force=true."
+    )
+    assert error.text("commands") == (
+        "Promote another model with `clipcite models promote 'red fox'@ALIAS MODEL`, or delete it with "
+        "`clipcite models delete mdl_1 --force`."
+    )
+    assert str(error) == (
+        "Promote another model with `client.aliases.promote('red fox', 'ALIAS', model)`, or delete it with "
+        "`client.models.delete('mdl_1', force=True)`."
+    )
+
+
+def test_text_without_known_actions_stays() -> None:
+    unknown = {"operation": "POST /later", "parameters": {}, "request": "POST /later"}
+    error = error_of(409, {}, {"detail": "Use POST /later.", "actions": [unknown, "x"]})
+    assert str(error) == error.text("commands") == "Use POST /later."
+    none = error_of(422, {}, {"detail": "None can be read. See `errors` for the reasons."})
+    assert str(none) == none.text("commands") == "None can be read."

@@ -71,7 +71,7 @@ def test_report_preflight_and_extension(service: Service, taught: Job, tmp_path:
         assert 0 <= report.trained_classes.stock.low <= report.trained_classes.stock.value <= 1
         assert {one.name for one in report.classes} == {"red", "green", "blue"}  # also the new class
         page = job.report_page()
-        assert report.summary.partition(". ")[2] in page
+        assert " ".join(report.sentences[1:]) in page
 
         paint(tmp_path, "more/violet", 3)
         paint(tmp_path, "more/red", 1)

@@ -19,7 +19,7 @@ def counts(found: Dataset) -> dict[tuple[str, str], int]:
     return dict(Counter((one.split, one.class_name) for one in found.images))
 
 
-@pytest.mark.parametrize("layout", layouts("sdk"), ids=str)
+@pytest.mark.parametrize("layout", layouts(), ids=str)
 def test_the_common_table_of_layouts(layout: Layout, tmp_path: Path) -> None:
     for name in layout.files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -49,3 +49,8 @@ def state(*roots: Path) -> dict[str, str]:
             elif path.is_file() and path.suffix != ".jsonl":
                 found[str(path)] = path.read_text(encoding="latin-1")
     return found
+
+
+def log_of(into: Path) -> Path:
+    (log,) = into.glob("*.jsonl")
+    return log

@@ -14,7 +14,7 @@ from clipcite.__main__ import app
 from clipcite.sorting.check import Check
 from clipcite.sorting.log import Log
 from tests.clipcite.painted import paint
-from tests.clipcite.sorting.test_sort import log_of
+from tests.clipcite.sorting.sorted_folder import log_of
 from tests.service.running import Service
 
 

@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +17,7 @@ from clipcite.sorting.log import How, Log, locked
 from clipcite.sorting.plan import find_images, plan
 from tests.clipcite.sorting.sorted_folder import FILES, make, run, start, state
 from tests.disk import fill, small_disk
+from tests.killed import INTERRUPTED, Steps, in_child
 
 HOWS = get_args(How)
 
@@ -111,15 +114,8 @@ def test_stopped_at_any_step(tmp_path: Path, how: How, by: str) -> None:
             (folder / "e.jpg").symlink_to("d.jpg")
             before = state(root)
             log = run(folder, into, how)[0] if undoing else start(folder, into, how)
-            child = os.fork()
-            if child == 0:
-                (_kill_before if by == "SIGKILL" else _interrupt_after)(step)
-                try:
-                    _ = undone(log) if undoing else run(folder, into, how)
-                except KeyboardInterrupt:
-                    os._exit(1)
-                os._exit(0)
-            stopped = os.waitpid(child, 0)[1] != 0
+            work = partial(undone, log) if undoing else partial(run, folder, into, how)
+            stopped = in_child(partial(_stopped, by, step, work))
             # A link to a content is no content.
             files = [path for path in root.rglob("*.jpg") if path.is_file() and not path.is_symlink()]
             assert contents <= {path.read_text() for path in files}
@@ -133,7 +129,14 @@ def test_stopped_at_any_step(tmp_path: Path, how: How, by: str) -> None:
             if not stopped:
                 steps += step
                 break
+            assert stopped == (-signal.SIGKILL if by == "SIGKILL" else INTERRUPTED)
     assert 15 < steps < 399
+
+
+def _stopped(by: str, step: int, work: Callable[[], object]) -> None:
+    """Begin work that is stopped at a step."""
+    (_kill_before if by == "SIGKILL" else _interrupt_after)(step)
+    work()
 
 
 def _interrupt_after(step: int) -> None:
@@ -156,17 +159,14 @@ def _interrupt_after(step: int) -> None:
 
 def _kill_before(step: int) -> None:
     """Kill this process before its change number `step`."""
-    left = step
+    steps = Steps(step)
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
         writes = (
             event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         )
         if writes or event in {"os.link", "os.rename", "os.remove", "os.symlink", "os.mkdir"}:
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            steps()
 
     sys.addaudithook(count)
 

@@ -24,7 +24,7 @@ from clipcite.__main__ import app
 from clipcite.bridges.mcp import make_server
 from clipcite.sorting.log import Log, locked
 from tests.clipcite.painted import paint
-from tests.clipcite.sorting.sorted_folder import state
+from tests.clipcite.sorting.sorted_folder import log_of, state
 from tests.service.running import Service, wait_for
 
 
@@ -38,11 +38,6 @@ def photos(tmp_path: Path) -> Path:
             image.save(path)
     (tmp_path / "photos/broken.jpg").write_bytes(b"no image")
     return tmp_path / "photos"
-
-
-def log_of(into: Path) -> Path:
-    (log,) = into.glob("*.jsonl")
-    return log
 
 
 def test_plans_asks_sorts_and_undoes(call: Any, photos: Path, taught: Job) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcite.types.report import Report
+from clipcite.types.report import Report, StoredReport
+from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import build_report
+from core.clip.evaluation.report_text import report_sentences
 from core.clip.evaluation.verdict import judge
 
 NAMES = ("fox", "badger", "hare", "oak", "elm")
@@ -71,17 +73,28 @@ def more_certain() -> HeldOutPredictions:
 
 
 def report(held: HeldOutPredictions, **given: object) -> Report:
-    return read(report_fields(held, **given))
+    stored = stored_report(held, **given)
+    measured = stored.measured_on
+    metrics = job_metrics(
+        held, stored.verdict, source=measured.source, trained_images=measured.trained_images
+    )
+    made = read(stored)
+    made.sentences = report_sentences(stored, metrics)
+    return made
 
 
-def read(fields: dict[str, Any] | None) -> Report:
+def read(stored: StoredReport | None) -> Report:
     """Return a report as the service's answer shows it."""
-    assert fields is not None
-    return Report(job_id="job_1", model_id="mdl_1", **fields)
+    assert stored is not None
+    return Report(job_id="job_1", model_id="mdl_1", **stored.model_dump(mode="json"))
 
 
 def report_fields(held: HeldOutPredictions, **given: object) -> dict[str, Any]:
     """Return the content of a stored report."""
+    return stored_report(held, **given).model_dump(mode="json")
+
+
+def stored_report(held: HeldOutPredictions, **given: object) -> StoredReport:
     fields = {
         "source": "cross_validation",
         "how": "So it was.",
@@ -91,6 +104,7 @@ def report_fields(held: HeldOutPredictions, **given: object) -> dict[str, Any]:
         "calibration": None,
         "judgement": judge(held, 40.0),
         "label_issues": [],
+        "label_accuracy": 0.9,
         "limits": None,
         **given,
     }

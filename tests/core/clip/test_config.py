@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 from typing import Any
@@ -42,7 +41,7 @@ def test_the_defaults_are_the_papers() -> None:
     config = AdaptConfig()
     assert (config.epochs, config.batch_size, config.learning_rate) == (20, 32, 5e-6)
     assert (config.scl_weight, config.vld_weight, config.alpha) == (0.7, 0.1, 0.5)
-    assert config.templates == ("a photo of a {}.",)
+    assert config.templates == ["a photo of a {}."]
 
 
 def test_the_recipe_fills_omitted_settings() -> None:
@@ -69,7 +68,8 @@ def test_few_images_are_trained_for_at_least_thirty_steps() -> None:
 
 def test_explicit_settings_override_the_recipe() -> None:
     config = resolve_config(epochs=3, image_size=None, learning_rate=0)
-    assert (config.epochs, config.image_size, config.learning_rate) == (3, None, 0)
+    assert (config.epochs, config.learning_rate) == (3, 0)
+    assert config.image_size == 160  # None is not given
     assert config.classifier_learning_rate == 1e-3
 
 
@@ -77,13 +77,13 @@ def test_explicit_settings_override_the_recipe() -> None:
 def test_an_unknown_setting_is_named(name: str) -> None:
     error = invalid_config(**{name: 1})
     assert error.field == name
-    assert repr(name) in error.detail
-    assert "batch_size" in error.detail
+    assert f"`{name}`" in error.detail
+    assert "epochs" in error.detail
 
 
 def test_every_number_has_a_range_here() -> None:
     others = {"backbone", "templates", "prompts", "precision", "delta_format", "evaluate"}
-    assert {f.name for f in dataclasses.fields(AdaptConfig)} - others == set(RANGES)
+    assert {*AdaptConfig.model_fields} - others == set(RANGES)
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -106,9 +106,7 @@ def test_outside_its_range_a_setting_is_refused(name: str) -> None:
         assert error.detail.startswith(f"{name} must be ")
         assert repr(value) in error.detail
         assert f"{low:g} to {high:g}" in error.detail
-    # None has a meaning of its own for these settings.
-    if name not in {"image_size", "micro_batch_size", "text_learning_rate"}:
-        assert invalid_config(**{name: None}).field == name
+    assert resolve_config(**{name: None}) == resolve_config()
 
 
 CHOICES = {
@@ -122,7 +120,7 @@ CHOICES = {
 def test_a_choice_is_one_of_its_names(name: str) -> None:
     for choice in CHOICES[name]:
         assert getattr(resolve_config(**{name: choice}), name) == choice
-    for other in ["1bit", CHOICES[name][0].upper(), "", None, 4, [CHOICES[name][0]]]:
+    for other in ["1bit", CHOICES[name][0].upper(), "", 4, [CHOICES[name][0]]]:
         error = invalid_config(**{name: other})
         assert error.field == name
         assert CHOICES[name][1] in error.detail
@@ -139,8 +137,8 @@ def test_a_config_keeps_its_own_copies() -> None:
     templates.append("no placeholder")
     prompts["dog"] = []
     prompts["cat"].append("")
-    assert config.templates == ("a {}",)
-    assert config.prompts == {"cat": ("a cat",)}
+    assert config.templates == ["a {}"]
+    assert config.prompts == {"cat": ["a cat"]}
 
 
 @given(
@@ -159,10 +157,9 @@ def test_a_config_survives_json(
     numbers: dict[str, Any], backbone: str, templates: list[str], prompts: Any
 ) -> None:
     config = resolve_config(backbone=backbone, templates=templates, prompts=prompts, **numbers)
-    plain = config.to_dict()
+    plain = config.model_dump()
     read = json.loads(json.dumps(plain, allow_nan=False))
     assert read == plain
     again = resolve_config(**read)
     assert again == config
-    assert type(again.templates) is tuple
-    assert set(plain) == {f.name for f in dataclasses.fields(AdaptConfig)}
+    assert set(plain) == {*AdaptConfig.model_fields}

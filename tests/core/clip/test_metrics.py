@@ -26,7 +26,11 @@ CASES: dict[str, dict[str, Any]] = {
 
 def metrics(**given: Any) -> Any:
     held = held_out(**given)
-    return job_metrics(held, judge(held, 40.0).verdict, source="test", trained_images=9)
+    return stored(held, judge(held, 40.0).verdict, trained_images=9)
+
+
+def stored(*given: Any, **named: Any) -> Any:
+    return job_metrics(*given, source="test", **named).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -74,7 +78,7 @@ def accuracies(of: dict[str, Any]) -> tuple[float, float]:
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [3, 1, 4, 0, 2]])
 def test_on_a_hand_made_example(order: list[int]) -> None:
-    made = job_metrics(by_hand(order), source="test", trained_images=9)
+    made = stored(by_hand(order), trained_images=9)
     assert made["measured_on"] == {"source": "test", "images": 5, "trained_images": 9}
     assert set(made) == {"measured_on", "trained_classes", "new_classes", "all_classes", "verdict"}
     assert accuracies(made["trained_classes"]) == pytest.approx((2 / 3, 1))
@@ -89,23 +93,23 @@ def test_on_a_hand_made_example(order: list[int]) -> None:
         "stock": 0.5,
         "adapted": 0.5,
         "interval": [interval.low, interval.high],
-        "difference": vars(difference_interval(np.array([False, True]), np.array([True, False]))),
+        "difference": difference_interval(np.array([False, True]), np.array([True, False])).model_dump(),
     }
 
 
 def test_without_images_of_a_half() -> None:
-    trained_only = job_metrics(by_hand([0, 1, 2]), source="test", trained_images=4)
+    trained_only = stored(by_hand([0, 1, 2]), trained_images=4)
     assert trained_only["new_classes"] is trained_only["all_classes"]["new"] is None
     assert trained_only["all_classes"]["all"] == trained_only["all_classes"]["trained"]
     # Without images of new classes, these are no candidates.
     assert trained_only["all_classes"]["all"] == trained_only["trained_classes"]
-    new_only = job_metrics(by_hand([3, 4]), source="test", trained_images=4)
+    new_only = stored(by_hand([3, 4]), trained_images=4)
     assert new_only["trained_classes"] is new_only["all_classes"]["trained"] is None
 
 
 @pytest.mark.parametrize("held", [None, HeldOutPredictions.none(held_out().candidates)])
 def test_without_a_measurement(held: HeldOutPredictions | None) -> None:
-    assert job_metrics(held, source="test", trained_images=12) == {
+    assert stored(held, trained_images=12) == {
         "measured_on": {"source": "none", "images": 0, "trained_images": 12},
         "trained_classes": None,
         "new_classes": None,

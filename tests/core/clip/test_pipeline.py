@@ -12,10 +12,13 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as Pillow
 from torch import Tensor, nn
 
-from core.clip.config import AdaptConfig, resolve_config
+from clipcite.types.images import Image
+from core.clip.checks.image_stats import SIDE, measure_image
+from core.clip.config import AdaptConfig
+from core.clip.data import images
 from core.clip.data.images import open_image
 from core.clip.errors import Cancelled, InvalidClassNames, OutOfMemory
 from core.clip.evaluation.accuracy import job_metrics
@@ -24,7 +27,7 @@ from core.clip.evaluation.evaluate import predict_test_images
 from core.clip.evaluation.predictions import HeldOutPredictions
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters
-from core.clip.pipeline import Adapted, Shot, adapt
+from core.clip.pipeline import Adapted, adapt
 from core.clip.prompts import class_prompts
 from core.clip.training.progress import Reporter, StepProgress
 from core.clip.weights import support_set
@@ -39,45 +42,27 @@ from core.clip.weights.support_set import (
 )
 from tests.core.clip.recorder import Recorder, same_bits, watch
 from tests.core.clip.reports import read
-
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "grey": (120, 120, 120)}
-
-
-def shot(name: str, seed: int, class_name: str | None = None, size: tuple[int, int] = (48, 40)) -> Shot:
-    """Return a noisy image of this colour as a file."""
-    values = np.random.default_rng(seed).normal(COLOURS[name], 25, (size[1], size[0], 3))
-    file = BytesIO()
-    Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    return Shot(file.getvalue(), class_name or name)
-
-
-def shots(*names: str, each: int = 4, seed: int = 0) -> list[Shot]:
-    return [shot(name, seed + 100 * i + len(name)) for i in range(each) for name in names]
-
-
-def config(**given: Any) -> AdaptConfig:
-    settings: dict[str, Any] = {
-        "backbone": "local-dir:tiny",
-        "epochs": 6,
-        "batch_size": 6,
-        "learning_rate": 1e-3,
-        "classifier_learning_rate": 1e-2,
-        "precision": "fp32",
-    }
-    return resolve_config(**{**settings, **given})
+from tests.core.clip.shots import as_tests, config, shot, shots
 
 
 @pytest.fixture(scope="module")
 def adapted(tiny: Backbone) -> Adapted:
     """Train on three colours; test on them and on a fourth."""
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
-    return adapt(tiny, shots("red", "green", "blue"), config(alpha=1.0), tests=tests)
+    return adapt(tiny, [*shots("red", "green", "blue"), *as_tests(tests)], config(alpha=1.0))
 
 
 def test_the_model_learns_and_is_evaluated(adapted: Adapted) -> None:
     assert adapted.class_names == ("red", "green", "blue")
-    assert adapted.evaluation.metrics["measured_on"] == {"source": "test", "images": 20, "trained_images": 12}
-    trained, new = adapted.evaluation.metrics["trained_classes"], adapted.evaluation.metrics["new_classes"]
+    assert adapted.evaluation.stored_metrics()["measured_on"] == {
+        "source": "test",
+        "images": 20,
+        "trained_images": 12,
+    }
+    trained, new = (
+        adapted.evaluation.stored_metrics()["trained_classes"],
+        adapted.evaluation.stored_metrics()["new_classes"],
+    )
     assert trained["adapted"] == 1
     assert trained["stock"] < 0.9
     assert trained["difference"]["value"] == pytest.approx(trained["adapted"] - trained["stock"])
@@ -90,7 +75,7 @@ def held_of(
     backbone: Backbone,
     weights: Weights,
     class_names: Sequence[str],
-    tests: list[Shot],
+    tests: list[Image],
     given: AdaptConfig,
     reporter: Reporter,
 ) -> HeldOutPredictions:
@@ -111,7 +96,7 @@ def correct_per_model(held: HeldOutPredictions | None) -> tuple[list[bool], list
 
 
 def test_the_support_set_has_the_models_features(tiny: Backbone, adapted: Adapted) -> None:
-    images = [open_image(s.source) for s in shots("red", "green", "blue")]
+    images = [open_image(s.read()) for s in shots("red", "green", "blue")]
     for kept, alpha in zip(adapted.weights.shots.features, SUPPORT_ALPHAS, strict=True):
         classifier = Classifier(tiny, adapted.weights, alpha)
         expected = classifier.image_features(classifier.preprocess(images))
@@ -125,7 +110,7 @@ def test_the_support_set_holds_a_sample_of_many_shots(
     training = sorted(shots("red", "green", "blue", each=4), key=lambda shot: shot.class_name)
     kept = adapt(tiny, training, config(epochs=1, evaluate="none")).weights.shots
     assert kept.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    images = [open_image(training[i].source) for i in (0, 1, 4, 5, 8, 9)]
+    images = [open_image(training[i].read()) for i in (0, 1, 4, 5, 8, 9)]
     classifier = Classifier(tiny)
     expected = classifier.image_features(classifier.preprocess(images))
     torch.testing.assert_close(kept.features[0], expected, rtol=1e-4, atol=1e-5)
@@ -180,7 +165,7 @@ def test_the_support_shots_pass_the_stock_model_once_and_before_the_first_step(t
 
     reporter = Counts()
     tests = shots("grey", each=2, seed=9)
-    found = adapt(watched.backbone, training, config(), tests=tests, reporter=reporter)
+    found = adapt(watched.backbone, [*training, *as_tests(tests)], config(), reporter=reporter)
     kept = found.weights.shots
     assert reporter.passed == {len(kept.labels)} == {len(training)}
     assert passed() == len(training) + len(tests)
@@ -194,7 +179,7 @@ def test_the_evaluation_equals_a_classifiers_predictions(tiny: Backbone, adapted
         held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=alpha), Reporter())
         for weights, right in zip((None, adapted.weights), correct_per_model(held), strict=True):
             classifier = Classifier(tiny, weights, alpha)
-            images = [open_image(s.source) for s in tests]
+            images = [open_image(s.read()) for s in tests]
             scores = classifier.classify(images, prompts, classes=[0, 1, 2, -1])
             answers = [names[i] for i in scores.probabilities.argmax(dim=1).tolist()]
             assert right == [a == s.class_name for a, s in zip(answers, tests, strict=True)]
@@ -205,8 +190,8 @@ def test_the_loss_from_packing_is_evaluated(tiny: Backbone) -> None:
     """Predictions and support set come from the packed weights."""
     tests = shots("red", "green", "blue", "grey", each=5, seed=1000)
     training, given = shots("red", "green", "blue"), {"alpha": 1.0, "learning_rate": 3e-2, "epochs": 2}
-    packed = adapt(tiny, training, config(**given, delta_format="4bit"), tests=tests)
-    full = adapt(tiny, training, config(**given, delta_format="full"), tests=tests)
+    packed = adapt(tiny, [*training, *as_tests(tests)], config(**given, delta_format="4bit"))
+    full = adapt(tiny, [*training, *as_tests(tests)], config(**given, delta_format="full"))
     small, large = (sum(t.nbytes for t in each.weights.delta.tensors.values()) for each in (packed, full))
     assert small < large / 5
     theta_0 = tower_parameters(tiny.model)
@@ -222,16 +207,37 @@ def test_trained_and_tested_spellings_are_one_class(tiny: Backbone, adapted: Ada
     tests = [shot(name, 3000 + i, name.upper()) for i in range(3) for name in ("red", "green", "blue")]
     held = held_of(tiny, adapted.weights, adapted.class_names, tests, config(alpha=1.0), Reporter())
     metrics = job_metrics(held, source="test", trained_images=12)
-    assert metrics["new_classes"] is None
-    assert metrics["trained_classes"]["adapted"] == 1
+    assert metrics.new_classes is None
+    assert metrics.trained_classes.adapted == 1
 
 
-def saved_again(shot: Shot) -> Shot:
+def test_an_image_with_statistics_is_decoded_twice(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for the training and once for the stock model's features. Each held-out image is decoded again."""
+    decoded: list[bool] = []
+
+    def counted(*given: Any, **how: Any) -> Any:
+        decoded.append(how.get("grey", False))
+        return images.begin(*given, **how).decode()
+
+    monkeypatch.setattr(images, "_opener", counted)
+    training, tests = shots("red", "green", each=3), as_tests(shots("red", each=2, seed=9))
+    one = adapt(tiny, [*training, *tests], config(epochs=1))
+    assert decoded == [True] * 6 + [False] * (2 * 6 + 2)
+    measured = [
+        replace(image, stats=measure_image(open_image(image.read(), shortest_side=SIDE, grey=True)))
+        for image in training
+    ]
+    decoded.clear()
+    other = adapt(tiny, [*measured, *tests], config(epochs=1))
+    assert decoded == [False] * (2 * 6 + 2)
+    assert other.evaluation.report == one.evaluation.report
+
+
+def saved_again(shot: Image) -> Image:
     """Return the same pixels in another file."""
-    assert isinstance(shot.source, bytes)
     file = BytesIO()
-    Image.open(BytesIO(shot.source)).save(file, "BMP")
-    return replace(shot, source=file.getvalue())
+    Pillow.open(BytesIO(shot.read())).save(file, "BMP")
+    return replace(shot, content=file.getvalue())
 
 
 @pytest.mark.slow
@@ -250,7 +256,7 @@ def test_a_confirmed_label_is_not_a_label_issue(tiny: Backbone) -> None:
     for confirmed in (False, True):
         images = [*shots("red", "green", "blue"), replace(planted, label_confirmed=confirmed)]
         tests = shots("red", "green", "blue", each=2, seed=5)
-        report = read(adapt(tiny, images, config(epochs=1), tests=tests).evaluation.report)
+        report = read(adapt(tiny, [*images, *as_tests(tests)], config(epochs=1)).evaluation.report)
         assert [issue.position for issue in report.label_issues] == ([] if confirmed else [12])
 
 
@@ -259,8 +265,8 @@ def test_no_images_to_evaluate_on(tiny: Backbone, each: int) -> None:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=each), config(epochs=1), reporter=recorder)
     assert len(result.evaluation.held_out.truth) == 0
-    assert result.evaluation.metrics["verdict"] == "not_evaluated"
-    assert result.evaluation.metrics["measured_on"] == {
+    assert result.evaluation.stored_metrics()["verdict"] == "not_evaluated"
+    assert result.evaluation.stored_metrics()["measured_on"] == {
         "source": "none",
         "images": 0,
         "trained_images": 2 * each,
@@ -270,6 +276,40 @@ def test_no_images_to_evaluate_on(tiny: Backbone, each: int) -> None:
     given = config(epochs=1, evaluate="none")
     adapt(tiny, shots("red", "green", each=each), given, reporter=recorder)
     assert recorder.stages == ["training"]
+
+
+@pytest.mark.parametrize("evaluate", ["auto", "none"])
+def test_classes_whose_training_images_are_not_recognised(tiny: Backbone, evaluate: str) -> None:
+    """Two classes have the same images, so one of them loses all."""
+    for each, found in ((4, ["unrecognised_classes"]), (3, [])):
+        images, recorder = shots("red", "green", each=each), Recorder()
+        images += [replace(image, class_name="scarlet") for image in images if image.class_name == "red"]
+        adapt(tiny, images, config(evaluate=evaluate), reporter=recorder)
+        assert [code for code, _ in recorder.warnings] == found
+        for _, detail in recorder.warnings:
+            assert ("'red' (0 of 4)" in detail) != ("'scarlet' (0 of 4)" in detail)
+            assert "'green'" not in detail
+
+
+def test_large_classes_are_not_lost_to_small_ones_that_look_alike(tiny: Backbone) -> None:
+    """All classes have the same colour. The whole prior would assign no image to a large class."""
+    counts = {"fox": 16, "dog": 16, "cat": 16, "owl": 2, "hen": 2, "jay": 2}
+    images = [
+        shot("grey", 1000 * c + i, name) for c, (name, n) in enumerate(counts.items()) for i in range(n)
+    ]
+    given, recorder = config(epochs=6, batch_size=16, evaluate="none"), Recorder()
+    model = adapt(tiny, images, given, reporter=recorder)
+    prompts = [class_prompts(name, given.templates, {}) for name in counts]
+    classifier = Classifier(tiny, model.weights, given.alpha)
+    found = classifier.classify(
+        [open_image(image.source) for image in images], prompts, classes=range(len(counts))
+    )
+    names = [list(counts)[c] for c in found.scores.argmax(dim=1).tolist()]
+    right = Counter(
+        image.class_name for image, name in zip(images, names, strict=True) if name == image.class_name
+    )
+    assert all(right[name] >= n / 2 for name, n in counts.items())
+    assert recorder.warnings == []
 
 
 @pytest.mark.parametrize("names", [(), ("red",)])
@@ -283,9 +323,8 @@ def test_cancelling_during_the_evaluation(tiny: Backbone) -> None:
     with pytest.raises(Cancelled, match="evaluation"):
         adapt(
             tiny,
-            shots("red", "green"),
+            [*shots("red", "green"), *as_tests(shots("red", each=2, seed=5))],
             config(epochs=2, batch_size=16),
-            tests=shots("red", each=2, seed=5),
             reporter=recorder,
         )
     assert recorder.stages == ["training", "evaluating"]
@@ -306,7 +345,7 @@ def test_own_prompts_and_templates_reach_training_and_evaluation(tiny: Backbone)
     tests = shots("red", "green", each=2, seed=5)
 
     def result(**more: Any) -> Adapted:
-        return adapt(tiny, shots("red", "green"), config(**given, **more), tests=tests)
+        return adapt(tiny, [*shots("red", "green"), *as_tests(tests)], config(**given, **more))
 
     plain = result()
     own = result(prompts={"RED": ["a photo of a red."], "Green": ["a photo of a green."]})
@@ -322,12 +361,12 @@ def test_own_prompts_and_templates_reach_training_and_evaluation(tiny: Backbone)
 
 def test_another_image_size_all_the_way(tiny: Backbone, tiny_folder: Path, tmp_path: Path) -> None:
     large = load_backbone(tiny.name, cache=tiny_folder.parent, image_size=48)
-    result = adapt(large, shots("red", "green", each=2), config(epochs=1), tests=shots("red", each=1))
+    result = adapt(large, [*shots("red", "green", each=2), *as_tests(shots("red", each=1))], config(epochs=1))
     assert len(result.weights.delta.tensors["scale/visual.positional_embedding"]) == 37
     manifest = save_weights(
-        tmp_path, result.weights, backbone=large, class_names=result.class_names, config=config().to_dict()
+        tmp_path, result.weights, backbone=large, class_names=result.class_names, config=config().model_dump()
     )
     assert manifest.image_size == 48
     weights = load_weights((tmp_path / WEIGHTS).read_bytes(), manifest, large)
-    scores = Classifier(large, weights).classify([Image.new("RGB", (9, 70))], [["red"], ["green"]])
+    scores = Classifier(large, weights).classify([Pillow.new("RGB", (9, 70))], [["red"], ["green"]])
     assert scores.probabilities.sum().item() == pytest.approx(1)

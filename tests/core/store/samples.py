@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from clipcite.types.folders import Split
+from clipcite.types.images import Image
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest
 from core.settings import Settings
 from core.store.accounts import owners
@@ -17,13 +20,13 @@ from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Job, JobEvent
+from core.store.db.tables import Job, JobEvent, Model
 from core.store.jobs import jobs, lifecycle
-from core.store.jobs.jobs import NewImage
 from core.store.jobs.lifecycle import Claim
 from core.store.registry import models
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
+from tests.servers import bucket_access
 
 OWNER = DEFAULT_OWNER
 CONTENT = [b"first image", b"second image"]
@@ -78,8 +81,8 @@ def submit(
         return job.id
 
 
-def new_image(file_name: str, split: str = "train", *, bytes: int = 3) -> NewImage:
-    return NewImage(split, "red fox", file_name, "jobs/x/1", "0" * 64, bytes)
+def new_image(file_name: str, split: Split = "train", *, bytes: int = 3) -> Image:
+    return Image("jobs/x/1", "red fox", split, file_name, sha256="0" * 64, bytes=bytes)
 
 
 @dataclass(frozen=True)
@@ -162,12 +165,14 @@ def publish(
         return lifecycle.publish(session, named, model.id, model.manifest, metrics, evaluate=evaluate)
 
 
-def store_report(database: Database, blobs: Blobs, job_id: str, report: dict[str, Any]) -> None:
-    """Store the report of an ended job."""
+def store_report(
+    database: Database, blobs: Blobs, job_id: str, report: dict[str, Any], metrics: dict[str, Any]
+) -> None:
+    """Store the report and the metrics of an ended job."""
     key = jobs.report_of(job_id, "1")
     blobs.put(key, json.dumps(report).encode())
     with database.write() as session:
-        session.execute(update(Job).where(Job.id == job_id).values(report_key=key))
+        session.execute(update(Job).where(Job.id == job_id).values(report_key=key, metrics=metrics))
 
 
 def new_owner(database: Database, name: str) -> str:
@@ -184,8 +189,12 @@ def stored_job(database: Database, blobs: Blobs, **given: Any) -> str:
         key = f"jobs/{job_id}/{number}"
         blobs.put(key, content)
         images.append(
-            NewImage(
-                "train", "red fox", f"{number}.jpg", key, hashlib.sha256(content).hexdigest(), len(content)
+            Image(
+                key,
+                "red fox",
+                file_name=f"{number}.jpg",
+                sha256=sha256(content),
+                bytes=len(content),
             )
         )
     return new_job(database, job_id=job_id, images=images, **given)
@@ -199,7 +208,7 @@ def stored_model(database: Database, blobs: Blobs, **given: Any) -> str:
     blobs.put(f"models/{model_id}/{MANIFEST}", b"{}")
     model = new_model(
         id=model_id,
-        sha256=hashlib.sha256(weights).hexdigest(),
+        sha256=sha256(weights),
         bytes=len(weights),
         **given,
     )
@@ -212,3 +221,29 @@ def delete_job(database: Database, job_id: str) -> None:
     with database.write() as session:
         lifecycle.request_cancel(session, job_id, owner="default")
         lifecycle.delete(session, job_id, owner="default")
+
+
+def bucket(endpoint: str, name: str, prefix: str = "a/prefix") -> Blobs:
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in bucket_access(endpoint).items():
+            patch.setenv(variable, value)
+        return Blobs(f"s3://{name}/{prefix}")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def keys(blobs: Blobs, prefix: str = "") -> list[str]:
+    return sorted(blob.key for blob in blobs.list(prefix))
+
+
+def published(database: Database, name: str | None = None, *, owner: str = OWNER, **given: Any) -> str:
+    model = new_model(name=name, **given)
+    assert publish(database, claimed(database, new_job(database, owner=owner)), model)
+    return model.id
+
+
+def resolved(database: Database, reference: str, *, owner: str = OWNER) -> Model:
+    with database.read() as session:
+        return models.resolve(session, reference, owner=owner)

@@ -14,8 +14,7 @@ from core.store.db.tables import Deletion, IdempotencyKey, Installation, Job, Mo
 from core.store.jobs import lifecycle
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import OWNER, stored_job, stored_model
-from tests.core.store.storage.test_blobs import bucket
+from tests.core.store.samples import OWNER, bucket, stored_job, stored_model
 from worker.dispatcher import cleanup
 from worker.dispatcher.cleanup import enforce_retention, finish_deletions, trusts_clock
 

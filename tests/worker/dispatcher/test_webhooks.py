@@ -23,7 +23,7 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import JobEvent, WebhookDelivery
 from core.store.jobs import lifecycle
 from tests.core.store.samples import OWNER, claimed, create_job, new_job, new_owner, publish, types_of
-from tests.core.test_url_guard import INSIDE, MALFORMED
+from tests.core.urls import INSIDE, MALFORMED
 from tests.receiver import Receiver, receiver
 from tests.service.running import PATIENCE, wait_for
 from worker.dispatcher import webhooks

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from clipcite.types.images import Image as LabelledImage
 from core.clip.config import resolve_config
 from core.clip.models.backbones import keep_speed
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
@@ -24,7 +24,7 @@ from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.service.running import PATIENCE, running_module, wait_for
 from worker.trainer.process import WarmTrainer
-from worker.trainer.protocol import TASK, Task
+from worker.trainer.protocol import TASK, TASK_JSON, Task
 from worker.trainer.supervisor import run_trainer
 
 pytestmark = pytest.mark.slow
@@ -46,16 +46,16 @@ def warm_trainer() -> Iterator[WarmTrainer]:
 def write_job(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, **config: Any) -> Path:
     """Write the inputs of a small job like the worker."""
     folder.mkdir()
-    shots = []
+    images = []
     for i in range(12):
-        name, split = ("red", "green")[i % 2], "test" if i < 4 else "train"
+        name: str = ("red", "green")[i % 2]
         colour = (200 - i, 40, 40) if name == "red" else (40, 200 - i, 40)
         Image.new("RGB", (48, 40), colour).save(folder / f"{i:05d}", "PNG")
-        shots.append({"file": f"{i:05d}", "class_name": name, "split": split, "label_confirmed": False})
+        images.append(LabelledImage(f"{i:05d}", name, "test" if i < 4 else "train"))
     settings = {"epochs": 3, "batch_size": 4, **config}
     task = Task(
         config=resolve_config(backbone=backbone, **settings).to_dict(),
-        shots=shots,
+        images=images,
         cache=str(folder.parent / "cache"),
         device="cpu",
         max_image_bytes=10_000,
@@ -63,7 +63,7 @@ def write_job(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, 
         checkpoint_seconds=checkpoint_seconds,
         serving_reserve_bytes=0,
     )
-    (folder / TASK).write_text(json.dumps(asdict(task)))
+    (folder / TASK).write_bytes(TASK_JSON.dump_json(task))
     return folder
 
 
@@ -71,14 +71,14 @@ KILLED = """
 import json, os, signal, sys
 from importlib import import_module
 from pathlib import Path
-from worker.trainer.__main__ import IMPORTS, Channel, Task, train
+from worker.trainer.__main__ import IMPORTS, TASK_JSON, Channel, train
 
 def attempt(folder, kill_at):
     "In a process of its own, killed as soon as it has written this epoch's checkpoint."
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        task = Task(**json.loads((folder / "task.json").read_text()))
+        task = TASK_JSON.validate_json((folder / "task.json").read_bytes())
         channel = Channel(os.fdopen(writing, "w"))
         channel.send("done", **train(folder, task, channel))
         os._exit(0)
@@ -190,9 +190,10 @@ def test_no_large_module_is_imported_after_the_job_arrives(tmp_path: Path) -> No
     folder = write_job(tmp_path / "job", "starter", epochs=1, image_size=64)
     script = f"""
 import io, json, sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from worker.trainer.__main__ import IMPORTS, Channel, Task, train
+from worker.trainer.__main__ import IMPORTS, TASK_JSON, Channel, train
 
 for module in IMPORTS:
     import_module(module)
@@ -201,8 +202,8 @@ import torch
 assert not torch.cuda.is_initialized()
 before = set(sys.modules)
 folder = Path({str(folder)!r})
-task = json.loads((folder / "task.json").read_text())
-train(folder, Task(**{{**task, "cache": {str(Settings().cache.absolute())!r}}}), Channel(io.StringIO()))
+task = TASK_JSON.validate_json((folder / "task.json").read_bytes())
+train(folder, replace(task, cache={str(Settings().cache.absolute())!r}), Channel(io.StringIO()))
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
     done = subprocess.run(

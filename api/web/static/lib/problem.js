@@ -4,6 +4,34 @@ import { h, replace } from "./dom.js";
 
 const MAX_LINES = 8;
 
+/** Return the place of the page that stands for an action's request: its name and address. Null without one.
+ *
+ *  @param {Schemas["ProblemAction"]} action */
+function placeOf({ operation, parameters: { job_id: job } }) {
+	const resource = operation.split(/[/ ]+/)[1];
+	if (resource === "jobs")
+		return job ? ["the page of the job", `#/jobs/${encodeURIComponent(job)}`] : ["Jobs", "#/jobs"];
+	return { models: ["Models", "#/models"], adapt: ["Train", "#/train"], backbones: ["Models", "#/models"] }[resource];
+}
+
+/** Return a message with links in place of the requests of its actions.
+ *
+ *  @param {string} message @param {Schemas["ProblemAction"][]} [actions] @returns {Child[]} */
+function linked(message, actions = []) {
+	/** @type {Child[]} */
+	let parts = [message];
+	for (const action of actions) {
+		const place = placeOf(action);
+		if (!place) continue;
+		parts = parts.flatMap((part) =>
+			typeof part !== "string"
+				? [part]
+				: part.split(action.request).flatMap((text, i) => (i ? [h("a", { href: place[1] }, place[0]), text] : [text])),
+		);
+	}
+	return parts;
+}
+
 /** Create an error box from an error or a string. `details` are the lines that belong to no image on the page.
  *
  *  @param {any} error @param {string[]} [details] */
@@ -19,7 +47,7 @@ export function problemBox(
 	return h(
 		"div",
 		{ class: "problem", role: "alert" },
-		h("p", {}, error.message ?? error),
+		h("p", {}, linked(error.message ?? error, error.actions)),
 		shown.length > 0 && h("ul", {}, shown),
 		error.status >= 500 && error.requestId && h("p", { class: "soft" }, "Request ID: ", h("code", {}, error.requestId)),
 	);

@@ -2,6 +2,7 @@
 
 import { namesOf } from "../components/aliases.js";
 import { classifyPrograms, codeFor, curl, javascript, python } from "../components/code.js";
+import { notInUse } from "../components/not_in_use.js";
 import { pagedList } from "../components/pager.js";
 import { evaluateFold } from "../components/result/evaluate.js";
 import { verdictTag } from "../components/result/verdict.js";
@@ -134,6 +135,7 @@ function card(model, signal) {
 				result,
 				menu,
 			),
+			notInUse(model, () => dispatchEvent(new HashChangeEvent("hashchange"))), // another version may be out of use
 			trouble,
 			evaluateFold(model, name, signal),
 			codeFor({ what: name, ...classifyPrograms({ model: model.id, class_names: model.trained_classes }) }),

@@ -5,6 +5,7 @@ import { classCard } from "../components/class_card.js";
 import { codeFor, curl, javascript, literal, python } from "../components/code.js";
 import { dropZone, onPhone } from "../components/dropzone.js";
 import { checkWithService, stopCheck } from "../components/findings.js";
+import { folderTable } from "../components/folder_table.js";
 import { sampleButton } from "../components/sample.js";
 import { settingsPanel } from "../components/settings_panel.js";
 import { announce, button, confirmed, debounce, h, newId, oncePerFrame, replace } from "../lib/dom.js";
@@ -113,6 +114,7 @@ export function trainView({ signal }) {
 		{ class: "steps" },
 		STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))),
 	);
+	const folders = folderTable(shots);
 	const panel = settingsPanel(settings, shots, signal);
 	const verdict = h("div", { class: "check" });
 	const start = button("Start training", begin, "main big");
@@ -181,6 +183,7 @@ export function trainView({ signal }) {
 		pileWords.textContent = shots.pile?.name
 			? `These photos are in one folder, “${shots.pile.name}”. If it has several kinds of photos:`
 			: "These photos are not in folders.";
+		folders.refresh();
 		panel.refresh();
 		drawSending();
 	}
@@ -269,6 +272,7 @@ export function trainView({ signal }) {
 		pile,
 		sample,
 		steps,
+		folders.element,
 		box,
 		next,
 		go,

@@ -19,7 +19,8 @@ from core.clip.export.open_clip_folder import CARD
 CLASSIFIER = "classifier.onnx"
 LOADING = """`classifier.onnx` takes RGB images as `image`, uint8 [N, {size}, {size}, 3], and returns
 `probabilities` [N, C] of its classes, as the service does. Its metadata holds `names`, a JSON list of the
-classes. With `pip install onnxruntime pillow numpy`:
+classes. The graph lacks the pre-trained model, which in the service answers images unlike the training images
+with new names. With `pip install onnxruntime pillow numpy`:
 
 ```python
 import json

@@ -4,12 +4,12 @@ from typing import Any
 
 from transformers import CLIPTokenizer
 
-from core.errors import ClipCiteError
+from core.errors import ExpectedError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-class NotPlainClip(ClipCiteError):
+class NotPlainClip(ExpectedError):
     """The backbone's towers or tokenizer differ from CLIP's."""
 
     code = "not_plain_clip"

@@ -25,7 +25,9 @@ classify("photo.jpg", candidate_labels={names})
 ```
 
 The cosines equal the service's. `classes.npz` has the scores of the trained classes as the service
-computes them: softmax((weights @ x + biases) * logit_scale / temperature) for normalised image features x."""
+computes them: softmax((weights @ x + biases) * logit_scale / temperature) for normalised image features x.
+The service lets the pre-trained model answer images unlike the training images with new names. This export
+lacks it."""
 VISION_FIELDS = {"image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio"}
 TEXT_FIELDS = {"context_length", "vocab_size", "width", "layers", "heads", "mlp_ratio"}
 RESAMPLE = {"bilinear": 2, "bicubic": 3}

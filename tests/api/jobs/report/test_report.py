@@ -13,7 +13,9 @@ import pytest
 
 from api.jobs.report.render import MAX_CHANGES, shown_images
 from clipcite.types.report import Report
+from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.label_issues import LabelIssue
+from core.store.db.tables import Job, Model
 from core.store.jobs import jobs, lifecycle
 from core.store.storage import deletions
 from tests.api.service import Service, assert_problem, shots
@@ -37,12 +39,13 @@ def reported(
     job_id = service.accepted(**fields, **({"name": name} if name else {}))["id"]
     claim = samples.claimed(service.database, job_id)
     model = samples.new_model()
-    made = report_fields(
-        replace(held_out(images=images - new, new=new), positions=np.arange(images)), **given
-    )
+    held = replace(held_out(images=images - new, new=new), positions=np.arange(images))
+    made = report_fields(held, **given)
+    metrics = job_metrics(held, made["verdict"], source="cross_validation", trained_images=images)
     assert samples.publish(service.database, claim, model)
     if stored:
-        samples.store_report(service.database, service.blobs, job_id, made)
+        measured = metrics.model_dump(mode="json")
+        samples.store_report(service.database, service.blobs, job_id, made, measured)
     return str(job_id)
 
 
@@ -104,9 +107,9 @@ def test_the_page_needs_nothing_else(done: tuple[Service, str]) -> None:
     for url in set(found.urls) - links:
         assert url.startswith("data:image/jpeg;base64,")
         assert base64.b64decode(url.partition(",")[2]).startswith(b"\xff\xd8")
-    summary = service.client.get(f"/jobs/{job_id}/report").json()["summary"]
-    title, _, facts = summary.partition(". ")
-    assert f"<h1><b>{title}.</b> {facts}</h1>" in text  # The summary comes first.
+    title, *facts = service.client.get(f"/jobs/{job_id}/report").json()["sentences"]
+    assert facts[0].startswith("93% correct (likely ")
+    assert f"<h1><b>{title}</b> {' '.join(facts)}</h1>" in text  # The verdict comes first.
     assert text.index("</h1>") < text.index("<table ")
 
 
@@ -162,11 +165,37 @@ def test_the_policy_allows_the_style_and_nothing_else(done: tuple[Service, str])
     assert "@media print" in style[1]
 
 
+def test_jobs_and_models_have_the_sentences_of_the_report(done: tuple[Service, str]) -> None:
+    service, job_id = done
+    said = service.client.get(f"/jobs/{job_id}/report").json()["sentences"]
+    assert [text.partition(" ")[0] for text in said] == ["Better.", "93%", "With"]
+    job = service.client.get(f"/jobs/{job_id}").json()
+    assert job["metrics"]["sentences"] == said[:2]
+    with service.database.write() as session:
+        session.get_one(Model, job["model_id"]).metrics = session.get_one(Job, job_id).metrics
+    assert service.client.get(f"/models/{job['model_id']}").json()["metrics"]["sentences"] == said[:2]
+
+
+def test_a_job_says_why_it_was_not_evaluated(fresh: Service) -> None:
+    job_id = reported(fresh, stored=False)
+    stopped = {"code": lifecycle.EVALUATION_CANCELLED, "detail": "It was cancelled."}
+    for config, warnings, reason in (
+        ({}, [], "There are too few images to leave some out of training."),
+        ({}, [{"code": "blurred", "detail": "Blurred."}, stopped], "It was cancelled."),
+        ({"evaluate": "none"}, [], "Evaluation was turned off."),
+    ):
+        with fresh.database.write() as session:
+            job = session.get_one(Job, job_id)
+            job.metrics, job.config, job.warnings = {"verdict": "not_evaluated"}, config, warnings
+        said = fresh.client.get(f"/jobs/{job_id}").json()["metrics"]["sentences"]
+        assert said == ["Ready, not evaluated.", reason]
+
+
 def test_names_are_text_on_the_page(fresh: Service) -> None:
     job_id = reported(fresh, name="a <b>name")
     key = next(b.key for b in fresh.blobs.list(f"jobs/{job_id}") if "report" in b.key)
     stored = json.loads(fresh.blobs.get(key))
-    stored["classes"][0]["name"] = stored["mistakes"][0]["class_name"] = stored["summary"] = EVIL
+    stored["classes"][0]["name"] = stored["mistakes"][0]["class_name"] = EVIL
     stored["distractor_classes"] = [EVIL]
     fresh.blobs.put(key, json.dumps(stored).encode())
     text = page(fresh, job_id)

@@ -13,6 +13,7 @@ from api.serving.batching import batcher as batches
 from api.serving.batching.batch import BatchItem, QueueKey, rows_left
 from api.serving.batching.batcher import Batcher, Pending
 from core.admission import ServerBusy
+from tests.api.serving.world import as_owner
 
 
 class Slow:
@@ -123,6 +124,31 @@ def test_every_model_has_its_turn(batcher: BatcherWithModels) -> None:
         batcher.wait(work, 60)
     ones, nines = [1.0] * 4, [9.0] * 2
     assert network.batches[1:8] == [ones, [2.0], [3.0], nines, ones, nines, ones]
+
+
+@pytest.mark.parametrize("many", [1, 20])
+def test_every_owner_has_its_turn(batcher: BatcherWithModels, many: int) -> None:
+    """Rows of another owner follow after one batch, however many rows or requests wait for the same model."""
+    network = Slow()
+    held_up(batcher, network)
+    flood = [batcher.submit_to(("a", "prompts"), network, rows(*[1] * 100)) for _ in range(many)]
+    other = as_owner("other", lambda: batcher.submit_to(("a", "prompts"), network, rows(2)))
+    network.gate.set()
+    assert torch.equal(batcher.wait(other, 60), rows(3))
+    assert 2.0 in network.batches[1] + network.batches[2]
+    for work in flood:
+        batcher.wait(work, 60)
+
+
+def test_requests_of_an_owner_take_turns(batcher: BatcherWithModels) -> None:
+    """A large request does not hold up a small one."""
+    network = Slow()
+    held_up(batcher, network)
+    large, small = (batcher.submit_to(("a", "images"), network, rows(*[i] * n)) for i, n in ((1, 99), (2, 1)))
+    network.gate.set()
+    for work in (large, small):
+        batcher.wait(work, 60)
+    assert network.batches[1:3] == [[1.0] * 4, [2.0, 1.0, 1.0, 1.0]]
 
 
 def test_rows_of_another_shape_get_their_own_batch(batcher: BatcherWithModels) -> None:
@@ -364,6 +390,16 @@ def test_closing_fails_waiting_requests() -> None:
         batcher.wait(waiting, 60)
     with pytest.raises(ServerBusy):
         batcher.submit_to(("a", "images"), network, rows(1))
+
+
+def test_long_prompts_make_small_batches() -> None:
+    sizes: list[int] = []
+    made = Batcher({"images": 8, "prompts": 32}, 1, lambda lane, rows: (sizes.append(len(rows)), rows)[1])
+    for tokens, size in ((2, 32), (16, 32), (32, 16), (77, 6), (1_000, 1)):
+        sizes.clear()
+        made.wait(made.submit(("model", "prompts"), torch.zeros(32, tokens, dtype=torch.int64)), 60)
+        assert sizes[0] == max(sizes) == size
+    made.close()
 
 
 def test_large_images_make_small_batches() -> None:

@@ -11,7 +11,7 @@ import torch
 from api.serving.pool.cache import StillLoading
 from api.serving.pool.model_pool import BACKBONE, DELTA, MAX_BACKBONES, MODEL
 from api.serving.types import WeightsKey
-from core.clip.config import DeltaFormat
+from clipcite.types.adapt import DeltaFormat
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters

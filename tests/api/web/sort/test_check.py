@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta
 
 from api.web.static_files import STATIC
-from tests.api.web.test_code import NODE
+from tests.api.web.browser import NODE
 
 CHECK = (STATIC / "lib/sorting/check.js").as_uri()
 

@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 from playwright.sync_api import APIResponse, Browser, Route, expect
 
 from clipcite import Client
@@ -68,3 +69,19 @@ def test_a_cancelled_job_is_trained_again_without_an_upload(browser: Browser, ru
         page.get_by_role("button", name="Train again animals").click()
         expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         assert page.url.rpartition("/")[2] not in {first, again.id}
+
+
+SHOWN = """async (body) => {
+  const { problemBox } = await import("/page/lib/problem.js");
+  const { Problem } = await import("/page/lib/service/http.js");
+  return problemBox(new Problem(body.status, body, "")).innerHTML;
+}"""
+
+
+def test_an_error_links_to_the_place_of_its_remedy(browser: Browser, quick_url: str) -> None:
+    body = httpx.get(f"{quick_url}/models/nobody").json()
+    with window(browser, quick_url) as page:
+        page.goto("/docs")
+        assert page.evaluate(SHOWN, body) == (
+            """<p>There is no model 'nobody'. <a href="#/models">Models</a> lists your models.</p>"""
+        )

@@ -8,15 +8,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import update
 
-from api.jobs.report.render import render_page
 from clipcite import Client
-from core.clip.evaluation.accuracy import job_metrics
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.models.backbone import Backbone
 from core.store.db.tables import RUNNING, Job
 from tests.api.web.finished import Running, finish_job
 from tests.api.web.window import drop, too_wide, window, write_class_folders
-from tests.core.clip.reports import changed_by_hand, held_out, more_certain, report
 
 
 def show(page: Page, job: str) -> None:
@@ -85,68 +82,6 @@ def test_each_verdict_has_an_action(
             expect(page.get_by_role("heading", name="Add test images")).to_be_visible()
 
 
-SAID = """async ([job, report]) => {
-  const { explained, otherNames, verdictOf } = await import("/page/components/result/verdict.js");
-  return `${verdictOf(job.metrics).title}. ${explained(job, report)} ${otherNames(report)}`.trim();
-}"""
-# The report's summary | the accuracies with two further names, if the images have no new class.
-SENTENCES = {
-    "Better. 87% correct (likely 76 to 93), estimated from your 60 training images, up from 55% (+32 points, "
-    "95% CI +15 to +47). | 55% → 87%.": (held_out(), "cross_validation"),
-    "Better. 87% correct (likely 76 to 93) on your 60 test images, up from 55% (+32 points, 95% CI +15 to "
-    "+47).": (held_out(0.5, 0.9, 40, new=20), "test"),
-    "Better. 58% correct (likely 42 to 73) on your 36 test images, up from 53% (+6 points, 95% CI −6 to "
-    "+19). It is more certain of the right class on 36 of 36 images. | 53% → 58% (not proven).": (
-        more_certain(),
-        "test",
-    ),
-    "Probably better. 95% correct (likely 79 to 99), estimated from your 20 training images, up from 80% "
-    "(+15 points, 95% CI −13 to +41). | 80% → 95% (not proven).": (
-        changed_by_hand(4, 1, 15),
-        "cross_validation",
-    ),
-    "No measurable difference. 95% correct (likely 79 to 99), estimated from your 20 training images, "
-    "unchanged from 95% (+0 points, 95% CI −22 to +22). | 95% → 95% (not proven).": (
-        changed_by_hand(1, 1, 18),
-        "cross_validation",
-    ),
-    "No measurable difference. 88% correct (likely 66 to 97) on your 16 test images, up from 75% (+12 "
-    "points, 95% CI −24 to +46).": (changed_by_hand(4, 2, 10, new=True), "test"),
-    "Probably worse. 75% correct (likely 54 to 90) on your 20 test images, down from 100% (−25 points, 95% "
-    "CI −49 to +1). | 100% → 75% (not proven).": (changed_by_hand(0, 5, 15), "test"),
-    "Worse. 55% correct (likely 34 to 75) on your 20 test images, down from 100% (−45 points, 95% CI −68 to "
-    "−14). | 100% → 55%.": (changed_by_hand(0, 9, 11), "test"),
-}
-
-
-def test_card_and_report_have_the_same_numbers(browser: Browser, quick_url: str) -> None:
-    with window(browser, quick_url) as page:
-        page.goto("/docs")
-        for sentences, (held, source) in SENTENCES.items():
-            summary, _, further = sentences.partition(" | ")
-            trained = len(held.truth)
-            made = report(held, source=source, trained_images=[trained, 0, 0])
-            assert made.summary == summary
-            metrics = job_metrics(held, made.verdict, source=source, trained_images=trained)
-            card = page.evaluate(SAID, [{"metrics": metrics}, made.model_dump(mode="json")])
-            shorter = re.sub(r" \([^)]*points[^)]*\)", "", summary)  # the interval of the change is a tooltip
-            words = re.sub(
-                r"(\d+%) → (\d+%)",
-                r"With 2 further names to choose from, such as oak, \2 are correct; "
-                r"before the training, \1 were",
-                further.replace("not proven", "the change is not proven"),
-            )
-            assert card == f"{shorter} {words}".strip()
-            shown = render_page(made, {}, name=None, backbone="starter", date=None, service_url="/")
-            assert re.search(r"likely \d+ to \d+", summary)[0] in re.findall(
-                r"<dd.*?>(likely .*?)</dd>", shown
-            )
-            (row,) = re.findall(r">With 2 further.*?(\d+)% .*?(\d+)% ", shown, re.DOTALL)
-            before, now = re.findall(r"<dt>(?:Before|After)</dt><dd>(\d+)%", shown)
-            assert (now, before) == (*re.findall(r"(\d+)%", card)[:2],)
-            assert row == ((*re.findall(r"(\d+)%", further),) or (before, now))
-
-
 def test_a_model_is_usable_while_it_is_evaluated(
     browser: Browser, running: Running, backbone: Backbone
 ) -> None:
@@ -190,7 +125,9 @@ def test_a_wrong_label_is_corrected_on_the_page(
         show(page, finished.job)
         rows = page.locator(".issues").first.get_by_role("listitem")
         expect(rows).to_have_count(3)
+        expect(page.get_by_role("heading", name="3 possible label issues")).to_be_visible()
         expect(rows.first).to_contain_text("Labelled red, looks like green (80%)")
+        expect(rows.first.get_by_role("button").first).to_have_accessible_name("It's right red 0.png")
         rows.first.get_by_role("button", name="Move to green").click()
         rows.nth(1).get_by_role("button", name="Remove").click()
         rows.nth(2).get_by_role("combobox").select_option("green")
@@ -214,6 +151,40 @@ def test_a_wrong_label_is_corrected_on_the_page(
     assert labels.pop("red 0.png") == "green"
     assert "green 4.png" not in labels
     assert all(file.startswith(label) for file, label in labels.items())
+
+
+def test_a_report_that_is_too_early_for_label_issues_says_so(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    made, url = running
+    finished = finish_job(made, backbone, test=False, adapted=0.4, label_accuracy=0.4)
+    with window(browser, url) as page:
+        show(page, finished.job)
+        page.get_by_role("heading", name="Check labels").click()
+        expect(page.locator(".labels")).to_contain_text("Too early to find wrong labels: models without them")
+        expect(page.locator(".labels .issues").first).to_be_hidden()  # wrong predictions are folded
+
+
+def test_a_worse_model_is_not_in_use(browser: Browser, running: Running, backbone: Backbone) -> None:
+    made, url = running
+    good = finish_job(made, backbone, name="paints")
+    worse = finish_job(made, backbone, name="paints", stock=0.9, adapted=0.4)
+    with window(browser, url) as page:
+        page.goto("/#/models")
+        card = page.locator(".model").first
+        expect(card).to_contain_text("Not in use: it is worse than the pre-trained model.")
+        page.goto("/#/try")
+        expect(page.get_by_label("Model", exact=True)).to_have_value(good.model)
+        show(page, worse.job)
+        result = page.locator(".result")
+        expect(result).to_contain_text("Not in use: it is worse than the pre-trained model.")
+        assert made.client.get("/models/paints").json()["id"] == good.model
+        result.get_by_role("button", name="Use it all the same").click()
+        expect(result).to_contain_text("Programs that ask for paints get this model now.")
+        assert made.client.get("/models/paints").json()["id"] == worse.model
+        page.goto("/#/models")
+        expect(page.locator(".model").first).to_be_visible()
+        expect(page.get_by_text("Not in use")).to_have_count(0)
 
 
 def test_a_result_is_compared_with_that_of_another_base_model(

@@ -93,6 +93,10 @@ def test_judged_images_go_into_the_training(
         expect(page.locator(".toolbar .tally")).to_have_text(re.compile(r"^Right: 1 of 2 now, \d before$"))
         page.get_by_role("button", name="Change the class of b.png").click()
         page.get_by_role("button", name="Wrong: b.png").click()
+        page.get_by_label("True class of b.png").select_option(said[1])  # "Wrong" was a mistake
+        expect(page.locator(".toolbar .tally")).to_have_text(re.compile(r"^Right: 2 of 2 now, \d before$"))
+        page.get_by_role("button", name="Change the class of b.png").click()
+        page.get_by_role("button", name="Wrong: b.png").click()
         page.get_by_label("True class of b.png").select_option(true)
         page.get_by_role("button", name="Add these to training").click()
         expect(page.get_by_text("Waiting in the queue")).to_be_visible()

@@ -7,7 +7,7 @@ from core.clip.config import resolve_config
 
 
 def past(seconds: float, trained: int = 160, tests: int = 0, **config: float) -> PastJob:
-    return PastJob(resolve_config(**config).to_dict(), trained, tests, seconds)
+    return PastJob(resolve_config(**config).model_dump(), trained, tests, seconds)
 
 
 def test_without_a_past_job_the_estimate_is_unknown() -> None:
@@ -28,7 +28,7 @@ def test_the_speed_of_another_backbone_is_used_until_there_are_jobs() -> None:
     assert found.basis == "From a test."
     assert found.seconds == pytest.approx(START_SECONDS + 40 * 20 * 1.7 / 10, abs=15)
     assert found.low_seconds < found.seconds
-    after = estimate(config, 40, 0, [PastJob(config.to_dict(), 40, 0, 54.0)], speed)
+    after = estimate(config, 40, 0, [PastJob(config.model_dump(), 40, 0, 54.0)], speed)
     assert after.seconds == pytest.approx(54.0, abs=0.1)
 
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from api.jobs.preflight import BLURRED
-from core.clip.checks.image_stats import SIDE, THUMBNAIL, measure_image
+from core.clip.checks.image_stats import SIDE, measure_image
 from tests.core.clip.drawn import drawn
 
 
@@ -11,9 +11,15 @@ def test_the_statistics_of_an_image() -> None:
     found = measure_image(drawn(0, 200, 150))
     assert (found.shorter_side, found.aspect_ratio) == (150, pytest.approx(4 / 3))
     assert measure_image(drawn(0, 150, 200).rotate(90, expand=True)).aspect_ratio == pytest.approx(4 / 3)
-    assert found.thumbnail.shape == (THUMBNAIL, THUMBNAIL)
-    assert found.thumbnail.dtype == np.uint8
+    assert len(bytes.fromhex(found.thumbnail)) == len(bytes.fromhex(found.pattern)) == 32
     assert found.contrast == pytest.approx(np.asarray(drawn(0).convert("L")).std(), rel=1e-3)
+
+
+def test_a_mirrored_image_has_the_mirrored_pattern() -> None:
+    image = drawn(0, 128, 128)
+    found, mirrored = measure_image(image), measure_image(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    assert mirrored.pattern == found.mirrored_pattern != found.pattern == mirrored.mirrored_pattern
+    assert mirrored.thumbnail != found.thumbnail
 
 
 @pytest.mark.parametrize("seed", range(5))

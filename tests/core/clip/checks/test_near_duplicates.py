@@ -3,7 +3,8 @@ import io
 import pytest
 from PIL import Image, ImageFilter
 
-from core.clip.checks.image_stats import SIDE, ImageStats, measure_image
+from clipcite.types.images import ImageStats
+from core.clip.checks.image_stats import SIDE, measure_image
 from core.clip.checks.near_duplicates import (
     find_near_duplicates,
     find_originals,

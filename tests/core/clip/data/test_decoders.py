@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipcite.types.images import Image as LabelledImage
 from core.clip.data import decoders
 from core.clip.data.decoder import Decoder
 from core.clip.data.decoders import Decoders, decoded_apart
@@ -90,6 +91,43 @@ def test_a_small_image_is_decoded_beside_large_ones(pool: Decoders, monkeypatch:
     assert small.size == (20, 27)
 
 
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_another_owner_waits_for_one_image_only(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    owner = threading.local()
+    pool = Decoders(1, owner=lambda: owner.name)
+    flood = crafted.jpeg(1) if size == "small" else crafted.honest("PNG", 3_000)
+    mine = crafted.jpeg(2) if size == "small" else crafted.honest("PNG", 2_500)
+    begun, go_on, order = threading.Event(), threading.Event(), list[bytes]()
+    decode = Decoder.decode
+
+    def watched(process: Decoder, source: bytes, limits: ImageLimits, room: int, how: OpenOptions) -> Any:
+        if size == "small" or room > decoders.SMALL_BYTES:
+            order.append(source)
+            begun.set()
+            assert go_on.wait(GUARD)
+        return decode(process, source, limits, room, how)
+
+    def open_as(name: str, source: bytes) -> Any:
+        owner.name = name
+        return pool.open_image(source, LIMITS, shortest_side=20)
+
+    monkeypatch.setattr(Decoder, "decode", watched)
+    waiting = (pool._small if size == "small" else pool._large)._waiting
+    with ThreadPoolExecutor(8) as callers:
+        try:
+            images = [callers.submit(open_as, "a", flood) for _ in range(6)]
+            assert begun.wait(GUARD)
+            wait_for(lambda: len(list(waiting)) == 5)
+            images.append(callers.submit(open_as, "b", mine))
+            wait_for(lambda: len(list(waiting)) == 6)
+        finally:
+            go_on.set()
+        for image in images:
+            image.result(GUARD)
+    assert order.index(mine) <= 2
+    pool.close()
+
+
 @pytest.mark.parametrize("processes", [1, 4])
 def test_large_images_never_hold_more_than_their_memory(
     processes: int, monkeypatch: pytest.MonkeyPatch
@@ -166,12 +204,13 @@ def test_a_process_that_does_not_start_is_not_blamed_on_the_image(
 
 
 def test_the_images_of_a_training_are_decoded_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = [image.numpy() for image in read_images([crafted.jpeg(1), crafted.png(2)], LIMITS, 20)]
+    images = [LabelledImage(content, "") for content in (crafted.jpeg(1), crafted.png(2))]
+    expected = [image.numpy() for image in read_images(images, LIMITS, 20)]
     monkeypatch.setattr("core.clip.data.images.begin", lambda *given, **how: pytest.fail("decoded here"))
     with decoded_apart(2):
-        found = read_images([crafted.jpeg(1), crafted.png(2)], LIMITS, 20)
+        found = read_images(images, LIMITS, 20)
         with pytest.raises(BadImage, match="empty"):
-            read_images([b""], LIMITS, 20)
+            read_images([LabelledImage(b"", "")], LIMITS, 20)
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from core.clip.evaluation.accuracy import Interval, accuracy_interval, difference_interval
+from clipcite.types.report import Interval
+from core.clip.evaluation.accuracy import accuracy_interval, difference_interval
 
 
 def slow_bootstrap(right: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Interval:
@@ -18,7 +19,7 @@ def slow_bootstrap(right: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Int
         drawn = generator.integers(0, n, n)
         differences.append(right[drawn].mean() - baseline[drawn].mean())
     low, high = np.percentile(differences, [2.5, 97.5])
-    return Interval(right.mean() - baseline.mean(), low, high)
+    return Interval(value=right.mean() - baseline.mean(), low=low, high=high)
 
 
 @pytest.mark.parametrize("discordant", [0.05, 0.3, 0.8])

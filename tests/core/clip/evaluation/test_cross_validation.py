@@ -25,27 +25,27 @@ from core.clip.training.checkpoint import Checkpoints
 from core.clip.training.trainer import fine_tune
 from tests.core.clip.recorder import Recorder, same_bits
 from tests.core.clip.reports import read
-from tests.core.clip.test_pipeline import config, shots
+from tests.core.clip.shots import as_tests, config, shots
 
 
 def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(tiny: Backbone) -> None:
     every, recorder = shots("red", "green", "blue", each=6), Recorder()
     given = config(epochs=5, batch_size=6)
     result = adapt(tiny, every, given, reporter=recorder)
-    assert result.evaluation.metrics["measured_on"] == {
+    assert result.evaluation.stored_metrics()["measured_on"] == {
         "source": "cross_validation",
         "images": 18,
         "trained_images": 18,
     }
-    assert result.evaluation.metrics["trained_classes"]["adapted"] > 0.5
-    assert result.evaluation.metrics["new_classes"] is None
+    assert result.evaluation.stored_metrics()["trained_classes"]["adapted"] > 0.5
+    assert result.evaluation.stored_metrics()["new_classes"] is None
     assert recorder.stages == ["training", "evaluating"]
     assert recorder.warnings == []
 
-    plain = adapt(tiny, every, replace(given, evaluate="none"))
+    plain = adapt(tiny, every, given.model_copy(update={"evaluate": "none"}))
     assert same_bits(dict(plain.weights.delta.tensors), dict(result.weights.delta.tensors))
     assert plain.evaluation.report is None
-    assert plain.evaluation.metrics["verdict"] == "not_evaluated"
+    assert plain.evaluation.stored_metrics()["verdict"] == "not_evaluated"
 
     # 5 epochs of 3 batches. The steps of the fold models are a part of the evaluation.
     assert [p.step for p in recorder.steps] == list(range(1, 16))
@@ -53,7 +53,10 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     assert len(recorder.shares) == 2 * (4 * 2 + 1)
     assert recorder.shares[-1] == 1
     report = read(result.evaluation.report)
-    assert report.trained_classes.adapted.value == result.evaluation.metrics["trained_classes"]["adapted"]
+    assert (
+        report.trained_classes.adapted.value
+        == result.evaluation.stored_metrics()["trained_classes"]["adapted"]
+    )
     assert len(report.distractor_classes) == OTHERS
     assert not {"red", "green", "blue"} & {w for name in report.distractor_classes for w in name.split()}
 
@@ -81,7 +84,7 @@ def test_a_fold_model_predicts_only_images_that_it_was_not_trained_on(
     monkeypatch.setattr(cross_validation, "predict", noting_prediction)
     given = config(epochs=5, text_learning_rate=2e-4, classifier_learning_rate=0.9, seed=3)
     held = adapt(tiny, every, given).evaluation.held_out
-    images = [open_image(shot.source) for shot in every]
+    images = [open_image(shot.read()) for shot in every]
     assert [(fold.epochs, fold.batch_size, fold.seed) for fold in settings] == [(4, 6, 4), (4, 6, 5)]
     fold = settings[0]
     rates = (fold.learning_rate, fold.text_learning_rate, fold.classifier_learning_rate)
@@ -117,7 +120,7 @@ def test_photos_of_a_burst_are_in_one_fold_and_count_once(
     assert not one & other
     assert sum(map(len, predicted)) == 24
     assert evaluation.held_out.positions.tolist() == [*map(min, predicted_photos(predicted))]
-    assert evaluation.metrics["measured_on"]["images"] == 8
+    assert evaluation.stored_metrics()["measured_on"]["images"] == 8
     assert evaluation.held_out.images_per_fold_model == 4
 
 
@@ -132,7 +135,9 @@ def predicted_photos(folds: list[list[int]]) -> list[list[int]]:
 def test_test_images_need_no_fold_model(tiny: Backbone) -> None:
     recorder = Recorder()
     tests = shots("red", "green", "grey", each=3, seed=77)
-    result = adapt(tiny, shots("red", "green", each=6), config(epochs=2), tests=tests, reporter=recorder)
+    result = adapt(
+        tiny, [*shots("red", "green", each=6), *as_tests(tests)], config(epochs=2), reporter=recorder
+    )
     assert len(recorder.steps) == 4
     assert recorder.shares == [1.0]
     report = read(result.evaluation.report)
@@ -147,12 +152,12 @@ def test_enough_images_give_a_calibration(tiny: Backbone) -> None:
     result = adapt(
         tiny, shots("red", "green", "blue", each=MIN_HELD_OUT // 3), config(epochs=1, batch_size=16)
     )
-    fitted = result.evaluation.metrics["calibration"]
+    fitted = result.evaluation.stored_metrics()["calibration"]
     assert fitted["images"] == len(fitted["nonconformity"]) == MIN_HELD_OUT
     assert fitted["alpha"] == 0.5
     assert read(result.evaluation.report).calibration.calibrated
     few = adapt(tiny, shots("red", "green", each=5), config(epochs=1))
-    assert few.evaluation.metrics["calibration"] is None
+    assert few.evaluation.stored_metrics()["calibration"] is None
 
 
 @pytest.mark.slow
@@ -183,7 +188,7 @@ def test_a_failing_fold_model_costs_the_report_only(tiny: Backbone, monkeypatch:
     recorder = Recorder()
     result = adapt(tiny, shots("red", "green", each=6), config(epochs=1), reporter=recorder)
     assert [code for code, _ in recorder.warnings] == ["report_failed"]
-    assert result.evaluation.metrics["verdict"] == "not_evaluated"
+    assert result.evaluation.stored_metrics()["verdict"] == "not_evaluated"
 
 
 def test_a_model_is_complete_before_its_evaluation(tiny: Backbone) -> None:

@@ -3,8 +3,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.evaluation.label_issues import cross_fit_scores, find_label_issues
+from core.clip.config import AdaptConfig
+from core.clip.evaluation.context import EvalContext, TrainingSet
+from core.clip.evaluation.label_issues import (
+    MIN_ACCURACY,
+    agreed_label_issues,
+    cross_fit_scores,
+    find_label_issues,
+)
 from core.clip.inference.calibration import softmax
+from core.clip.models.backbone import Backbone
 
 CLASSES = 4
 
@@ -75,3 +83,19 @@ def test_all_fold_models_must_agree() -> None:
     places = np.arange(4)
     assert [s.position for s in find_label_issues((sure, sure), labels, places)] == [3]
     assert find_label_issues((sure, unsure), labels, places) == []
+
+
+def test_no_label_issues_at_a_low_accuracy(tiny: Backbone) -> None:
+    """Two planted labels are found among images that are recognised, and not if many are not."""
+    for noise, recognised in ((0.1, True), (1.0, False)):
+        generator = torch.Generator().manual_seed(3)
+        truth = [label for label in range(CLASSES) for _ in range(12)]
+        seen = torch.eye(CLASSES, 16)[truth] + noise * torch.randn(len(truth), 16, generator=generator)
+        labels = [(label + 1) % CLASSES if i in {3, 17} else label for i, label in enumerate(truth)]
+        names = tuple("abcd")
+        images = [torch.zeros(0)] * len(labels)
+        given = TrainingSet(names, [12] * 4, [b""] * 48, range(48), images, labels, F.normalize(seen, dim=-1))
+        context = EvalContext(tiny, given, AdaptConfig())
+        issues, accuracy = agreed_label_issues(context, torch.eye(CLASSES, 16), None)
+        assert (accuracy >= MIN_ACCURACY) == recognised
+        assert {issue.position for issue in issues} == ({3, 17} if recognised else set())

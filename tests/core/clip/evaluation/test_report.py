@@ -1,18 +1,36 @@
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from clipcite.types.report import Report
-from core.clip.evaluation.label_issues import LabelIssue
+from api.jobs.report.render import render_page
+from clipcite.types.report import Report, StoredReport
+from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions, RejectionLimits
 from core.clip.inference.calibration import FittedCalibration, fit_calibration
 from core.clip.inference.pile import Support
 from tests.core.clip.reports import NAMES, K, changed_by_hand, held_out, more_certain, report, report_fields
 
+STORED = json.loads((Path(__file__).parents[1] / "report.json").read_text(encoding="utf-8"))
+"""A report as it was stored when `build_report` made a dict."""
 CALIBRATION = FittedCalibration(0.5, 30, temperature=2.0, nonconformity=(0.5,))
+
+
+def rounded(found: object) -> Any:
+    return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 9))
+
+
+def test_a_stored_report_stays_readable_and_keeps_its_form() -> None:
+    issue = LabelIssue(107, 0, 2, 0.9, 0.02)
+    made = report_fields(held_out(images=6, new=2), source="test", label_issues=[issue])
+    read = StoredReport(**STORED)
+    assert rounded(read.model_dump(mode="json")) == rounded(made)
+    assert STORED.keys() - made.keys() == {"summary"}  # now composed when it is read
 
 
 def codes(made: Report) -> list[str]:
@@ -99,7 +117,7 @@ def test_changes_have_the_candidates_of_the_verdict() -> None:
 def test_without_images_nothing_is_evaluated() -> None:
     made = report(HeldOutPredictions.none(held_out().candidates), source="none")
     assert (made.verdict, made.p, made.fixed, made.broken) == ("not_evaluated", None, [], [])
-    assert made.summary.startswith("Not evaluated. ")
+    assert made.summary == "Ready, not evaluated. There are too few images to leave some out of training."
     assert codes(made)[0] == "evaluate"
     assert (made.overall, made.trained_classes, made.confusion_matrix) == (None, None, None)
     assert [(c.trained_images, c.images, c.recall) for c in made.classes] == [(20, 0, None)] * K
@@ -179,6 +197,16 @@ def test_few_images_are_named_only_if_other_classes_have_more(trained: list[int]
     assert advice in more
 
 
+def test_a_report_says_why_it_lists_no_label_issues() -> None:
+    made = report(held_out(), label_accuracy=0.414)
+    assert made.label_issues_note is not None
+    assert made.label_issues_note.startswith(
+        "Too early to find wrong labels: models without them recognise only 41%"
+    )
+    assert f"Below {100 * MIN_ACCURACY:.0f}%" in made.label_issues_note
+    assert report(held_out(), label_accuracy=MIN_ACCURACY).label_issues_note is None
+
+
 def test_label_issues_are_named() -> None:
     made = report(held_out(), label_issues=[LabelIssue(107, 0, 2, 0.9, 0.02)])
     assert [(s.position, s.class_name, s.predicted) for s in made.label_issues] == [(107, "fox", "hare")]
@@ -203,3 +231,55 @@ def test_a_large_confusion_matrix_is_left_out(monkeypatch: pytest.MonkeyPatch) -
     assert made.confusion_matrix is None
     assert [found.recall for found in made.classes] == [found.recall for found in report(held_out()).classes]
     assert all(found.recall is not None for found in made.classes)
+
+
+SENTENCES = {
+    "Better. 87% correct (likely 76 to 93), estimated from your 60 training images, up from 55% (+32 "
+    "points, 95% CI +15 to +47). With 2 further names to choose from, such as oak, 87% are correct; "
+    "before the training, 55% were.": (held_out(), "cross_validation"),
+    "Better. 87% correct (likely 76 to 93) on your 60 test images, up from 55% (+32 points, 95% CI +15 "
+    "to +47). Of the new classes alone: 80%, up from 50%.": (held_out(0.5, 0.9, 40, new=20), "test"),
+    "Better. 58% correct (likely 42 to 73) on your 36 test images, up from 53% (+6 points, 95% CI −6 to "
+    "+19). It is more certain of the right class on 36 of 36 images. With 2 further names to choose "
+    "from, such as oak, 58% are correct; before the training, 53% were (the change is not proven).": (
+        more_certain(),
+        "test",
+    ),
+    "Probably better. 95% correct (likely 79 to 99), estimated from your 20 training images, up from "
+    "80% (+15 points, 95% CI −13 to +41). With 2 further names to choose from, such as oak, 95% are "
+    "correct; before the training, 80% were (the change is not proven).": (
+        changed_by_hand(4, 1, 15),
+        "cross_validation",
+    ),
+    "No measurable difference. 95% correct (likely 79 to 99), estimated from your 20 training images, "
+    "unchanged from 95% (+0 points, 95% CI −22 to +22). With 2 further names to choose from, such as "
+    "oak, 95% are correct; before the training, 95% were (the change is not proven).": (
+        changed_by_hand(1, 1, 18),
+        "cross_validation",
+    ),
+    "No measurable difference. 88% correct (likely 66 to 97) on your 16 test images, up from 75% (+12 "
+    "points, 95% CI −24 to +46). Of the new classes alone: 88%, up from 75%.": (
+        changed_by_hand(4, 2, 10, new=True),
+        "test",
+    ),
+    "Probably worse. 75% correct (likely 54 to 90) on your 20 test images, down from 100% (−25 points, "
+    "95% CI −49 to +1). With 2 further names to choose from, such as oak, 75% are correct; before the "
+    "training, 100% were (the change is not proven).": (changed_by_hand(0, 5, 15), "test"),
+    "Worse. 55% correct (likely 34 to 75) on your 20 test images, down from 100% (−45 points, 95% CI "
+    "−68 to −14). With 2 further names to choose from, such as oak, 55% are correct; before the "
+    "training, 100% were.": (changed_by_hand(0, 9, 11), "test"),
+}
+
+
+@pytest.mark.parametrize("words", SENTENCES)
+def test_the_verdict_in_words(words: str) -> None:
+    held, source = SENTENCES[words]
+    made = report(held, source=source, trained_images=[len(held.truth), 0, 0])
+    assert made.summary == words
+    assert [each[-1] for each in made.sentences] == ["."] * len(made.sentences)
+    shown = render_page(made, {}, name=None, backbone="starter", date=None, service_url="/")
+    assert f"<h1><b>{made.sentences[0]}</b> {' '.join(made.sentences[1:])}</h1>" in shown
+    likely = re.findall(r"<dd.*?>(likely .*?)</dd>", shown)
+    assert re.search(r"likely \d+ to \d+", words)[0] in likely
+    before, now = re.findall(r"<dt>(?:Before|After)</dt><dd>(\d+)%", shown)
+    assert re.findall(r"(\d+)% correct.*?from (\d+)%", words) == [(now, before)]

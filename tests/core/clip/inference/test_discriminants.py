@@ -12,7 +12,7 @@ def test_they_are_those_of_the_covariance_within_the_classes(repeats: int) -> No
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(12 * repeats, 30, generator=generator)
     labels = torch.tensor([4, 1, 1, 4, 2, 2, 2, 2, 1, 4, 4, 4] * repeats)
-    found = linear_discriminants(features, labels)
+    trained, found = (linear_discriminants(features, labels, untrained=x) for x in (False, True))
     means = torch.stack([features[labels == c].mean(dim=0) for c in (1, 2, 4)])
     residuals = features - means[[(1, 2, 4).index(c) for c in labels.tolist()]]
     covariance = residuals.T @ residuals
@@ -23,9 +23,9 @@ def test_they_are_those_of_the_covariance_within_the_classes(repeats: int) -> No
     shots = repeats * torch.tensor([3, 4, 5])
     within = covariance / (2 * (len(labels) - 3))  # the ridge doubles the trace
     noise = (torch.linalg.inv(covariance) @ within).trace() / shots
-    biases += (noise - noise.min()) / 2
-    torch.testing.assert_close(found[0], weights, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found[1], biases, rtol=1e-4, atol=1e-5)
+    for each, expected in ((trained, biases), (found, biases + (noise - noise.min()) / 2)):
+        torch.testing.assert_close(each[0], weights, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(each[1], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_small_differences_between_images_count_like_large_ones() -> None:
@@ -42,7 +42,7 @@ def test_there_are_none_if_no_class_has_two_different_shots() -> None:
     assert linear_discriminants(features[[0, 0, 1]], torch.tensor([5, 5, 7])) is None
 
 
-def test_a_class_of_few_images_is_predicted_as_often_as_the_others() -> None:
+def test_without_training_a_class_of_few_images_is_predicted_as_often_as_the_others() -> None:
     """Its mean is noisier, which looks like a longer way from the mean of all classes."""
     generator = torch.Generator().manual_seed(0)
     shares = []
@@ -50,7 +50,7 @@ def test_a_class_of_few_images_is_predicted_as_often_as_the_others() -> None:
         centres = torch.randn(4, 60, generator=generator)
         labels = torch.tensor([0] * 16 + [1] * 16 + [2] * 2 + [3] * 2)
         features = centres[labels] + 2 * torch.randn(len(labels), 60, generator=generator)
-        found = linear_discriminants(features, labels)
+        found = linear_discriminants(features, labels, untrained=True)
         images = centres.repeat(50, 1) + 2 * torch.randn(200, 60, generator=generator)
         shares.append(float(((images @ found[0].T + found[1]).argmax(dim=1) >= 2).float().mean()))
     assert sum(shares) / 20 == pytest.approx(0.5, abs=0.06)

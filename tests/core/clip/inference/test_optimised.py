@@ -15,7 +15,7 @@ from core.clip.inference.optimised import InferencePlan, plan_inference
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import encode_images, encode_tokens
-from tests.core.clip.training.test_conv_bn import Shared, Tower, pixels
+from tests.core.clip.towers import Shared, Tower, pixels
 
 PIXELS = Pixels(Compose([ToTensor(), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.25))]))
 NETWORKS = ["tf_efficientnet_lite0", "mobilenetv2_035", "resnet18"]

@@ -298,4 +298,3 @@ def test_large_classes_lose_what_their_number_gave_them() -> None:
     assert less == pytest.approx([np.log(8) / 40, 0, np.log(2) / 40])
     assert not less_prior(np.array([5, 5, 5]), logit_scale=40.0).any()
     assert np.isfinite(less_prior(np.array([3, 0]), logit_scale=40.0)).all()
-    assert less_prior(np.array([16, 2]), 40.0, strength=0.5) == pytest.approx([np.log(8) / 80, 0])

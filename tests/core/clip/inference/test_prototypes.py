@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.inference.prototypes import PrototypeClassifier
-from tests.core.clip.inference.test_request_rule import IMAGES, slow_closed_scores
+from tests.core.clip.inference.slow_scores import IMAGES, slow_closed_scores
 
 
 def random_unit(*shape: int, seed: int = 0) -> Tensor:
@@ -47,7 +47,7 @@ def test_trained_or_new_is_decided_by_cosines_less_the_offsets(balance: float) -
     # Which trained class it is, the discriminants of the shots decide, as in a closed request.
     shots, among = (FEATURES, LABELS), found[:, trained]
     closed = PrototypeClassifier(*shots).rule(TEXTS[trained], [2, 0, 1], balance).scores(IMAGES)
-    slow = slow_closed_scores(TEXTS[trained], [2, 0, 1], shots, balance, text_counts_as=1)
+    slow = slow_closed_scores(TEXTS[trained], [2, 0, 1], shots, balance, text_counts_as=1, preview=True)
     torch.testing.assert_close(closed, slow)
     torch.testing.assert_close(among - among[:, :1], closed - closed[:, :1], rtol=0, atol=1e-4)
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.request_rule import request_rule
+from core.clip.inference.request_rule import adapted_rule
 from core.clip.inference.self_training import self_trained
 
 SCALE = 30.0
@@ -30,7 +30,8 @@ def by_the_plan(classes: list[int], images: Tensor) -> Tensor:
     for _ in range(4):
         features = [*SHOTS[0], *(image for image, _ in joined)]
         labels = [*LABELS.tolist(), *(label for _, label in joined)]
-        scores = request_rule((torch.stack(features), torch.tensor(labels)), texts, classes).scores(images)
+        shots = torch.stack(features), torch.tensor(labels)
+        scores = adapted_rule(shots, texts, classes, SCALE).scores(images)
         joined = []
         for place, label in enumerate(classes):
             found = []
@@ -46,12 +47,16 @@ def by_the_plan(classes: list[int], images: Tensor) -> Tensor:
 def test_it_is_what_the_plan_says(classes: list[int]) -> None:
     scores = self_trained(SHOTS, TEXTS[classes], classes, IMAGES, SCALE).scores(IMAGES)
     assert torch.allclose(scores, by_the_plan(classes, IMAGES), atol=1e-6)
-    assert not torch.allclose(scores, request_rule(SHOTS, TEXTS[classes], classes).scores(IMAGES), atol=1e-2)
+    assert not torch.allclose(
+        scores, adapted_rule(SHOTS, TEXTS[classes], classes, SCALE).scores(IMAGES), atol=1e-2
+    )
 
 
 def test_few_images_and_copies_of_one() -> None:
     few = self_trained(SHOTS, TEXTS, [0, 1, 2], IMAGES[:3], SCALE).scores(IMAGES)
-    assert torch.equal(few, request_rule(SHOTS, TEXTS, [0, 1, 2]).scores(IMAGES))  # one image of each class
+    assert torch.equal(
+        few, adapted_rule(SHOTS, TEXTS, [0, 1, 2], SCALE).scores(IMAGES)
+    )  # one image of each class
     for image in (IMAGES[0], SHOTS[0][0]):
         copies = image.expand(200, -1)
         scores = self_trained(SHOTS, TEXTS, [0, 1, 2], copies, SCALE).scores(copies)

@@ -75,6 +75,21 @@ def test_a_download_ends_with_its_parent(hub: Hub, repository: Path, cache: Path
     backbones.install(NAME, cache)
 
 
+def test_a_download_has_no_secret_of_the_service(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "CLIPCITE_DATABASE_URL",
+        "CLIPCITE_ADMIN_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+        "HF_TOKEN",
+        "https_proxy",
+    ):
+        monkeypatch.setenv(name, "secret")
+    given: dict[str, str] = {}
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: given.update(options["env"]))
+    backbones.start(NAME, cache)
+    assert {name for name, value in given.items() if value == "secret"} == {"HF_TOKEN", "https_proxy"}
+
+
 @pytest.mark.parametrize(("code", "cause"), [("raise SystemExit(3)", "The log"), (KILL, "a lack of memory")])
 def test_a_process_without_last_words(code: str, cause: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

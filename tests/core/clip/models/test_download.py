@@ -84,6 +84,20 @@ def test_a_gated_repository(hub: Hub, files: Path, folder: Path, status: int) ->
     assert "HF_TOKEN" in sentence
 
 
+@pytest.mark.parametrize("sha", ["{path}", "main", "", "A" * 40, "0" * 39])
+def test_a_hub_that_names_no_commit_writes_nothing(
+    hub: Hub, files: Path, folder: Path, tmp_path: Path, sha: str
+) -> None:
+    """The library writes to a file whose path ends with the name of the commit."""
+    mine = tmp_path / "bashrc"
+    mine.write_text("mine")
+    hub.sha = sha.replace("{path}", str(mine))
+    sentence = failure(folder)
+    assert mine.read_text() == "mine"
+    assert "no valid commit" in sentence
+    assert "HF_ENDPOINT" in sentence
+
+
 def test_a_missing_repository(hub: Hub, folder: Path) -> None:
     assert "has no repository tests/nothing" in failure(folder, "tests/nothing")
 

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from api.models.archive import inspect_folder, read_weights
+from clipcite.types.images import Image as LabelledImage
 from core.clip.config import resolve_config
 from core.clip.errors import InvalidConfig
 from core.clip.export.model_card import ModelInfo
@@ -24,7 +25,7 @@ from core.clip.models import backbones
 from core.clip.models.backbone import Backbone, load_backbone, tower_parameters, with_parameters
 from core.clip.models.download import download
 from core.clip.models.features import encode_tokens
-from core.clip.pipeline import Shot, adapt
+from core.clip.pipeline import adapt
 from core.clip.weights.files import Weights
 from tests.core.clip.families import SMALL, write_repository
 from tests.hub import Hub
@@ -121,7 +122,7 @@ def test_temperature_and_bias_are_not_trained(case: Case) -> None:
 
 
 def trained(case: Case) -> Weights:
-    shots = [Shot(png(noise(10 * c + i)), name) for c, name in enumerate(NAMES) for i in range(3)]
+    shots = [LabelledImage(png(noise(10 * c + i)), name) for c, name in enumerate(NAMES) for i in range(3)]
     settings = {"epochs": 1, "learning_rate": 1e-3, "precision": "fp32", "delta_format": "full"}
     config = resolve_config(backbone=case.backbone.name, evaluate="none", **settings)
     return adapt(case.backbone, shots, config).weights

@@ -20,7 +20,7 @@ from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.trainer import cosine, fine_tune
 from tests.core.clip.recorder import Recorder, fingerprint, same_bits, watch
-from tests.core.clip.training.test_losses import pairs, slow_dva, slow_kl, slow_scl
+from tests.core.clip.training.slow_losses import pairs, slow_dva, slow_kl, slow_scl
 
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 0, 0]
 TEXTS = [["a photo of a cat."], ["a photo of a dog."], ["a photo of a tree."]]

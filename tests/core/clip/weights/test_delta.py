@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core.clip.config import DeltaFormat
+from clipcite.types.adapt import DeltaFormat
 from core.clip.weights.delta import UNPACK_BATCH_SIZE, Delta, encode, tensor_layout
 from core.clip.weights.ensemble import interpolate
 from tests.core.clip.recorder import same_bits

@@ -22,7 +22,7 @@ from tests.core.clip.recorder import same_bits
 from tests.core.clip.tiny import make_tiny_backbone
 
 NAMES = ("猫", "👩‍👩‍👧 family", "Straße", 'a "quoted\\" {name}', "קפה")
-CONFIG = resolve_config(prompts={"猫": ["ein Kätzchen"]}, templates=["Bild: {}"]).to_dict()
+CONFIG = resolve_config(prompts={"猫": ["ein Kätzchen"]}, templates=["Bild: {}"]).model_dump()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_the_manifest_describes_the_weights(
     read = read_manifest((tmp_path / MANIFEST).read_bytes())
     assert read == manifest
     assert read.class_names == NAMES
-    assert resolve_config(**read.config).to_dict() == CONFIG
+    assert resolve_config(**read.config).model_dump() == CONFIG
     assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, WEIGHTS]
 
 

@@ -50,11 +50,11 @@ def on_postgres(pair_on_postgres: tuple[Database, Database]) -> Database:
     return pair_on_postgres[0]
 
 
-SECOND = """
+LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "9999", "HEAD", None, None
 
 
 def upgrade() -> None:
@@ -74,8 +74,9 @@ def downgrade() -> None:
 def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Replace this version by one with a migration more."""
     folder = tmp_path / "migrations"
+    head = str(migrate._scripts().get_current_head())
     shutil.copytree(migrate.FOLDER, folder)
-    (folder / "versions" / "0002_of_a_test.py").write_text(SECOND, encoding="utf-8")
+    (folder / "versions" / "9999_of_a_test.py").write_text(LATER.replace("HEAD", head), encoding="utf-8")
     monkeypatch.setattr(migrate, "FOLDER", folder)
     migrate._scripts.cache_clear()
     yield

@@ -30,8 +30,7 @@ from core.store.errors import BlobDamaged
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import claimed, delete_job, job_of, stored_job, stored_model
-from tests.core.store.storage.test_blobs import bucket
+from tests.core.store.samples import bucket, claimed, delete_job, job_of, stored_job, stored_model
 from worker.dispatcher.cleanup import finish_deletions
 
 Target = tuple[str, Blobs]

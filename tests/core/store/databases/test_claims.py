@@ -12,7 +12,7 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, WebhookDelivery
 from core.store.jobs import lifecycle
 from core.store.storage.blobs import Blobs
-from tests.core.store.databases.test_races import at_once
+from tests.core.store.races import at_once
 from tests.core.store.samples import OWNER, new_job, stored_job, types_of
 from tests.receiver import receiver
 from worker.dispatcher.cleanup import enforce_retention

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import func, select
 
 from core.store.db.session import Database, database_now
-from core.store.db.tables import RUNNING, Job, Model
+from core.store.db.tables import RUNNING, Job, JobEvent, Model
+from core.store.errors import ModelNotFound, NotFound
 from core.store.jobs import fair_queue, lifecycle
 from core.store.jobs.lifecycle import Claim
 from core.store.registry import models
@@ -22,6 +23,7 @@ from tests.core.store.samples import (
     let_lease_expire,
     new_job,
     new_model,
+    new_owner,
     publish,
     types_of,
 )
@@ -360,6 +362,116 @@ def test_a_deleted_job_leaves_no_model_that_waits_for_an_evaluation(database: Da
     with database.write() as session:
         lifecycle.delete(session, claim.job_id, owner=OWNER)
     assert metrics_of_model(database, claim.job_id) == {"verdict": "not_evaluated"}
+
+
+def named(database: Database, reference: str = "foxes") -> str:
+    with database.read() as session:
+        return models.resolve(session, reference, owner=OWNER).id
+
+
+def end(database: Database, claim: Claim, verdict: str) -> None:
+    report = f"jobs/{claim.job_id}/report-1.json"
+    announce(database, report)
+    with database.write() as session:
+        assert lifecycle.finish(session, claim, {"verdict": verdict}, report)
+
+
+def evaluated_later(database: Database) -> tuple[Claim, str]:
+    """Publish the next version of `foxes`. Return its claim and its id."""
+    claim, model = claimed(database, new_job(database)), new_model(name="foxes")
+    assert publish(database, claim, model, evaluate=True)
+    return claim, model.id
+
+
+@pytest.mark.parametrize(
+    ("verdict", "takes_name"),
+    [
+        *[(verdict, True) for verdict in ("better", "probably_better", "no_clear_gain", "not_evaluated")],
+        *[(verdict, False) for verdict in ("probably_worse", "worse")],
+    ],
+)
+def test_a_name_moves_to_a_version_that_is_not_worse(
+    database: Database, verdict: str, takes_name: bool
+) -> None:
+    first, old = evaluated_later(database)
+    assert named(database) == old  # the only version, before its verdict
+    end(database, first, "better")
+    second, new = evaluated_later(database)
+    assert (named(database), named(database, "foxes@2")) == (old, new)  # the verdict is not known yet
+    end(database, second, verdict)
+    assert named(database) == (new if takes_name else old)
+    with database.read() as session:
+        last = session.scalars(select(JobEvent).where(JobEvent.job_id == second.job_id)).all()[-1]
+        assert last.data["promoted"] == takes_name
+
+
+def test_of_two_jobs_at_once_the_higher_version_that_is_not_worse_has_the_name(database: Database) -> None:
+    (first, one), (second, two), (third, three) = (evaluated_later(database) for _ in range(3))
+    assert named(database) == three
+    end(database, third, "worse")
+    assert named(database) == two
+    end(database, second, "better")
+    end(database, first, "better")
+    assert (named(database), named(database, "foxes@3")) == (two, three)
+    with database.write() as session:
+        models.delete(session, two, owner=OWNER)
+    assert named(database) == one
+
+
+def test_a_name_without_a_version_in_use_says_what_to_do(database: Database) -> None:
+    claim, model = evaluated_later(database)
+    end(database, claim, "worse")
+    with (
+        database.read() as session,
+        pytest.raises(NotFound, match=f"foxes@1.*PATCH /models/{model}") as refused,
+    ):
+        models.resolve(session, "foxes", owner=OWNER)
+    assert refused.value.code == "model_not_promoted"
+    with database.read() as session, pytest.raises(ModelNotFound):
+        models.resolve(session, "foxes", owner=new_owner(database, "other"))
+
+
+def test_a_promotion_before_the_verdict_is_kept(database: Database) -> None:
+    first, _ = evaluated_later(database)
+    end(database, first, "better")
+    claim, model = evaluated_later(database)
+    with database.write() as session:
+        models.promote(session, model, owner=OWNER)
+    assert named(database) == model
+    end(database, claim, "worse")
+    assert named(database) == model
+
+
+@pytest.mark.parametrize("end_of_job", ["cancelled", "failed", "lost worker"])
+def test_a_model_without_a_verdict_takes_its_name_when_its_job_ends(
+    database: Database, end_of_job: str
+) -> None:
+    first, old = evaluated_later(database)
+    end(database, first, "better")
+    claim, model = evaluated_later(database)
+    if end_of_job == "lost worker":
+        let_lease_expire(database, claim.job_id)
+        assert expire(database) == ["queued"]
+        assert named(database) == old  # the next attempt evaluates
+        claim = claimed(database, claim.job_id)
+    with database.write() as session:
+        if end_of_job == "cancelled":
+            lifecycle.request_cancel(session, claim.job_id, owner=OWNER)
+            assert lifecycle.finish_cancelled(session, claim) == "succeeded"
+        else:
+            assert lifecycle.finish_failed(session, claim, code="x", detail="y") == "succeeded"
+    assert named(database) == model
+
+
+def test_a_worker_that_lost_its_lease_does_not_move_the_name(database: Database) -> None:
+    first, old = evaluated_later(database)
+    end(database, first, "better")
+    frozen, _ = evaluated_later(database)
+    let_lease_expire(database, frozen.job_id)
+    assert expire(database) == ["queued"]
+    with database.write() as session:
+        assert not lifecycle.finish(session, frozen, {"verdict": "better"})
+    assert named(database) == old
 
 
 def test_a_deleted_model_does_not_stop_the_end(database: Database) -> None:

@@ -5,17 +5,20 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from alembic import command
 from sqlalchemy import inspect, text
 
+from clipcite.types.images import ImageStats
 from core.store.db import migrate
 from core.store.db.session import Database
 from core.store.db.tables import METADATA
 from core.store.errors import DatabaseUnavailable
-from tests.core.store.samples import new_job, new_owner
+from core.store.jobs import jobs
+from tests.core.store.samples import new_image, new_job, new_owner
 
 ROOT = Path(__file__).parents[4]
 
@@ -52,7 +55,7 @@ def test_an_upgrade_keeps_the_rows(empty_database_url: str, request: pytest.Fixt
     database = Database(empty_database_url)
     job_id = new_job(database, name="shoes")
     request.getfixturevalue("next_version")
-    with pytest.raises(DatabaseUnavailable, match="older revision '0001'") as refused:
+    with pytest.raises(DatabaseUnavailable, match="older revision '0002'") as refused:
         database.check()
     assert "clipcite db upgrade" in refused.value.detail
     migrate.upgrade(empty_database_url)
@@ -61,6 +64,23 @@ def test_an_upgrade_keeps_the_rows(empty_database_url: str, request: pytest.Fixt
         stored = session.execute(text("SELECT id, name, note FROM jobs")).one()
         images = session.scalar(text("SELECT count(*) FROM job_images"))
     assert (*stored, images) == (job_id, "shoes", "was shoes", 2)
+    database.close()
+
+
+def test_images_of_an_older_version_have_no_statistics(empty_database_url: str) -> None:
+    migrate.upgrade(empty_database_url)
+    database = Database(empty_database_url)
+    stats = ImageStats(128, 1.5, 40.1, 0.1 + 0.2, 0.5, "00", "ff", "0f")
+    job_id = new_job(database, images=[replace(new_image("a.jpg"), stats=stats), new_image("b.jpg")])
+
+    def stored() -> list[ImageStats | None]:
+        with database.read() as session:
+            return [jobs.image_of(row).stats for row in jobs.images(session, job_id)]
+
+    assert stored() == [stats, None]
+    alembic(empty_database_url, "downgrade", "0001")
+    migrate.upgrade(empty_database_url)
+    assert stored() == [None, None]
     database.close()
 
 
@@ -129,6 +149,7 @@ def test_a_migration_that_fails_leaves_nothing(empty_database_url: str) -> None:
 KILL = """
 import os, signal, sys
 from sqlalchemy import event
+from clipcite.types.images import ImageStats
 from core.store.db import migrate
 from core.store.db.engine import Engine
 

@@ -1,23 +1,9 @@
-from typing import Any
-
 import pytest
 
 from core.store.db.session import Database
-from core.store.db.tables import Model
 from core.store.errors import ModelNotFound
 from core.store.registry import models
-from tests.core.store.samples import OWNER, claimed, new_job, new_model, new_owner, publish
-
-
-def published(database: Database, name: str | None = None, *, owner: str = OWNER, **given: Any) -> str:
-    model = new_model(name=name, **given)
-    assert publish(database, claimed(database, new_job(database, owner=owner)), model)
-    return model.id
-
-
-def resolved(database: Database, reference: str, *, owner: str = OWNER) -> Model:
-    with database.read() as session:
-        return models.resolve(session, reference, owner=owner)
+from tests.core.store.samples import OWNER, new_owner, published, resolved
 
 
 def test_versions_of_a_name_are_numbered_for_each_owner(database: Database) -> None:

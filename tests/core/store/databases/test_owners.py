@@ -16,7 +16,7 @@ from core.store.db.session import Database
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import fair_queue, lifecycle
 from core.store.registry import models
-from tests.core.store.databases.test_races import at_once
+from tests.core.store.races import at_once
 from tests.core.store.samples import (
     OWNER,
     claimed,

@@ -1,9 +1,6 @@
 """Races on real databases with real threads."""
 
-import threading
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
 from sqlalchemy import func, select
 
@@ -13,6 +10,7 @@ from core.store.db.tables import Job, Model
 from core.store.errors import Conflict, ModelNotFound, NotFound
 from core.store.jobs import fair_queue, lifecycle
 from core.store.registry import models
+from tests.core.store.races import at_once
 from tests.core.store.samples import (
     OWNER,
     claimed,
@@ -26,32 +24,6 @@ from tests.core.store.samples import (
 )
 
 ROUNDS = 15
-REFUSED = (NotFound, Conflict, ModelNotFound)
-"""Errors of the loser of a race."""
-
-
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Run the calls in threads that start together. Return their results in order; raise other errors."""
-    start = threading.Barrier(len(calls))
-    results: list[Any] = [None] * len(calls)
-
-    def run(number: int, call: Callable[[], Any]) -> None:
-        start.wait()
-        try:
-            results[number] = call()
-        except Exception as error:
-            results[number] = error
-
-    threads = [threading.Thread(target=run, args=item) for item in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(600)
-        assert not thread.is_alive()
-    for result in results:
-        if isinstance(result, Exception) and not isinstance(result, REFUSED):
-            raise result
-    return results
 
 
 def test_one_of_many_claims_wins(database: Database) -> None:

@@ -1,6 +1,5 @@
 """Blobs in a folder and in a bucket: common guarantees, then the failures of each."""
 
-import hashlib
 import os
 import threading
 from pathlib import Path
@@ -11,14 +10,7 @@ import pytest
 
 from core.store.errors import BlobDamaged, BlobNotFound, StorageFull, StorageUnavailable
 from core.store.storage.blobs import Blobs
-from tests.servers import bucket_access
-
-
-def bucket(endpoint: str, name: str, prefix: str = "a/prefix") -> Blobs:
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in bucket_access(endpoint).items():
-            patch.setenv(variable, value)
-        return Blobs(f"s3://{name}/{prefix}")
+from tests.core.store.samples import bucket, keys, sha256
 
 
 @pytest.fixture
@@ -38,16 +30,8 @@ def blobs(folder: Path) -> Blobs:
     return Blobs(folder.as_uri())
 
 
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-
-
-def keys(blobs: Blobs, prefix: str = "") -> list[str]:
-    return sorted(blob.key for blob in blobs.list(prefix))
 
 
 def test_bytes_and_files_there_and_back(either: Blobs, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from core.store.errors import BlobDamaged, StorageFull, StorageUnavailable
 from core.store.storage import bucket as bucket_module
 from core.store.storage.blobs import Blobs
-from tests.core.store.storage.test_blobs import bucket, keys, sha256
+from tests.core.store.samples import bucket, keys, sha256
 from tests.faulty import Faults, faulty
 
 LARGE = os.urandom(6_000_000)  # Two parts.

@@ -11,8 +11,7 @@ from core.store.errors import StorageUnavailable
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs
 from tests.conftest import postgres_database
-from tests.core.store.samples import delete_job, stored_job
-from tests.core.store.storage.test_blobs import bucket
+from tests.core.store.samples import bucket, delete_job, stored_job
 
 
 def bind(database: Database, blobs: Blobs) -> None:

@@ -7,6 +7,7 @@ import { pictured } from "../../lib/training/image_check.js";
 import { Shots } from "../../lib/training/training_form.js";
 import { count, percent } from "../../lib/words.js";
 import { dropZone } from "../dropzone.js";
+import { folderTable } from "../folder_table.js";
 import { likely } from "./verdict.js";
 
 const MAX = 60;
@@ -28,11 +29,12 @@ export function evaluateFold(model, name, signal) {
 			until.throwIfAborted();
 			if (!shots.images.length || shots.classes.some((entry) => !entry.name))
 				throw new Error("Drop folders that are named after the classes of their images.");
+			for (const image of shots.images) image.split = "test";
 			const { form, files: sent } = shots.form({ config: {} });
 			form.delete("config");
 			replace(answer, h("p", { class: "soft" }, `Evaluating with ${count(shots.images.length, "image")} …`));
 			const result = await upload(`/models/${encodeURIComponent(model.id)}/evaluate`, form, { signal: until });
-			replace(answer, summary(result), mistakes(result.mistakes, sent));
+			replace(answer, summary(result), mistakes(result.mistakes, sent), folderTable(shots).element);
 		} catch (error) {
 			if (!until.aborted) showProblem(answer, error);
 		}

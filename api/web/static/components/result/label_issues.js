@@ -1,4 +1,4 @@
-// Doubtful labels, corrected here; the job's stored images are then trained again.
+// Possible label issues, corrected here; the job's stored images are then trained again.
 
 import { announce, button, h, replace, unseen } from "../../lib/dom.js";
 import { newKey } from "../../lib/ids.js";
@@ -16,10 +16,10 @@ const kept = new Map();
  *
  *  @param {{ job: Job, report: JobReport, classes: string[], signal: AbortSignal }} options */
 export function labelIssues({ job, report, classes, signal }) {
-	const issues = report.label_issues;
+	const { label_issues: issues, label_issues_note: tooEarly } = report;
 	const doubted = new Set(issues.map(({ position }) => position));
 	const mistakes = report.mistakes.filter(({ position }) => !doubted.has(position));
-	if (!issues.length && !mistakes.length) return null;
+	if (!issues.length && !mistakes.length && !tooEarly) return null;
 
 	/** @type {Corrections} */
 	const corrections = kept.get(job.id) ?? new Map();
@@ -71,19 +71,20 @@ export function labelIssues({ job, report, classes, signal }) {
 	return h(
 		"details",
 		{ class: "card labels", open: issues.length > 0 },
-		h("summary", {}, h("h2", {}, issues.length ? count(issues.length, "label issue") : "Check labels")),
+		h("summary", {}, h("h2", {}, issues.length ? count(issues.length, "possible label issue") : "Check labels")),
+		tooEarly && h("p", { class: "soft" }, tooEarly),
 		issues.length > 0 && [
 			h(
 				"p",
 				{ class: "soft" },
-				"Models that never saw these images predict another class. A wrong label costs more than a missing image.",
+				"Models that never saw these images predict another class. Some labels may be wrong. A wrong label costs more than a missing image.",
 			),
 			rows(issues),
 		],
 		mistakes.length > 0 &&
 			h(
 				"details",
-				{ class: "plain", open: !issues.length },
+				{ class: "plain", open: !issues.length && !tooEarly },
 				h("summary", {}, count(mistakes.length, "wrong prediction")),
 				rows(mistakes),
 			),
@@ -107,10 +108,10 @@ function issue(job, image, classes, corrections, changed, signal) {
 	);
 	const choice = (text, act) => button([text, unseen(` ${name}`)], act, "quiet small");
 	const initial = [
+		choice("It's right", () => decide("confirmed", "")),
 		classes.includes(predicted) && choice(`Move to ${predicted}`, () => decide("moved", predicted)),
 		others.length > 0 && select,
 		choice("Remove", () => decide("removed", "")),
-		choice("It's right", () => decide("confirmed", "")),
 	];
 	/** Show the decision, if there is one. Returns its words. */
 	function draw() {

@@ -7,6 +7,7 @@ import { upload } from "../../lib/service/http.js";
 import { Shots } from "../../lib/training/training_form.js";
 import { count } from "../../lib/words.js";
 import { dropZone, picker } from "../dropzone.js";
+import { folderTable } from "../folder_table.js";
 import { thumbnails } from "../thumbnails.js";
 
 /** @import { ShotClass } from "../../lib/training/training_form.js" */
@@ -25,6 +26,7 @@ export function moreImages(job, names, split, signal) {
 	const [title, hint] = TEXTS[split];
 	const trouble = h("div", {});
 	const rows = h("ul", { class: "more-images" });
+	const folders = folderTable(shots);
 	const start = button("Train again", begin, "main");
 	const status = h("p", { class: "soft", role: "status" });
 	const key = newKey();
@@ -57,6 +59,7 @@ export function moreImages(job, names, split, signal) {
 			}),
 		);
 		const nameless = shots.classes.some((entry) => !entry.name && entry.images.length);
+		folders.refresh();
 		start.disabled = !shots.images.length || shots.bad.length > 0 || nameless;
 		status.textContent = shots.bad.length
 			? `Remove the ${count(shots.bad.length, "image")} that can't be read.`
@@ -110,6 +113,7 @@ export function moreImages(job, names, split, signal) {
 		h("h3", {}, title),
 		h("p", { class: "soft" }, hint),
 		zone,
+		folders.element,
 		rows,
 		trouble,
 		h("div", { class: "go" }, start, status),

@@ -6,21 +6,12 @@ import { call, download, key, requestJson, saveBlob } from "../../lib/service/ht
 import { count, list, percent, points } from "../../lib/words.js";
 import { comparedModels, trainAgainRow } from "../clip/again.js";
 import { classifyPrograms, codeFor } from "../code.js";
-import { tip } from "../tip.js";
+import { notInUse } from "../not_in_use.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";
 import { changeStrip } from "./strip.js";
 import { newClass } from "./test_images.js";
-import {
-	changeInterval,
-	comparisonOf,
-	earlierVersion,
-	explained,
-	likely,
-	otherNames,
-	verdictOf,
-	versionBefore,
-} from "./verdict.js";
+import { comparisonOf, earlierVersion, likely, verdictOf, versionBefore } from "./verdict.js";
 
 /** Create the panel of a job that has a model. `eta` is an element with the time until the report.
  *
@@ -34,10 +25,9 @@ export function resultPanel(job, { eta, signal }) {
 	const sentence = h(
 		"p",
 		{},
-		kind === "evaluating" ? ["You can use it now. The report follows", eta, "."] : explained(job, null),
+		kind === "evaluating" ? ["You can use it now. The report follows", eta, "."] : told(job.metrics?.sentences),
 	);
 	const strip = h("div", { class: "strip-box" });
-	const others = h("p", { hidden: true });
 	const earlier = h("p", { hidden: true });
 	const labels = h("div", {});
 	const extra = h("div", {});
@@ -70,7 +60,7 @@ export function resultPanel(job, { eta, signal }) {
 	const actions = {
 		better: () => [tryIt("Use it", true)],
 		probably_better: unproven,
-		no_clear_gain: (comparison?.difference?.value ?? 0) > 0 ? unproven : notBetter,
+		no_clear_gain: (comparison?.difference.value ?? 0) > 0 ? unproven : notBetter,
 		probably_worse: notBetter,
 		worse: notBetter,
 		evaluating: () => [tryIt("Try it", true)],
@@ -87,9 +77,9 @@ export function resultPanel(job, { eta, signal }) {
 	);
 
 	async function loadReport() {
+		/** @type {JobReport} */
 		const report = await requestJson(address, { signal });
-		sentence.textContent = explained(job, report);
-		tell(others, otherNames(report));
+		sentence.textContent = told(report.sentences);
 		replace(strip, changeStrip(job, report, signal));
 		replace(labels, labelIssues({ job, report, classes: trained, signal }));
 	}
@@ -107,9 +97,9 @@ export function resultPanel(job, { eta, signal }) {
 		{ class: `card result ${mood}` },
 		h("div", { class: "headline" }, h("h2", {}, title)),
 		sentence,
+		notInUse({ ...job, id: job.model_id }),
 		evaluated && comparison && threeNumbers(comparison),
 		earlier,
-		others,
 		strip,
 		h("div", { class: "row" }, actions, evaluated && [reportLink(address, failed), share], save),
 		extra,
@@ -128,11 +118,14 @@ export function resultPanel(job, { eta, signal }) {
 			),
 		codeFor({
 			what: "classify with this model",
-			...classifyPrograms({ model: job.name ?? job.model_id, class_names: trained }),
+			...classifyPrograms({ model: (job.promoted && job.name) || job.model_id, class_names: trained }),
 		}),
 	);
 	return [card, finished(job) && newClass(job, signal), labels];
 }
+
+/** Return the sentences below the title. @param {string[]} [sentences] */
+const told = (sentences = []) => sentences.slice(1).join(" ");
 
 /** @param {Job} job */
 const finished = ({ status }) => status === "succeeded";
@@ -141,13 +134,12 @@ const finished = ({ status }) => status === "succeeded";
 function threeNumbers({ stock, adapted, interval, difference }) {
 	const number = (name, value, range) =>
 		h("div", {}, h("dt", {}, name), h("dd", {}, value), range && h("dd", { class: "soft" }, range));
-	const gain = difference && tip(`${points(difference.value)} points`, changeInterval(difference), { class: "gain" });
 	return h(
 		"dl",
 		{ class: "three" },
 		number("Before", percent(stock)),
-		number("Now", percent(adapted), interval && likely(interval)),
-		gain && number("Change", gain),
+		number("Now", percent(adapted), likely(interval)),
+		number("Change", h("span", { class: "gain" }, `${points(difference.value)} points`)),
 	);
 }
 

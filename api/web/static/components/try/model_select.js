@@ -61,10 +61,10 @@ export function modelSelect({ choose, failed, signal }) {
 		await nextPage();
 		draw();
 	}
-	/** Load the models and choose `wanted`, the id of a model or of a job, or else the newest model. @param {string | null} [wanted] */
+	/** Load the models and choose `wanted`, the id of a model or of a job, or else the newest model in use. @param {string | null} [wanted] */
 	async function load(wanted) {
 		await nextPage();
-		let found = wanted ?? models[0]?.id ?? STOCK;
+		let found = wanted ?? models.find((model) => !model.not_promoted)?.id ?? STOCK;
 		let problem = null;
 		try {
 			found = await resolve(found);

@@ -38,7 +38,7 @@ export function predictionCard(image, { remove, judged, names }) {
 	/** @type {Schemas["Classification"]} */
 	let response;
 	let past = false; // shows the predictions of the pre-trained model
-	let offered = ""; // the classes of the open choice after "Wrong"
+	let offered = ""; // the classes of the open choice after "Wrong", the predicted one first
 	const thumb = h("img", { alt: image.name, hidden: true });
 	const blank = h("span", { class: "blank" }, image.name);
 	const best = h("p", { class: "best" });
@@ -142,7 +142,7 @@ export function predictionCard(image, { remove, judged, names }) {
 			replace(marks, h("span", { class: "soft" }, predicted === image.truth ? "Right" : `It is ${image.truth}`), edit);
 			return;
 		}
-		if (marks.querySelector("select") && offered === others(predicted).join("\n")) return; // someone is choosing
+		if (marks.querySelector("select") && offered === choices(predicted).join("\n")) return; // someone is choosing
 		const mark = (label, act) =>
 			h(
 				"button",
@@ -155,13 +155,13 @@ export function predictionCard(image, { remove, judged, names }) {
 			mark("Wrong", () => askTruth(predicted)),
 		);
 	}
-	/** @param {string} predicted */
-	function others(predicted) {
-		return names().filter((name) => name !== predicted);
+	/** The predicted class is among them, since "Wrong" may be a mistake. @param {string} predicted */
+	function choices(predicted) {
+		return [predicted, ...names().filter((name) => name !== predicted)];
 	}
 	/** @param {string} predicted */
 	function askTruth(predicted) {
-		offered = others(predicted).join("\n");
+		offered = choices(predicted).join("\n");
 		const select = h(
 			"select",
 			{
@@ -170,7 +170,9 @@ export function predictionCard(image, { remove, judged, names }) {
 				onchange: () => select.value && judge(select.value),
 			},
 			h("option", { value: "" }, "It is …"),
-			others(predicted).map((name) => h("option", { value: name }, name)),
+			choices(predicted).map((name) =>
+				h("option", { value: name }, name === predicted ? `${name} (as predicted)` : name),
+			),
 		);
 		replace(marks, select);
 		select.focus();

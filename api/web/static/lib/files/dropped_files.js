@@ -1,5 +1,6 @@
 // Dropped or chosen files as a list of {path: ["folder", …, "file"], file}.
 
+import { requestJson } from "../service/http.js";
 import { unzip } from "./unzip.js";
 
 /** Return all files of a drop, with folders and zips opened. @param {DataTransfer} transfer */
@@ -60,10 +61,7 @@ export async function opened(files) {
 	return all;
 }
 
-const TRAIN = new Set(["train", "training"]);
-const TEST = new Set(["test", "testing"]);
-const VALIDATION = new Set(["val", "valid", "validation"]);
-const inOrder = new Intl.Collator("en", { numeric: true }).compare;
+const collator = new Intl.Collator("en", { numeric: true });
 const IMAGE = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif)$/i;
 
 /** Return the images among the files as [{path, file, name}], sorted by path. @param {DroppedFile[]} items */
@@ -73,55 +71,48 @@ export function imagesOf(items) {
 			!path.some((part) => part.startsWith(".") || part === "__MACOSX") &&
 			(file.type.startsWith("image/") || IMAGE.test(file.name)),
 	);
-	images.sort((a, b) => inOrder(a.path.join("/"), b.path.join("/")));
-	return images.map(({ path, file }) => ({ path, file, name: path.at(-1) ?? file.name }));
+	return inOrder(images).map(({ path, file }) => ({ path, file, name: nameOf(path) }));
 }
 
-/** Return class and split (train or test) of each image, by its folders: [{path, file, name, className, split}].
+/** Return class and split of each image, and the folders with files that are left out. The service decides by the paths
+ *  alone; files in no folder have no class, so it isn't asked about them. If the person has `named` the class, images outside
+ *  class folders count, too.
  *
- *  The service has the same rules for archives (api/archives/layout.py). Folders that enclose all
- *  files are ignored, and so is a validation split beside a test split. `className` is null outside class folders.
- *
- *  Throws an Error for an ambiguous layout.
- *
- *  @param {DroppedFile[]} items
- *  @returns {(DroppedFile & { name: string, className: string | null, split: "train" | "test" })[]} */
-export function assignClasses(items) {
-	const images = imagesOf(items);
-	let root = 0;
-	let inner, tops, known, deep;
-	for (;;) {
-		inner = images.filter(({ path }) => path.length > root + 1);
-		tops = new Set(inner.map(({ path }) => path[root]));
-		deep = new Set(inner.filter(({ path }) => path.length > root + 2).map(({ path }) => path[root]));
-		known = [...tops].filter((top) => [TRAIN, TEST, VALIDATION].some((names) => names.has(top.toLowerCase())));
-		if (tops.size !== 1 || !deep.size || known.length) break;
-		root += 1;
-	}
-	const kind = (names) => new Set(known.filter((top) => deep.has(top) && names.has(top.toLowerCase())));
-	const train = kind(TRAIN);
-	const validation = kind(VALIDATION);
-	const test = kind(TEST);
-	// train/ and test/ are splits only side by side or alone, since a class may be called "train" too.
-	const hasSplits = train.size + test.size + validation.size > 0;
-	const areSplits = hasSplits && (tops.size === known.length || (train.size > 0 && test.size + validation.size > 0));
-	const odd = [...tops].filter((top) => !known.includes(top));
-	if (areSplits && odd.length) {
-		throw new Error(
-			`Class folders outside ${known.sort().join(" and ")}: ${odd.join(", ")}. Move them into train or test.`,
-		);
-	}
-	const testFolders = test.size ? test : validation;
-	const depth = areSplits ? root + 1 : root;
-	return images
-		.filter(
-			({ path }) => !areSplits || path.length <= depth + 1 || train.has(path[root]) || testFolders.has(path[root]),
-		)
-		.map(({ path, file, name }) => ({
-			path,
-			file,
-			name,
-			className: path.length > depth + 1 ? path[depth] : null,
-			split: areSplits && path.length > depth + 1 && testFolders.has(path[root]) ? "test" : "train",
+ *  @param {DroppedFile[]} items @param {boolean} named
+ *  @returns {Promise<{ images: PlacedFile[], leftOut: Schemas["LayoutFolder"][] }>} */
+export async function placesOf(items, named) {
+	if (items.every(({ path }) => path.length === 1)) {
+		const images = imagesOf(items).map((image) => ({
+			...image,
+			folder: null,
+			className: null,
+			split: /** @type {const} */ ("train"),
 		}));
+		return { images, leftOut: [] };
+	}
+	const files = inOrder(items);
+	const { folders, files: places } = await requestJson("/adapt/layout", {
+		method: "POST",
+		headers: { "Content-Type": "application/json" },
+		body: JSON.stringify({ paths: files.map(({ path }) => path.join("/")) }),
+	});
+	/** @param {Schemas["LayoutFolder"]} place */
+	const counts = ({ left_out: leftOut }) => !leftOut || (named && leftOut.code === "images_without_class");
+	return {
+		images: files.flatMap(({ path, file }, i) => {
+			const place = folders[places[i]];
+			if (!counts(place)) return [];
+			const { folder, class_name: className, split } = place;
+			return [{ path, file, name: nameOf(path), folder, className, split: split === "test" ? "test" : "train" }];
+		}),
+		leftOut: folders.filter((place) => !counts(place)),
+	};
 }
+
+/** @template {DroppedFile} Item @param {Item[]} items */
+function inOrder(items) {
+	return items.toSorted((a, b) => collator.compare(a.path.join("/"), b.path.join("/")));
+}
+
+/** @param {string[]} path */
+const nameOf = (path) => path.at(-1) ?? "";

@@ -48,6 +48,8 @@ export class Problem extends Error {
 		this.code = body?.code ?? "";
 		/** @type {Schemas["ProblemItem"][]} */
 		this.errors = body?.errors ?? [];
+		/** @type {Schemas["ProblemAction"][]} */
+		this.actions = body?.actions ?? [];
 		this.requestId = body?.request_id ?? "";
 		if (status === 401 && !quiet)
 			document.dispatchEvent(new CustomEvent("key-needed", { detail: { code: this.code, sent } }));

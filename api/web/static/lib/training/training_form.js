@@ -1,7 +1,7 @@
 // Images of the Train view by class, and the form for POST /adapt.
 
 import { oncePerFrame } from "../dom.js";
-import { assignClasses } from "../files/dropped_files.js";
+import { placesOf } from "../files/dropped_files.js";
 import { count } from "../words.js";
 import { forget, inspect, markDuplicates } from "./image_check.js";
 
@@ -10,8 +10,10 @@ const MIN_PILE = 12; // images; Sort makes no groups of fewer
 let lastImageId = 0;
 const MAX_NAME_LENGTH = 150; // the service shortens file names above 200 characters in its responses
 
-/** @typedef {PageImage & { id: number, split: "train" | "test" }} Shot */
-/** @typedef {{ name: string, prompts: string[], images: Shot[] }} ShotClass */
+/** @typedef {PageImage & { id: number, folder: string | null, split: "train" | "test" }} Shot */
+/** Class; `folders` are the names of its class folders, which a new name doesn't change.
+ *
+ *  @typedef {{ name: string, folders: Set<string>, prompts: string[], images: Shot[] }} ShotClass */
 
 /** Classes with their images. Dispatches "change" after every change. */
 export class Shots extends EventTarget {
@@ -20,6 +22,8 @@ export class Shots extends EventTarget {
 	/** Last check by the service, and the fingerprint of its form.
 	 *  @type {{ fingerprint: string, preflight: Schemas["Preflight"] } | null} */
 	checked = null;
+	/** Folders with files that were left out. @type {Schemas["LayoutFolder"][]} */
+	leftOut = [];
 
 	get images() {
 		return this.classes.flatMap((entry) => entry.images);
@@ -53,15 +57,20 @@ export class Shots extends EventTarget {
 		return "";
 	}
 
-	/** @param {string} name */
+	/** Return the class of this name, else the class that a person has renamed from it, else a new one. @param {string} name */
 	classNamed(name) {
-		const same = (entry) => entry.name.trim().toLowerCase() === name.trim().toLowerCase();
-		return this.classes.find(same) ?? this.addClass(name);
+		const key = keyOf(name);
+		const entry =
+			this.classes.find((entry) => keyOf(entry.name) === key) ??
+			this.classes.find((entry) => entry.folders.has(key)) ??
+			this.addClass(name);
+		if (key) entry.folders.add(key);
+		return entry;
 	}
 
 	addClass(name = NAMELESS) {
 		/** @type {ShotClass} */
-		const entry = { name, prompts: [], images: [] };
+		const entry = { name, folders: new Set(), prompts: [], images: [] };
 		this.classes.push(entry);
 		this.changed();
 		return entry;
@@ -74,25 +83,26 @@ export class Shots extends EventTarget {
 		this.changed();
 	}
 
-	/** Add dropped images to the classes named by their folders, or all to `target`.
-	 *  Returns the number of images.
+	/** Add dropped images to the classes of their folders, or all to `target`. Returns the number of images.
 	 *
 	 *  @param {DroppedFile[]} items @param {ShotClass | null} [target] */
 	async add(items, target = null) {
-		const added = assignClasses(items);
+		const { images, leftOut } = await placesOf(items, target !== null);
 		const changed = oncePerFrame(() => this.changed());
-		const checks = added.map(({ path, file, name, className, split }) => {
+		const checks = images.map(({ className, ...placed }) => {
 			const entry = target ?? this.classNamed(className ?? NAMELESS);
 			lastImageId += 1;
 			/** @type {Shot} */
-			const image = { id: lastImageId, path, file, name, split, problem: null };
+			const image = { id: lastImageId, ...placed, problem: null };
 			entry.images.push(image);
 			return inspect(image).then(changed);
 		});
+		const outer = new Set(items.map(({ path }) => path[0])); // a folder that was dropped again
+		this.leftOut = [...this.leftOut.filter(({ folder }) => !outer.has(folder.split("/")[0])), ...leftOut];
 		this.changed();
 		await Promise.all(checks);
 		this.changed();
-		return added.length;
+		return images.length;
 	}
 
 	/** @param {Shot} image */
@@ -112,6 +122,7 @@ export class Shots extends EventTarget {
 	}
 
 	changed() {
+		if (!this.classes.length) this.leftOut = [];
 		markDuplicates(this.classes);
 		this.dispatchEvent(new Event("change"));
 	}
@@ -172,6 +183,9 @@ export class Shots extends EventTarget {
 		return rest;
 	}
 }
+
+/** @param {string} name */
+const keyOf = (name) => name.trim().toLowerCase();
 
 /** Return a unique file name that the service repeats unchanged in its findings.
  *
