@@ -316,6 +316,11 @@ def test_an_unreachable_service() -> None:
             "Rename it (`client.models.rename('MODEL', name)`).",
         ),
         (
+            'Promote it: PATCH /models/mdl_1 with {"promoted": true}.',
+            "Promote it: `clipcite models use mdl_1`.",
+            "Promote it: `client.models.promote('mdl_1')`.",
+        ),
+        (
             "Give a delta (GET /models/{id}/export?format=delta).",
             "Give a delta (`clipcite export MODEL -o FILE`).",
             "Give a delta (`client.models.export('MODEL', path)`).",
