@@ -121,6 +121,11 @@ def outcomes(run: Encodings) -> Outcome:
                 replaced = replaced & (near < limit(among))
             answered = torch.where(replaced, stock, adapted)
             values[arm][measure] = float((answered == truth)[counts].double().mean())
+            if measure in ("N", "unrelated") and arm == next(iter(ARMS)):
+                sent = replaced & counts
+                right[f"sent: {measure}"] = np.array(
+                    [int(rows[sent].sum()) for rows in (counts, adapted == truth, stock == truth)]
+                )
             if measure == "unrelated":
                 right[arm] = (answered == truth).double().numpy()
             values[arm][f"as before: {measure}"] = float((answered == stock)[counts].double().mean())
@@ -225,6 +230,9 @@ def tables(title: str, runs: Runs) -> None:
         print(
             f"| {arm} |", " | ".join([*cells, *("holds" if x else "fails" for x in (untrained, mixed))]), "|"
         )
+    for measure in ("N", "unrelated"):
+        count, adapted, stock = sum(run[2][f"sent: {measure}"] for run in runs.values())
+        print(f"\nF sends {count} images of {measure}. Right: {adapted / count:.3f} and {stock / count:.3f}.")
     print(
         "\n| set |",
         " | ".join(
