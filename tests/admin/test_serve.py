@@ -53,7 +53,7 @@ def ready(process: "subprocess.Popen[bytes]", output: Path) -> list[str]:
 def test_the_lines_of_a_start(tmp_path: Path, environment: dict[str, str]) -> None:
     with serving(tmp_path, environment, "--device", "cpu") as (process, output):
         lines = ready(process, output)
-        assert lines[0].startswith("Starting")
+        assert lines[0].startswith("Starting at http://127.0.0.1:")
         assert lines[2:] == ["Press Ctrl-C to stop."]
         url = lines[1].removeprefix("Ready: ")
         assert httpx.get(f"{url}/readyz", timeout=600).status_code == 200
