@@ -32,6 +32,8 @@ class Answer:
     """True if the answer considers the other images of the folder."""
     rejected: bool = False
     """True if the image is something else, none of the classes."""
+    changed: int = 0
+    """`Image.changed` when the image was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +167,14 @@ def _answer(
     calibrated: Any = False,
     in_collection: Any = False,
     rejected: Any = False,
+    changed: Any = 0,
 ) -> Answer:
     texts, flags = (error, features), (calibrated, in_collection, rejected)
     if not all(text is None or isinstance(text, str) for text in texts) or (error is None and not ranked):
         raise ValueError(texts)
-    if not all(isinstance(flag, bool) for flag in flags):
+    if not all(isinstance(flag, bool) for flag in flags) or not isinstance(changed, int):
         raise ValueError(flags)
-    return Answer(_ranked(ranked), error, features, calibrated, in_collection, rejected)
+    return Answer(_ranked(ranked), error, features, calibrated, in_collection, rejected, changed)
 
 
 def _ranked(ranked: Any) -> Ranked:

@@ -86,6 +86,40 @@ def test_unsure_images_and_another_model(call: Any, photos: Path, taught: Job) -
     assert "clipcite sort" in call("sort", "--undo", photos / "red/0.png", status=2).stderr
 
 
+def test_a_photo_replaced_by_one_of_equal_size_and_time_is_asked_for_again(
+    service: Service, call: Any, taught: Job, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    photo, table = tmp_path / "photos/a.bmp", tmp_path / "a.csv"
+    command = (
+        "sort",
+        tmp_path / "photos",
+        "-m",
+        taught.model_id,
+        "--unsure",
+        0,
+        "--no-reject",
+        "--csv",
+        table,
+    )
+    found = []
+    for colour in ((200, 40, 40), (40, 160, 40)):
+        Image.new("RGB", (32, 32), colour).save(photo)
+        os.utime(photo, ns=(10**18, 10**18))
+        call(*command, status=1)  # nobody says yes
+        found += [row["class"] for row in csv.DictReader(table.open())]
+    assert found == ["red", "green"]
+    (log,) = (tmp_path / "photos-sorted").glob("*.jsonl")
+    assert len(Log(log).answers) == 1
+
+
+def test_the_log_of_class_names_is_of_one_backbone(service: Service, call: Any, photos: Path) -> None:
+    """Features of another default backbone can't be compared with those in the log."""
+    call("sort", photos, "-c", "red,blue", "--unsure", 0, status=1)
+    with Client(service.url) as client:
+        assert Log(log_of(photos.with_name("photos-sorted"))).subject["backbone"] == client.ready().backbone
+
+
 def test_a_killed_command_continues(service: Service, call: Any, taught: Job, tmp_path: Path) -> None:
     """Of 300 images, only those without a prediction are sent again."""
     for number in range(300):
