@@ -1,6 +1,7 @@
 """The sentences of jobs, models and reports: verdict, recommendations and method."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from clipcite.types.report import (
     Accuracies,
@@ -13,7 +14,9 @@ from clipcite.types.report import (
     StoredReport,
 )
 from core.clip.config import GOOD_IMAGES
-from core.clip.evaluation.verdict import Comparison
+
+if TYPE_CHECKING:
+    from core.clip.evaluation.verdict import Comparison  # it imports scipy.stats, which the API does not need
 
 WEAK = 0.15
 """Gap to the overall recall above which more images of a class are recommended."""
@@ -92,7 +95,7 @@ def _evaluated_on(measured: MeasuredOn) -> str:
 
 
 def recommend(
-    judgement: Comparison,
+    judgement: "Comparison",
     measured: Accuracies | None,
     classes: Sequence[ClassReport],
     label_issues: int,
