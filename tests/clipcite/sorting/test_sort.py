@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from clipcite import APIConnectionError, Client, Job, Model
 from clipcite.__main__ import app
 from clipcite.bridges.mcp import make_server
+from clipcite.sorting import asking
 from clipcite.sorting.log import Log, locked
 from tests.clipcite.painted import paint
 from tests.clipcite.sorting.sorted_folder import log_of, state
@@ -334,6 +335,25 @@ def test_one_command_at_a_time(call: Any, service: Service, photos: Path, taught
         assert "Another sort of this folder is running" in answer.content[0].text
     assert state(photos, into) == before
     call("sort", "--undo", log_of(into))
+
+
+def test_two_sorts_into_one_new_folder(
+    call: Any, photos: Path, taught: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into, second = tmp_path / "new", paint(tmp_path, "others/red", 2)[0].parent
+    ask, said = asking.ask, list[str]()
+
+    def ask_during_another_sort(*given: Any) -> None:
+        said.append(call("sort", second, "-m", taught.model_id, "--into", into, "--yes", status=1).stderr)
+        ask(*given)
+
+    monkeypatch.setattr(asking, "ask", ask_during_another_sort)
+    call("sort", photos, "-m", taught.model_id, "--into", into, "--unsure", 0, "--yes", status=1)
+    assert "Another sort of this folder is running." in said[0]
+    monkeypatch.undo()
+    (tmp_path / "empty").mkdir()
+    call("sort", tmp_path / "empty", "--into", tmp_path / "newer", "-c", "a,b", status=2)
+    assert not (tmp_path / "newer").exists()
 
 
 def test_an_assistant_continues_a_killed_sort(service: Service, photos: Path, taught: Job) -> None:
