@@ -120,8 +120,8 @@ def list_keys(
     for row in rows:
         until, used = shown_time(row.expires_at)[:10], shown_time(row.last_used_at)
         status = _state(row) + (f"\nuntil {until}" if until else "") + (f"\nused {used}" if used else "")
-        # The prefix identifies a key, and `revoke` accepts it.
-        cells = (f"{row.prefix}…", row.owner, row.name or "")
+        # A person may know the beginning of the key, and `revoke` accepts both.
+        cells = (f"{row.id}\n{row.prefix}…", row.owner, row.name or "")
         table.add_row(*(Text(printable(cell)) for cell in cells), "\n".join(row.scopes), status)
     print_table(stdout(), table)
 

@@ -70,6 +70,7 @@ def serve_until_stopped(
     address = f"http://{shown}:{port}"
     lock.write(address)
     lock.flush()
+    console.print(f"Starting at {address} …", highlight=False, soft_wrap=True)
     log_level = None if verbose or "CLIPCITE_LOG_LEVEL" in os.environ else "warning"
     settings = environment(data, host=host, port=port, log_level=log_level, **options)
     settings[CHILD] = "1"

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from types import FrameType
 
@@ -29,6 +29,7 @@ DRAIN_SECONDS = 5
 RETRY_AFTER = {"Retry-After": "2"}
 JSON = "application/json"
 DETAIL = "The service is starting. Try again in 2 seconds."
+STOPPING = "The service is stopping. Try again in a few seconds."
 
 
 class StartFailed(Exception):
@@ -69,7 +70,14 @@ class StartingApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = None if scope["type"] == "lifespan" else self.service
-        await (service or self._starting)(scope, receive, send)
+        try:
+            await (service or self._starting)(scope, receive, send)
+        except asyncio.CancelledError:  # the shutdown waits no longer, as uvicorn has logged in one line
+            if scope["type"] == "lifespan":
+                raise
+            response = problem_response(scope, 503, "busy", STOPPING, headers=RETRY_AFTER)
+            with suppress(RuntimeError):  # a response has already begun
+                await response(scope, receive, send)
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:

@@ -112,6 +112,7 @@ class JsonLines(logging.Formatter):
         audit = getattr(record, "audit", None)
         if audit is not None:
             line |= {"audit": True, **audit}
+        line |= getattr(record, "access", {})
         if record.exc_info:
             line["exception"] = self._text("".join(traceback.format_exception(*record.exc_info)))
         return json.dumps(line)

@@ -57,6 +57,8 @@ LIGHT = {
     "clipcite.types.base",
     "clipcite.types.jobs": "httpx rich clipcite.client",
     "api.__main__": "torch open_clip torchvision",
+    "api.app": "scipy.stats",
+    "core.clip.evaluation.report_text": "torch numpy",
     "core.clip.config, core.clip.errors, core.clip.prompts, core.clip.weights.manifest, "
     "core.clip.training.progress": "torch open_clip numpy PIL transformers",
 }

@@ -17,6 +17,7 @@ from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from prometheus_client import CollectorRegistry, Counter
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problems import dialect_of, error_response
@@ -45,6 +46,7 @@ LOG_PERIOD_SECONDS = 60
 MAX_LOG_LINES = 100
 """Maximum number of log lines about refusals per period. A stranger may send requests from many addresses."""
 logger = logging.getLogger(__name__)
+access = logging.getLogger("api.access")
 # Only for /docs and generated clients. AuthMiddleware does the check.
 bearer_scheme = HTTPBearer(
     auto_error=False,
@@ -207,7 +209,8 @@ class AuthMiddleware:
         caller: Caller | None = None
         try:
             caller = await self._caller(Headers(scope=scope))
-            _check_scope(caller, scope)
+            if any(route.matches(scope)[0] is not Match.NONE for route in scope["app"].routes):  # else 404
+                _check_scope(caller, scope)
         except ExpectedError as refused:
             if refused.status < 500:
                 key_id = caller.key_id if caller else getattr(refused, "key_id", None)
@@ -220,12 +223,30 @@ class AuthMiddleware:
         state["caller"] = caller
         audit.act_as(audit.Actor(caller.owner, caller.key_id, _address(scope)))
 
+        started, status = time.monotonic(), 500
+
         async def send_with_owner(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 MutableHeaders(scope=message).append("X-Clipcite-Owner", caller.owner)
             await send(message)
 
-        await self.app(scope, receive, send_with_owner)
+        try:
+            await self.app(scope, receive, send_with_owner)
+        finally:
+            # The route has no names of models or images, unlike the path.
+            route = getattr(scope.get("route"), "path", "an unknown route")
+            line = {
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "milliseconds": round(1000 * (time.monotonic() - started)),
+                "key_id": caller.key_id,
+                "request_id": state.get("request_id"),
+            }
+            text = "%(method)s %(route)s: %(status)s in %(milliseconds)s ms, %(key_id)s, %(request_id)s"
+            access.info(text, line, extra={"access": line})
 
     async def _caller(self, headers: Headers) -> Caller:
         """Return the caller of a request with these headers.

@@ -42,7 +42,7 @@ POLICY = "; ".join(
     )
 )
 DOCS_POLICY = POLICY.partition("; require-trusted-types-for")[0]
-"""Policy of /docs. Swagger UI makes markup of the API's description, which has no user's text."""
+"""Policy of /docs. Swagger UI makes markup of the API's description, and shows responses as text."""
 MAX_URL = 500
 HEADERS = {
     "Content-Security-Policy": POLICY,

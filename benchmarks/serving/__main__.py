@@ -152,8 +152,8 @@ def part_untrained(options: argparse.Namespace, sets: Sequence[DataSet], folder:
     task = precision.make_task(backbone, data, options.epochs)
     names = [data.class_names[label] for label in task.base]
     with store(folder / "data") as (database, blobs):
-        trained = {"delta": task.weights.delta, "shots": task.weights.shots}
-        model = publish_model(database, blobs, backbone, classes=names, **trained)
+        delta, shots = task.weights.delta, task.weights.shots
+        model = publish_model(database, blobs, backbone, delta=delta, shots=shots, classes=names)
     with running_api(environment(options, folder)) as api:
         requests = untrained.requests_of(data, other, task.base)
         taken = untrained.measure(api, model, requests, options.rounds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from heapq import nsmallest
 from typing import TYPE_CHECKING, TypeVar
@@ -35,7 +35,11 @@ def ask(
 
     A file that can't be opened is not logged: the next run tries it again.
     """
-    waiting = [image for image in images if image.key not in log.answers]
+    waiting = [
+        image
+        for image in images
+        if image.key not in log.answers or log.answers[image.key].changed != image.changed
+    ]
     on_done(len(images) - len(waiting))
     reject = not is_stock(log.subject["model"])
     for start in range(0, len(waiting), CLASSIFY_BATCH_SIZE):
@@ -51,7 +55,12 @@ def ask(
             model = log.subject["model"]
             answers, reject = _rejecting(partial(_answers, client, model, sent, names), reject)
             pairs = zip(sent, answers, strict=True)
-            log.write(*({"image": image.key, "answer": asdict(answer)} for image, answer in pairs))
+            log.write(
+                *(
+                    {"image": image.key, "answer": asdict(replace(answer, changed=image.changed))}
+                    for image, answer in pairs
+                )
+            )
         on_done(len(part))
 
 

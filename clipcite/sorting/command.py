@@ -172,12 +172,15 @@ def sort(
         if nothing:
             model, names = _chosen(client)
         used = None if model is None or is_stock(model) else client.models.get(find_model(client, model))
+        # The default one may become another one, whose features differ.
+        backbone = {} if used or (model or "stock") != "stock" else {"backbone": client.ready().backbone}
         while True:
             given = names or dict.fromkeys(used.trained_classes if used else ())
             subject = {
                 "folder": str(folder),
                 "model": used.id if used else model or "stock",
                 "classes": given,
+                **backbone,
             }
             log, images = _open(into, subject, found)
             with _bar("asking", len(images)) as on_done:

@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePath
@@ -32,6 +32,8 @@ class Answer:
     """True if the answer considers the other images of the folder."""
     rejected: bool = False
     """True if the image is something else, none of the classes."""
+    changed: int = 0
+    """`Image.changed` when the image was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +167,14 @@ def _answer(
     calibrated: Any = False,
     in_collection: Any = False,
     rejected: Any = False,
+    changed: Any = 0,
 ) -> Answer:
     texts, flags = (error, features), (calibrated, in_collection, rejected)
     if not all(text is None or isinstance(text, str) for text in texts) or (error is None and not ranked):
         raise ValueError(texts)
-    if not all(isinstance(flag, bool) for flag in flags):
+    if not all(isinstance(flag, bool) for flag in flags) or not isinstance(changed, int):
         raise ValueError(flags)
-    return Answer(_ranked(ranked), error, features, calibrated, in_collection, rejected)
+    return Answer(_ranked(ranked), error, features, calibrated, in_collection, rejected, changed)
 
 
 def _ranked(ranked: Any) -> Ranked:
@@ -206,7 +209,8 @@ def _below(text: str) -> str:
 def locked(*folders: Path) -> Iterator[None]:
     """Keep other sorts out of these folders, until the block or the process ends.
 
-    A folder that doesn't exist or can't be read, or whose file system has no locks, is left out.
+    The last folder is created, and removed again if it is empty at the end. A folder that doesn't exist or
+    can't be read, or whose file system has no locks, is left out.
 
     Raises:
         BlockingIOError: another sort has one of them.
@@ -214,6 +218,9 @@ def locked(*folders: Path) -> Iterator[None]:
     import fcntl  # Windows has no such module
 
     with ExitStack() as stack:
+        if not folders[-1].exists():
+            folders[-1].mkdir(parents=True)
+            stack.callback(_remove_empty, folders[-1])
         held = set()
         for folder in folders:
             try:
@@ -229,6 +236,11 @@ def locked(*folders: Path) -> Iterator[None]:
             except OSError:
                 continue
         yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:

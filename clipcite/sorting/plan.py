@@ -23,10 +23,12 @@ MAX_NAME = 255
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image to sort. Its key is another one after a change of the file."""
+    """An image to sort. Its key is another one after a change of its size or time."""
 
     path: Path
     key: str
+    changed: int = 0
+    """Time of the last change (ns), which nobody can set: its answer is asked for again after another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def find_images(folder: Path, into: Path, unreadable: list[Path] | None = None) 
         unreadable: list that gets the unreadable folders; without it, they are an error.
     """
     return [
-        Image(path, key_of(path, folder))
+        Image(path, key_of(path, folder), path.stat().st_ctime_ns)
         for path in images_below(folder, links=False, unreadable=unreadable)
         if not (folder in into.parents and into in path.parents)
     ]
@@ -169,6 +171,9 @@ def _is_at(image: Path, target: Path, how: How) -> bool:
     try:
         if how == "link":
             return target.is_symlink() and target.readlink() == image
-        return how == "copy" and target.is_file() and not target.is_symlink() and filecmp.cmp(image, target)
+        if how != "copy" or not target.is_file() or target.is_symlink():
+            return False
+        filecmp.clear_cache()  # it knows files by their size and time
+        return filecmp.cmp(image, target, shallow=False)
     except OSError:  # unreadable
         return False

@@ -11,6 +11,8 @@ from core.store.db.text import sanitize_text
 from core.store.errors import Conflict
 from core.store.storage import installation
 
+MAX_PULLS = 10
+"""Maximum number of downloads in progress or waiting. They are carried out one at a time."""
 NAMED = 5
 """Maximum number of models and jobs that an error names."""
 
@@ -59,9 +61,19 @@ def request_pull(session: Session, name: str, *, use: bool) -> None:
 
     Args:
         use: make the backbone the default once it is installed.
+
+    Raises:
+        Conflict: MAX_PULLS downloads are requested already.
     """
+    installation.find(session, lock=True)  # so that concurrent requests are counted
     row = session.get(BackbonePull, name, with_for_update=True)
     if row is None or row.error is not None:
+        if sum(pull.error is None for pull in pulls(session)) >= MAX_PULLS:
+            raise Conflict(
+                "too_many_downloads",
+                f"{MAX_PULLS} downloads are in progress or wait. Stop one in the page, or with DELETE "
+                "/backbones/{name}/pull, or wait until one is complete.",
+            )
         audit.record("backbone.pull", name)
     if row is None:
         session.add(BackbonePull(name=name, requested_at=database_now(session), use=use))

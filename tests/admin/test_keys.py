@@ -46,7 +46,7 @@ def test_create_list_and_revoke(data: Path) -> None:
     assert (row.expires_at - row.created_at).days == 3
 
     listed = call(data, "list")
-    for shown in ("ID", "Scopes", row.prefix, "team-a", "[laptop]", "classify", "good"):
+    for shown in ("ID", "Scopes", row.id, row.prefix, "team-a", "[laptop]", "classify", "good"):
         assert shown in listed.stdout
     assert key not in listed.stdout
     found = json.loads(call(data, "list", "--json").stdout)

@@ -50,11 +50,12 @@ def ready(process: "subprocess.Popen[bytes]", output: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_lines(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_the_lines_of_a_start(tmp_path: Path, environment: dict[str, str]) -> None:
     with serving(tmp_path, environment, "--device", "cpu") as (process, output):
         lines = ready(process, output)
-        assert lines[1:] == ["Press Ctrl-C to stop."]
-        url = lines[0].removeprefix("Ready: ")
+        assert lines[0].startswith("Starting at http://127.0.0.1:")
+        assert lines[2:] == ["Press Ctrl-C to stop."]
+        url = lines[1].removeprefix("Ready: ")
         assert httpx.get(f"{url}/readyz", timeout=600).status_code == 200
         api = running_module(process.pid, "api")
         assert api.environ()["CLIPCITE_DEVICE"] == "cpu"
@@ -70,10 +71,10 @@ def test_the_link_with_the_token(tmp_path: Path, environment: dict[str, str]) ->
     with serving(tmp_path, settings, "--open") as (process, output):
         lines = ready(process, output)
         token = (tmp_path / "data" / "token").read_text().strip()
-        url, _, fragment = lines[0].removeprefix("Ready: ").partition("/#token=")
+        url, _, fragment = lines[1].removeprefix("Ready: ").partition("/#token=")
         assert fragment == token
-        assert lines[1] == f"In other terminals: export CLIPCITE_DATA={tmp_path / 'data'}"
-        assert lines[2:] == ["Press Ctrl-C to stop."]
+        assert lines[2] == f"In other terminals: export CLIPCITE_DATA={tmp_path / 'data'}"
+        assert lines[3:] == ["Press Ctrl-C to stop."]
         wait_for(lambda: opened.exists() and opened.read_text() == f"{url}/#token={token}\n")
         assert httpx.get(f"{url}/jobs", timeout=600).status_code == 401
         assert (
@@ -96,7 +97,7 @@ def test_a_second_service_on_the_folder_is_refused(tmp_path: Path, environment: 
     """It names the first one, which goes on. Its end releases the folder, even a violent one."""
     command = [sys.executable, "-m", "clipcite", "serve", "--port", "0", "--data", tmp_path / "data"]
     with serving(tmp_path, environment) as (process, output):
-        url = ready(process, output)[0].removeprefix("Ready: ")
+        url = ready(process, output)[1].removeprefix("Ready: ")
         known = (tmp_path / "data" / "serve.lock").read_text()
         second = subprocess.run(command, capture_output=True, text=True)
         assert second.returncode == 1
@@ -105,7 +106,7 @@ def test_a_second_service_on_the_folder_is_refused(tmp_path: Path, environment: 
         assert (tmp_path / "data" / "serve.lock").read_text() == known == url
         process.kill()
     with serving(tmp_path, environment) as (process, output):
-        assert ready(process, output)[0].startswith("Ready: ")
+        assert ready(process, output)[1].startswith("Ready: ")
     assert (tmp_path / "data" / "serve.lock").read_text() == ""
 
 
@@ -113,7 +114,7 @@ def test_a_second_service_on_the_folder_is_refused(tmp_path: Path, environment: 
 def test_no_token_is_the_open_mode(tmp_path: Path, environment: dict[str, str]) -> None:
     settings = {**environment, "CLIPCITE_REQUIRE_TOKEN": "true"}
     with serving(tmp_path, settings, "--no-token") as (process, output):
-        url = ready(process, output)[0].removeprefix("Ready: ")
+        url = ready(process, output)[1].removeprefix("Ready: ")
         assert "#" not in url
         assert not (tmp_path / "data" / "token").exists()
         assert httpx.get(f"{url}/jobs", timeout=600).status_code == 200

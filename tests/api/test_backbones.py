@@ -69,6 +69,18 @@ def test_a_download_is_requested_once_fails_and_is_stopped(open_service: Service
     assert open_service.client.delete(f"/backbones/{name}/pull").status_code == 204
 
 
+def test_at_most_ten_downloads_wait(open_service: Service) -> None:
+    names = [f"hf-hub:tests/{i}" for i in range(12)]
+    answers = [open_service.client.post(f"/backbones/{name}/pull") for name in names]
+    assert [answer.status_code for answer in answers] == [202] * 10 + [409] * 2
+    assert_problem(answers[-1], 409, "too_many_downloads", "Stop one")
+    assert open_service.client.post(f"/backbones/{names[0]}/pull").status_code == 202  # as before
+    with open_service.database.write() as session:
+        backbones.end_pull(session, open_service.settings, names[1], "The hub is down.")
+    assert open_service.client.post(f"/backbones/{names[10]}/pull").status_code == 202
+    assert_problem(open_service.client.post(f"/backbones/{names[1]}/pull"), 409, "too_many_downloads")
+
+
 def test_an_unknown_name_is_refused(open_service: Service) -> None:
     for name in ("ViT-X/none", "local-dir:X", "local-dir:/etc/openai"):
         assert_problem(open_service.client.post(f"/backbones/{name}/pull"), 422, "unknown_backbone")

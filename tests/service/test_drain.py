@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,11 +31,13 @@ API = tuple[subprocess.Popen[bytes], int]
 
 
 @contextmanager
-def api(environment: dict[str, str], data: Path, **settings: str) -> Iterator[API]:
+def api(environment: dict[str, str], data: Path, code: str = "", **settings: str) -> Iterator[API]:
     port = free_port()
     given = {"CLIPCITE_DATA": str(data), "CLIPCITE_PORT": str(port), **settings}
     process = subprocess.Popen(
-        [sys.executable, "-m", "api"], env={**os.environ, **environment, **given}, stderr=subprocess.PIPE
+        [sys.executable, *(("-c", code) if code else ("-m", "api"))],
+        env={**os.environ, **environment, **given},
+        stderr=subprocess.PIPE,
     )
     try:
         wait_for(lambda: is_ready(f"http://127.0.0.1:{port}"))
@@ -100,6 +103,40 @@ def test_requests_under_way_at_sigterm_are_answered(
     for key in (good, revoked, never, OPERATOR):
         assert key not in said
         assert key.encode() not in stored
+
+
+STUCK = """
+import os, pathlib, threading
+import api.classify.scoring
+def stuck(*given):
+    pathlib.Path(os.environ["BEGUN"]).touch()
+    threading.Event().wait(600)
+api.classify.scoring._send = stuck
+from api.__main__ import main
+main()
+"""
+"""An API whose classifications never end."""
+
+
+@pytest.mark.slow
+def test_a_request_that_outlasts_the_shutdown_is_one_line(
+    environment: dict[str, str], migrated: Path, tmp_path: Path
+) -> None:
+    shutil.copy(migrated, tmp_path / "clipcite.db")
+    begun = tmp_path / "begun"
+    with api(environment, tmp_path, STUCK, CLIPCITE_LOG="json", BEGUN=str(begun)) as (process, port):
+        with ThreadPoolExecutor(1) as pool:
+            image, names = {"images": ("a.jpg", crafted.jpeg())}, {"class_names": ["fox", "oak"]}
+            url = f"http://127.0.0.1:{port}/classify"
+            asked = pool.submit(httpx.post, url, data=names, files=image, timeout=PATIENCE)
+            wait_for(begun.exists)
+            process.send_signal(signal.SIGTERM)
+            answer = asked.result()
+        said = process.communicate(timeout=PATIENCE)[1].decode()
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    errors = [line for line in map(json.loads, said.splitlines()) if line["level"] == "ERROR"]
+    assert len(errors) == 1, said
+    assert "Cancel 1 running task" in errors[0]["message"]
 
 
 def _listens(port: int) -> bool:

@@ -142,3 +142,11 @@ def agreed_label_issues(
         if image.label_confirmed
     }
     return [issue for issue in issues if issue.position not in confirmed], accuracy
+
+
+def too_early(accuracy: float) -> str:
+    """Return why no label issues are listed: at this accuracy of the vote, most would be false."""
+    return (
+        f"Too early to find wrong labels: models without them recognise only {100 * accuracy:.0f}% of the "
+        f"training images. Below {100 * MIN_ACCURACY:.0f}%, most suggestions are false. Add images first."
+    )

@@ -14,10 +14,10 @@ from clipcite.types.report import (
     StoredReport,
 )
 from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
-from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue
+from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue, too_early
 from core.clip.evaluation.mistakes import MAX_SHOWN, find_changes, find_mistakes
 from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, RejectionLimits
-from core.clip.evaluation.report_text import recommend, too_early
+from core.clip.evaluation.report_text import recommend
 from core.clip.evaluation.verdict import Comparison
 from core.clip.inference.calibration import FittedCalibration, calibration_error, cross_calibrated, softmax
 

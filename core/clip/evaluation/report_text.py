@@ -1,6 +1,7 @@
 """The sentences of jobs, models and reports: verdict, recommendations and method."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from clipcite.types.report import (
     Accuracies,
@@ -13,8 +14,9 @@ from clipcite.types.report import (
     StoredReport,
 )
 from core.clip.config import GOOD_IMAGES
-from core.clip.evaluation.label_issues import MIN_ACCURACY
-from core.clip.evaluation.verdict import Comparison
+
+if TYPE_CHECKING:
+    from core.clip.evaluation.verdict import Comparison  # it imports scipy.stats, which the API does not need
 
 WEAK = 0.15
 """Gap to the overall recall above which more images of a class are recommended."""
@@ -93,7 +95,7 @@ def _evaluated_on(measured: MeasuredOn) -> str:
 
 
 def recommend(
-    judgement: Comparison,
+    judgement: "Comparison",
     measured: Accuracies | None,
     classes: Sequence[ClassReport],
     label_issues: int,
@@ -153,14 +155,6 @@ def recommend(
         detail = f"Add images of {those}. {GOOD_IMAGES[0]} to {GOOD_IMAGES[1]} per class work well."
         recommendations.append(Recommendation(code="add_images", detail=detail, class_names=few))
     return recommendations
-
-
-def too_early(accuracy: float) -> str:
-    """Return why no label issues are listed: at this accuracy of the vote, most would be false."""
-    return (
-        f"Too early to find wrong labels: models without them recognise only {100 * accuracy:.0f}% of the "
-        f"training images. Below {100 * MIN_ACCURACY:.0f}%, most suggestions are false. Add images first."
-    )
 
 
 def _weak(classes: Sequence[ClassReport]) -> list[str]:

@@ -118,7 +118,7 @@ def _unknown_version(connection: Connection) -> str | None:
     if stored is None or is_known(stored):
         return None
     return (
-        f"The database has revision {stored!r}, which a newer version of clipcite wrote. Install that "
+        f"The database has revision {stored!r}, which another version of clipcite wrote. Install that "
         "version, or restore a backup and run `clipcite db upgrade`."
     )
 

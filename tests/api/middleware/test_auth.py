@@ -1,5 +1,8 @@
 """Authentication: any address with a key; without keys, this machine only."""
 
+import json
+import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,7 +12,9 @@ import pytest
 
 from api.middleware.auth import is_loopback
 from api.startup import startup_error
+from core.log import JsonLines
 from core.settings import Settings
+from core.store.accounts import api_keys
 from tests.api.middleware.keys import KEY
 from tests.api.routes import BARE, ROUTES
 from tests.api.service import URL, Service, assert_problem, exchange, listening
@@ -74,6 +79,37 @@ def test_invalid_keys(locked: Service, given: str) -> None:
 def test_authentication_comes_before_routing(locked: Service, path: str) -> None:
     """Unknown paths also return 401, so a caller without a key learns no path."""
     assert_problem(locked.client.get(path), 401, "unauthorized")
+
+
+def test_the_route_comes_before_the_scope(locked: Service) -> None:
+    with locked.database.write() as session:
+        key = api_keys.create(session, owner="team", scopes=["classify"]).key
+    headers = {"Authorization": f"Bearer {key}"}
+    assert_problem(locked.client.get("/nope", headers=headers), 404, "not_found", "There is no route /nope")
+    assert_problem(locked.client.get("/metrics", headers=headers), 403, "missing_scope")
+    assert_problem(locked.client.get("/nope"), 401, "unauthorized")
+
+
+def test_a_request_with_a_key_is_one_line(locked: Service, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "api.access")
+    with locked.database.write() as session:
+        made = api_keys.create(session, owner="team", scopes=["classify"])
+    headers = {"Authorization": f"Bearer {made.key}", "X-Request-ID": "req_mine"}
+    locked.client.get("/models/secret-shoes", headers=headers)
+    locked.client.head("/nope", headers=headers)
+    locked.client.get("/models")  # without a key, a stranger could fill the log
+    lines = [record for record in caplog.records if record.name == "api.access"]
+    found = [{**record.access, "milliseconds": 0} for record in lines]
+    given = {"milliseconds": 0, "key_id": made.row.id, "request_id": "req_mine"}
+    assert found == [
+        {"method": "GET", "route": "/models/{model_id}", "status": 404, **given},
+        {"method": "GET", "route": "an unknown route", "status": 404, **given},
+    ]
+    assert re.fullmatch(
+        rf"GET /models/{{model_id}}: 404 in \d+ ms, {made.row.id}, req_mine", lines[0].getMessage()
+    )
+    written = json.loads(JsonLines([]).format(lines[0]))
+    assert (written["route"], written["status"]) == ("/models/{model_id}", 404)
 
 
 def test_with_a_key_any_host_header_is_accepted(locked: Service) -> None:

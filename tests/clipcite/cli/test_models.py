@@ -53,6 +53,11 @@ def test_export_import_names_and_aliases(
     assert "hats@prod is hats@2" in call("models", "promote", "hats@prod", "hats").stdout
     assert "hats@prod is hats@1" in call("models", "promote", "hats@prod", "hats@1").stdout
     assert json.loads(call("models", "rollback", "hats@prod", "--json").stdout)["version"] == 2
+    assert json.loads(call("models", "use", "hats@1", "--json").stdout)["promoted"]
+    assert json.loads(call("models", "show", "hats", "--json").stdout)["version"] == 1
+    assert "Not in use: an older version was promoted." in call("models", "show", "hats@2").stdout
+    assert "hats@2, not in use" in call("models", "list", "--name", "hats").stdout
+    call("models", "use", "hats@2")
     assert "hats@prod" in call("models", "aliases", "hats").stdout
     listed = call("models", "list", "--name", "hats").stdout
     assert brought["id"][-6:] in listed

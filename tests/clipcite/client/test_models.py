@@ -50,6 +50,7 @@ def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job
         assert client.aliases.list("old shoes") == []
         handle = client.models.get("old shoes@1")
         assert handle.rename("boots").name == "boots"
+        assert handle.promote().promoted
         assert handle.classify([blue_image(tmp_path)]).class_names[0].kind == "trained"
         handle.delete()
         client.models.delete("old shoes", force=True)

@@ -1,5 +1,6 @@
 """Names of folders, and the order of teaching."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from clipcite.sorting import asking
 from clipcite.sorting.log import Log
 from clipcite.sorting.plan import Image, plan, safe_names
 from clipcite.sorting.teaching import still_wrong
-from tests.clipcite.sorting.sorted_folder import start
+from tests.clipcite.sorting.sorted_folder import make, run, start
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,18 @@ def test_labels_decide_and_unreadable_images_stay(tmp_path: Path) -> None:
     assert [
         place.target and place.target.relative_to(tmp_path / "sorted").as_posix() for place in places
     ] == [*("cat/a (2).jpg", "cat/A.jpg", "cat/a (3).JPG", None, "horse/labelled.jpg")]
+
+
+def test_another_photo_of_equal_size_and_time_is_not_the_copy(tmp_path: Path) -> None:
+    folder, into = make(tmp_path / "photos", {"a.jpg": "cat"}), tmp_path / "sorted"
+    run(folder, into, "copy", {"a.jpg": "cat"})
+    target, time = into / "cat/a.jpg", (folder / "a.jpg").stat()
+    target.write_text("CONTENT OF a.jpg")
+    os.utime(target, ns=(time.st_atime_ns, time.st_mtime_ns))
+    _, left = run(folder, into, "copy", {"a.jpg": "cat"})
+    assert not left
+    assert target.read_text() == "CONTENT OF a.jpg"
+    assert (into / "cat/a (2).jpg").read_text() == "content of a.jpg"
 
 
 def test_something_else_and_marks(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from clipcite import APIConnectionError, Client, Job, Model
 from clipcite.__main__ import app
 from clipcite.bridges.mcp import make_server
+from clipcite.sorting import asking
 from clipcite.sorting.log import Log, locked
 from tests.clipcite.painted import paint
 from tests.clipcite.sorting.sorted_folder import log_of, state
@@ -84,6 +85,40 @@ def test_unsure_images_and_another_model(call: Any, photos: Path, taught: Job) -
     call("sort", "--undo", second)
     assert len(list(photos.rglob("*.png"))) == 12
     assert "clipcite sort" in call("sort", "--undo", photos / "red/0.png", status=2).stderr
+
+
+def test_a_photo_replaced_by_one_of_equal_size_and_time_is_asked_for_again(
+    service: Service, call: Any, taught: Job, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    photo, table = tmp_path / "photos/a.bmp", tmp_path / "a.csv"
+    command = (
+        "sort",
+        tmp_path / "photos",
+        "-m",
+        taught.model_id,
+        "--unsure",
+        0,
+        "--no-reject",
+        "--csv",
+        table,
+    )
+    found = []
+    for colour in ((200, 40, 40), (40, 160, 40)):
+        Image.new("RGB", (32, 32), colour).save(photo)
+        os.utime(photo, ns=(10**18, 10**18))
+        call(*command, status=1)  # nobody says yes
+        found += [row["class"] for row in csv.DictReader(table.open())]
+    assert found == ["red", "green"]
+    (log,) = (tmp_path / "photos-sorted").glob("*.jsonl")
+    assert len(Log(log).answers) == 1
+
+
+def test_the_log_of_class_names_is_of_one_backbone(service: Service, call: Any, photos: Path) -> None:
+    """Features of another default backbone can't be compared with those in the log."""
+    call("sort", photos, "-c", "red,blue", "--unsure", 0, status=1)
+    with Client(service.url) as client:
+        assert Log(log_of(photos.with_name("photos-sorted"))).subject["backbone"] == client.ready().backbone
 
 
 def test_a_killed_command_continues(service: Service, call: Any, taught: Job, tmp_path: Path) -> None:
@@ -300,6 +335,25 @@ def test_one_command_at_a_time(call: Any, service: Service, photos: Path, taught
         assert "Another sort of this folder is running" in answer.content[0].text
     assert state(photos, into) == before
     call("sort", "--undo", log_of(into))
+
+
+def test_two_sorts_into_one_new_folder(
+    call: Any, photos: Path, taught: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into, second = tmp_path / "new", paint(tmp_path, "others/red", 2)[0].parent
+    ask, said = asking.ask, list[str]()
+
+    def ask_during_another_sort(*given: Any) -> None:
+        said.append(call("sort", second, "-m", taught.model_id, "--into", into, "--yes", status=1).stderr)
+        ask(*given)
+
+    monkeypatch.setattr(asking, "ask", ask_during_another_sort)
+    call("sort", photos, "-m", taught.model_id, "--into", into, "--unsure", 0, "--yes", status=1)
+    assert "Another sort of this folder is running." in said[0]
+    monkeypatch.undo()
+    (tmp_path / "empty").mkdir()
+    call("sort", tmp_path / "empty", "--into", tmp_path / "newer", "-c", "a,b", status=2)
+    assert not (tmp_path / "newer").exists()
 
 
 def test_an_assistant_continues_a_killed_sort(service: Service, photos: Path, taught: Job) -> None:

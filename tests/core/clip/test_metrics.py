@@ -9,6 +9,7 @@ import pytest
 
 from core.clip.evaluation.accuracy import accuracy_interval, difference_interval, job_metrics
 from core.clip.evaluation.context import Candidates
+from core.clip.evaluation.evaluate import Evaluated
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.verdict import judge
 from tests.core.clip.reports import held_out
@@ -30,7 +31,7 @@ def metrics(**given: Any) -> Any:
 
 
 def stored(*given: Any, **named: Any) -> Any:
-    return job_metrics(*given, source="test", **named).model_dump(mode="json")
+    return Evaluated(job_metrics(*given, source="test", **named)).stored_metrics()
 
 
 @pytest.mark.parametrize("case", CASES)

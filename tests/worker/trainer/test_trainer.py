@@ -54,7 +54,7 @@ def write_job(folder: Path, backbone: str, *, checkpoint_seconds: float = 3600, 
         images.append(LabelledImage(f"{i:05d}", name, "test" if i < 4 else "train"))
     settings = {"epochs": 3, "batch_size": 4, **config}
     task = Task(
-        config=resolve_config(backbone=backbone, **settings).to_dict(),
+        config=resolve_config(backbone=backbone, **settings),
         images=images,
         cache=str(folder.parent / "cache"),
         device="cpu",

@@ -7,6 +7,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from clipcite.sorting.output import photo_of
+from clipcite.sorting.plan import safe_names
 from tests.api.web.window import window
 
 READ = """async (encoded) => {
@@ -42,6 +43,22 @@ def test_they_are_those_of_the_command(browser: Browser, quick_url: str, tmp_pat
             cut = b64encode(whole[:end]).decode()
             assert page.evaluate(READ, cut) == ["", "", ""]
         assert page.evaluate(READ, b64encode(b"BM" + bytes(100)).decode()) == ["", "", ""]
+
+
+FOLDERS = """async (names) => {
+  const { sortedFiles } = await import("/page/lib/sorting/output.js");
+  const images = names.map((name) => ({ name: "a.jpg", label: name, predictions: [], path: ["a.jpg"] }));
+  const files = sortedFiles({ images, names: names.map((name) => ({ name })), threshold: 0 });
+  return files.map(({ path }) => path.split("/")[0]);
+}"""
+
+
+def test_folders_of_a_zip_are_those_of_the_command(browser: Browser, quick_url: str) -> None:
+    names = ["猫" * 100, "猫" * 101, "a" * 119 + "é", "🦊" * 30 + ". ", "a/b", "con", " .x", "unsure"]
+    with window(browser, quick_url) as page:
+        page.goto("/")
+        found = dict(zip(names, page.evaluate(FOLDERS, names), strict=True))
+    assert found == safe_names(names)
 
 
 UNREADABLE = """async () => {

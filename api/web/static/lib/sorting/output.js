@@ -19,7 +19,7 @@ export function sortedFiles({ images, names, threshold }) {
 		names.map(({ name }) => name),
 		threshold,
 	)) {
-		const folder = FOLDERS[kind] ?? unique(safeName(name), folders);
+		const folder = FOLDERS[kind] ?? unique(safeName(cut(name)), folders);
 		const taken = new Set();
 		for (const image of members) files.push({ path: `${folder}/${unique(safeName(image.name), taken)}`, image });
 	}
@@ -35,6 +35,11 @@ function safeName(name) {
 			.replace(/^\./, "_")
 			.replace(/[. ]+$/, "") || "_";
 	return DEVICES.test(safe) ? `_${safe}` : safe;
+}
+
+/** Cut the name of a folder to 120 bytes. @param {string} name */
+function cut(name) {
+	return name.slice(0, new TextEncoder().encodeInto(name, new Uint8Array(120)).read);
 }
 
 /** Return the table as CSV. Its first character tells spreadsheets that it is UTF-8.
