@@ -2,9 +2,9 @@
 
     python -m benchmarks.spins --data FOLDER
 
-FOLDER holds `train/CLASS/` and `test/CLASS/`. Each training runs the whole pipeline (starter, with its report)
-in a process of its own, with the variables of one row. Beside it runs nothing, a second such training, a
-service with one or four clients, which has its own variables, or a program that keeps one core busy. Rows
+FOLDER holds `train/CLASS/` and `test/CLASS/`. Each training runs the whole pipeline (starter, with its
+report) in a process of its own, with the variables of one row. Beside it runs nothing, a second such training,
+a service with one or four clients, which has its own variables, or a program that keeps one core busy. Rows
 alternate within a round. The output is spins.md and spins.json below --out.
 """
 
@@ -30,9 +30,10 @@ from benchmarks.data.load import load
 from benchmarks.running_api import running_api
 from benchmarks.serving.clients import load as run_clients
 from benchmarks.serving.clients import raw_request
+from clipcite.types.images import Image
 from core.clip.config import STARTER, resolve_config
-from core.clip.pipeline import Shot, adapt
 from core.clip.models.backbone import load_backbone
+from core.clip.pipeline import adapt
 from core.settings import get_settings
 from worker.trainer.process import trainer_environment
 
@@ -65,10 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     answers: dict[tuple[str, str], list[float]] = {}
     for beside in options.beside:
         with other_work(beside, options) as rate:
-            for number in range(options.rounds):
+            for _ in range(options.rounds):
                 for row in options.rows:
                     with training(options, row) as job, ExitStack() as stack:
-                        second = stack.enter_context(training(options, row)) if beside == "a training" else None
+                        second = (
+                            stack.enter_context(training(options, row)) if beside == "a training" else None
+                        )
                         for process in filter(None, (second, job)):
                             process.start()
                         since = time.monotonic(), rate()
@@ -103,7 +106,7 @@ class Training:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**trainer_environment(without_openmp()), **ROWS[row], "PYTHONPATH": os.getcwd()},
+            env={**trainer_environment(without_openmp()), **ROWS[row], "PYTHONPATH": str(Path.cwd())},
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -136,7 +139,7 @@ def train(data: Path, images: int) -> None:
     source = load(data)
     classes = list(range(len(source.class_names)))
     shots = [
-        Shot(example.path, source.class_names[example.label])
+        Image(example.path, source.class_names[example.label])
         for example in draw_shots(source.train, classes, images, 0)
     ]
     backbone = load_backbone(STARTER, cache=get_settings().cache, device="cpu")

@@ -129,9 +129,12 @@ def _imagenet_text_features(model: open_clip.CustomTextCLIP, folder: Path) -> Te
     """Return T [1000, 384]: normalised embeddings of "a photo of a {name}." for the ImageNet names."""
     tokenize = make_tokenizer(folder, {"hf_tokenizer_name": ".", "context_length": 32})
     padding = masked_padding(model, tokenize)
+    assert padding is not None, "MiniLM masks its padding."
     tokens = tokenize([f"a photo of a {name}." for name in open_clip.IMAGENET_CLASSNAMES])
     features = tokens.new_empty(len(tokens), model.text.output_dim, dtype=torch.float32)
-    for rows in tokens.ne(padding).sum(dim=1).argsort().split(100):  # equal lengths together need little padding
+    for rows in (
+        tokens.ne(padding).sum(dim=1).argsort().split(100)
+    ):  # equal lengths together need little padding
         features[rows] = F.normalize(model.encode_text(trim_padding(tokens[rows], padding)), dim=-1)
     return features
 
