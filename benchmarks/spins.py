@@ -3,7 +3,7 @@
     python -m benchmarks.spins --data FOLDER
 
 FOLDER holds `train/CLASS/` and `test/CLASS/`. Each training runs the whole pipeline (starter, with its
-report) in a process of its own, with the variables of one row. Beside it runs nothing, a second such training,
+report) in a process of its own, with the variables of one row. Beside it runs nothing, a second training,
 a service with one or four clients, which has its own variables, or a program that keeps one core busy. Rows
 alternate within a round. The output is spins.md and spins.json below --out.
 """
