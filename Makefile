@@ -13,9 +13,12 @@ TORCH_INDEX ?= $(if $(wildcard /dev/nvidia0 /dev/dxg),,https://download.pytorch.
 
 SERVICE := '.[server,starter,heic]'
 TESTS := '.[server,starter,heic,benchmarks,test]'
-# Run a command, and print a dot every five seconds.
-with_dots = { $(1); } & job=$$!; while kill -0 $$job 2>/dev/null; do printf .; sleep 5; done; echo; wait $$job
-pip_install = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable $(1)
+# Install, and print pip's lines on large packages and errors. pip.log has all of them.
+pip_install = { PYTHONWARNINGS=ignore $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable $(1) 2>&1 \
+	&& echo installed; } | tee $(VENV)/pip.log | awk ' \
+	/Downloading .*\([0-9][0-9].* [MG]B\)|^Processing .*torch|^Installing collected|^ERROR/ { print substr($$0, 1, 110); fflush() } \
+	{ last = $$0 } \
+	END { if (last != "installed") { print "pip failed. All of its output: $(VENV)/pip.log"; exit 1 } }'
 
 .PHONY: help install install-test demo wheel check check-page format-page test test-benchmarks test-neighbours test-slow test-compose test-fast docs lock clean
 
@@ -43,17 +46,18 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing the service into $(VENV): about 1.7 GB, or 6 GB if pip selects PyTorch's CUDA wheels. This takes minutes."
 	@$(PYTHON3) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@test -z "$(TORCH_INDEX)" || echo "  PyTorch (200 MB) from $(TORCH_INDEX)"
 	@test -z "$(TORCH_INDEX)" || $(BIN)/python -m pip install --quiet --retries 1 --constraint constraints.txt \
 		--index-url $(TORCH_INDEX) torch torchvision 2>/dev/null \
 		|| echo "$(TORCH_INDEX) is out of reach, so torch comes from pip's own indexes."
-	@$(call with_dots,$(call pip_install,$(SERVICE)))
+	@$(call pip_install,$(SERVICE))
 	@touch $@
 
 install-test: $(VENV)/.installed-test
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "Installing the packages of tests and benchmarks: about 1 GB more."
-	@$(call with_dots,$(call pip_install,$(TESTS)))
+	@$(call pip_install,$(TESTS))
 	@touch $@
 
 export DATA  # preserves spaces and quotes in the path

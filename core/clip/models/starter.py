@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from core.clip.errors import BackboneUnavailable
 from core.clip.models.backbones import CONFIG, WEIGHTS, building
-from core.clip.models.tokenizer import make_tokenizer
+from core.clip.models.tokenizer import make_tokenizer, masked_padding, trim_padding
 
 # The folder name holds the version of the recipe below.
 FOLDER = "starter-1"
@@ -128,8 +128,15 @@ def _projection(classifier: Tensor, text_features: Tensor) -> Tensor:
 def _imagenet_text_features(model: open_clip.CustomTextCLIP, folder: Path) -> Tensor:
     """Return T [1000, 384]: normalised embeddings of "a photo of a {name}." for the ImageNet names."""
     tokenize = make_tokenizer(folder, {"hf_tokenizer_name": ".", "context_length": 32})
+    padding = masked_padding(model, tokenize)
+    assert padding is not None, "MiniLM masks its padding."
     tokens = tokenize([f"a photo of a {name}." for name in open_clip.IMAGENET_CLASSNAMES])
-    return torch.cat([F.normalize(model.encode_text(chunk), dim=-1) for chunk in tokens.split(100)])
+    features = tokens.new_empty(len(tokens), model.text.output_dim, dtype=torch.float32)
+    for rows in (
+        tokens.ne(padding).sum(dim=1).argsort().split(100)
+    ):  # equal lengths together need little padding
+        features[rows] = F.normalize(model.encode_text(trim_padding(tokens[rows], padding)), dim=-1)
+    return features
 
 
 def _load_in_order(module: nn.Module, tensors: list[Tensor]) -> None:

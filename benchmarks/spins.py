@@ -1,0 +1,198 @@
+"""How long waiting OpenMP threads may spin: whole trainings alone and beside other work.
+
+    python -m benchmarks.spins --data FOLDER
+
+FOLDER holds `train/CLASS/` and `test/CLASS/`. Each training runs the whole pipeline (starter, with its
+report) in a process of its own, with the variables of one row. Beside it runs nothing, a second training,
+a service with one or four clients, which has its own variables, or a program that keeps one core busy. Rows
+alternate within a round. The output is spins.md and spins.json below --out.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+
+from benchmarks.accuracy.paper import write
+from benchmarks.accuracy.tables import Table
+from benchmarks.data.few_shot import draw_shots
+from benchmarks.data.load import load
+from benchmarks.running_api import running_api
+from benchmarks.serving.clients import load as run_clients
+from benchmarks.serving.clients import raw_request
+from clipcite.types.images import Image
+from core.clip.config import STARTER, resolve_config
+from core.clip.models.backbone import load_backbone
+from core.clip.pipeline import adapt
+from core.settings import get_settings
+from worker.trainer.process import trainer_environment
+
+ROWS: Mapping[str, Mapping[str, str]] = {
+    "default": {},
+    "spin 100,000": {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100000"},
+    "spin 10,000": {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "10000"},
+    "spin 1,000": {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "1000"},
+    "spin 100": {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100"},
+    "passive": {"OMP_WAIT_POLICY": "passive"},
+}
+BESIDE = ("nothing", "a training", "1 client", "4 clients", "a busy core")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/CLASS/ and test/CLASS/")
+    parser.add_argument("--images", type=int, default=8, help="training images per class (default 8)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--beside", nargs="+", choices=BESIDE, default=list(BESIDE))
+    parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
+    parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.train:
+        train(options.data, options.images)
+        return
+    console = Console(width=160)
+    seconds: dict[tuple[str, str], list[float]] = {}
+    answers: dict[tuple[str, str], list[float]] = {}
+    for beside in options.beside:
+        with other_work(beside, options) as rate:
+            for _ in range(options.rounds):
+                for row in options.rows:
+                    with training(options, row) as job, ExitStack() as stack:
+                        second = (
+                            stack.enter_context(training(options, row)) if beside == "a training" else None
+                        )
+                        for process in filter(None, (second, job)):
+                            process.start()
+                        since = time.monotonic(), rate()
+                        seconds.setdefault((row, beside), []).append(job.seconds())
+                        passed = time.monotonic() - since[0]
+                        answers.setdefault((row, beside), []).append((rate() - since[1]) / passed)
+                    console.print(f"{beside}, {row}: {seconds[row, beside][-1]:.1f} s", highlight=False)
+    head = ["", *(f"beside {b}" if b != "nothing" else "alone" for b in options.beside)]
+    cells = [
+        [
+            row,
+            *(
+                f"{median(seconds[row, b]):.1f}"
+                + (f" ({median(answers[row, b]):.1f}/s)" if "client" in b else "")
+                for b in options.beside
+            ),
+        ]
+        for row in options.rows
+    ]
+    title = "Seconds of a training with its report, median; in brackets the answers per second of the service"
+    write([Table(title, head, cells)], "spins", options.out, console)
+
+
+class Training:
+    """A process that has read its imports and the backbone, and waits for `start`."""
+
+    def __init__(self, options: argparse.Namespace, row: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.spins", "--train"]
+        command += ["--data", str(options.data), "--images", str(options.images)]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**trainer_environment(without_openmp()), **ROWS[row], "PYTHONPATH": str(Path.cwd())},
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        self.stdout.readline()
+
+    def start(self) -> None:
+        self.stdin.write("\n")
+        self.stdin.flush()
+
+    def seconds(self) -> float:
+        return float(self.stdout.readline())
+
+
+def without_openmp() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+
+
+@contextmanager
+def training(options: argparse.Namespace, row: str) -> Iterator[Training]:
+    job = Training(options, row)
+    try:
+        yield job
+    finally:
+        job.process.wait()
+
+
+def train(data: Path, images: int) -> None:
+    """Print a line when ready, and after a line of input the seconds of a job."""
+    source = load(data)
+    classes = list(range(len(source.class_names)))
+    shots = [
+        Image(example.path, source.class_names[example.label])
+        for example in draw_shots(source.train, classes, images, 0)
+    ]
+    backbone = load_backbone(STARTER, cache=get_settings().cache, device="cpu")
+    config = resolve_config(backbone=STARTER, image_size=backbone.image_size)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    started = time.monotonic()
+    adapt(backbone, shots, config)
+    print(time.monotonic() - started, flush=True)
+
+
+@contextmanager
+def other_work(beside: str, options: argparse.Namespace) -> Iterator["Counter"]:
+    """Run the work beside the trainings. Yields a function that returns the number of answers so far."""
+    counter = Counter()
+    with ExitStack() as stack:
+        if beside == "a busy core":
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(busy.wait)
+            stack.callback(busy.kill)
+        elif beside.endswith(("client", "clients")):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            settings = {"CLIPCITE_DATA": folder, "CLIPCITE_CACHE": str(get_settings().cache)}
+            api = stack.enter_context(running_api(settings))
+            source = load(options.data)
+            names = "\n".join(source.class_names)
+            requests = [
+                raw_request(api.url, {"class_names": names}, [example.path.read_bytes()])
+                for example in source.test[:50]
+            ]
+            stop = threading.Event()
+            endless = (request for request in cycle(enumerate(requests)) if not stop.is_set())
+            clients = threading.Thread(
+                target=run_clients,
+                args=(api.url, endless),
+                kwargs={"clients": int(beside[0]), "on_answer": counter.add},
+            )
+            clients.start()
+            stack.callback(clients.join)
+            stack.callback(stop.set)
+        yield counter
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, number: int, status: int, body: bytes) -> None:
+        self.count += status == 200
+
+    def __call__(self) -> int:
+        return self.count
+
+
+if __name__ == "__main__":
+    main()
