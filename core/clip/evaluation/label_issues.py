@@ -15,7 +15,7 @@ from core.clip.inference.prototypes import PrototypeClassifier
 
 FOLDS = 5
 REPEATS = 2
-MIN_ACCURACY = 0.7
+MIN_ACCURACY = 0.8
 """Minimum accuracy of the second vote. Below it, most label issues are false (benchmarks/pages/trust.md)."""
 
 
