@@ -4,6 +4,7 @@ Nothing is removed unless the same content has another name, or the removed link
 leaves an image under both its names at worst; `tidy` then removes the new one.
 """
 
+import ctypes
 import errno
 import filecmp
 import os
@@ -26,6 +27,8 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 """Errors that all further images would meet, too."""
 NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of a file system without hard links, such as a memory card's."""
+RENAME_NOREPLACE = 1
+"""Flag of Linux' renameat2."""
 Left = list[tuple[str, str]]
 """Files that were left alone, with the reasons."""
 
@@ -288,6 +291,20 @@ def move(source: Path, target: Path) -> None:
             raise
 
 
+def _rename_without_links(source: Path, target: Path) -> None:
+    """Rename as `rename` does. Linux renames and checks the target in one step; others check it before."""
+    rename_new = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename_new is not None:
+        names = os.fsencode(source.absolute()), os.fsencode(target.absolute())
+        if not rename_new(0, names[0], 0, names[1], RENAME_NOREPLACE):
+            return
+        if (failed := ctypes.get_errno()) not in {errno.EINVAL, errno.ENOSYS}:
+            raise OSError(failed, os.strerror(failed))
+    if _exists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    source.rename(target)
+
+
 def rename(source: Path, target: Path) -> None:
     """Give a file another name, which nothing else has.
 
@@ -300,9 +317,7 @@ def rename(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        if _exists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-        source.rename(target)
+        _rename_without_links(source, target)
         return
     try:
         now = source.lstat()

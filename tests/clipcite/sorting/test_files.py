@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+from clipcite.sorting import files
 from clipcite.sorting.files import carry_out, undo
 from clipcite.sorting.log import How, Log, locked
 from clipcite.sorting.plan import find_images, plan
@@ -205,8 +206,8 @@ def test_a_source_that_stays_and_a_file_that_appears(
 ) -> None:
     folder, into = make(tmp_path / "photos"), tmp_path / "photos-sorted"
     before = state(folder)
-    for name in ("unlink", "rename"):
-        monkeypatch.setattr(os, name, _refusing_a(folder, getattr(os, name)))
+    for module, name in ((os, "unlink"), (os, "rename"), (files, "_rename_without_links")):
+        monkeypatch.setattr(module, name, _refusing_a(folder, getattr(module, name)))
     log = start(folder, into, how)
     places = plan(find_images(folder, into), log, into, 0.6, how)
     make(into, {"dog/b.jpg": ""})
@@ -347,6 +348,26 @@ def test_what_appears_while_an_image_is_moved_stays(tmp_path: Path, monkeypatch:
     assert reason == "It was replaced while it was moved. The old one is at its new place."
     assert (folder / "a.jpg").read_text() == "saved"
     assert (into / "cat/a.jpg").read_text() == "content of a.jpg"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such call")
+@pytest.mark.usefixtures("no_hard_links")
+def test_without_hard_links_the_rename_itself_checks_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    source.write_text("mine")
+
+    def check(path: Path) -> bool:
+        pytest.fail("The target could be created after the check.")
+
+    monkeypatch.setattr(files, "_exists", check)
+    files.rename(source, target)
+    assert target.read_text() == "mine"
+    source.write_text("another")
+    with pytest.raises(FileExistsError):
+        files.rename(source, target)
+    assert (source.read_text(), target.read_text()) == ("another", "mine")
 
 
 @pytest.mark.parametrize("how", ["copy", "move"])
@@ -490,10 +511,9 @@ def test_one_sort_of_a_folder_at_a_time(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     with locked(one, one, other):
-        for folders in ((one,), (other, one)):
+        for folders in ((one,), (other, one), (other,)):
             with pytest.raises(BlockingIOError, match="Another sort"), locked(*folders):
                 pass
-        with locked(other):
-            pass
-    with locked(one):
+    assert not other.exists()
+    with locked(other, one):
         pass
