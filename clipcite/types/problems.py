@@ -28,7 +28,7 @@ class ProblemAction(ResponseModel):
     def of(cls, operation: str, **parameters: str) -> Self:
         """Return the action of an operation, such as `DELETE /jobs/{job_id}`.
 
-        Parameters outside the path form the query.
+        Parameters outside the path form the query, or the JSON of a PATCH request.
         """
         request, query = operation, {}
         for name, value in parameters.items():
@@ -36,7 +36,10 @@ class ProblemAction(ResponseModel):
                 request = request.replace(f"{{{name}}}", quote(value, safe=""))
             else:
                 query[name] = value
-        if query:
+        if query and operation.startswith("PATCH "):
+            body = ", ".join(f'"{name}": {value}' for name, value in query.items())
+            request += f" with {{{body}}}"
+        elif query:
             request += f"?{urlencode(query)}"
         return cls(operation=operation, parameters=parameters, request=request)
 

@@ -55,10 +55,14 @@ def test_the_advice_is_complete() -> None:
 
 
 def test_each_action_is_an_operation_of_the_service() -> None:
-    paths = document()["paths"]
+    paths, schemas = document()["paths"], document()["components"]["schemas"]
     for action in ACTIONS.values():
         method, path = action.operation.split(" ")
-        known = {parameter["name"] for parameter in paths[path][method.lower()].get("parameters", [])}
+        operation = paths[path][method.lower()]
+        known = {parameter["name"] for parameter in operation.get("parameters", [])}
+        if method == "PATCH":
+            body = operation["requestBody"]["content"]["application/json"]["schema"]
+            known |= schemas[body["$ref"].rpartition("/")[2]]["properties"].keys()
         assert action.parameters.keys() <= known, action
 
 

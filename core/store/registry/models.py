@@ -171,11 +171,7 @@ def resolve(session: Session, reference: str, *, owner: str) -> Model:
         f"No version of {parsed.name!r} is in use: each is worse than the pre-trained model, or was replaced "
         f"by an older one. Use `stock`, or name a version, such as {version}. To use {version} all the same, "
         "promote it: ",
-        ProblemAction(
-            operation="PATCH /models/{model_id}",
-            parameters={"model_id": newest.id, "promoted": "true"},
-            request=f'PATCH /models/{newest.id} with {{"promoted": true}}',
-        ),
+        ProblemAction.of("PATCH /models/{model_id}", model_id=newest.id, promoted="true"),
         ".",
     )
 

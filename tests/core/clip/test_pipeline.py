@@ -302,7 +302,7 @@ def test_large_classes_are_not_lost_to_small_ones_that_look_alike(tiny: Backbone
     prompts = [class_prompts(name, given.templates, {}) for name in counts]
     classifier = Classifier(tiny, model.weights, given.alpha)
     found = classifier.classify(
-        [open_image(image.source) for image in images], prompts, classes=range(len(counts))
+        [open_image(image.content) for image in images], prompts, classes=range(len(counts))
     )
     names = [list(counts)[c] for c in found.scores.argmax(dim=1).tolist()]
     right = Counter(

@@ -64,7 +64,7 @@ def test_what_is_decided_is_not_measured(
 ) -> None:
     here, auto = Slow(backbone, "bf16"), AdaptConfig(backbone=backbone.name)
     for asked in ("fp32", "bf16"):
-        config = replace(auto, precision=asked)
+        config = auto.model_copy(update={"precision": asked})
         assert choose_precision(here.backbone, config, tmp_path, Recorder()) == asked
     starter = AdaptConfig(backbone=STARTER)
     assert choose_precision(here.backbone, starter, tmp_path, Recorder()) == "auto"

@@ -202,7 +202,7 @@ def test_a_model_is_complete_before_its_evaluation(tiny: Backbone) -> None:
     every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
     whole = adapt(tiny, every, given, reporter=recorder, on_trained=publish)
     assert early[0].weights is whole.weights
-    assert early[0].images == 12
+    assert whole.evaluation.metrics.measured_on.trained_images == 12
 
     again = Recorder()
     evaluated = adapt(tiny, every, given, reporter=again, on_trained=publish, trained=early[0])

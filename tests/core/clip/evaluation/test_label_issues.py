@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipcite.types.images import Image
 from core.clip.config import AdaptConfig
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.label_issues import (
@@ -94,7 +95,8 @@ def test_no_label_issues_at_a_low_accuracy(tiny: Backbone) -> None:
         labels = [(label + 1) % CLASSES if i in {3, 17} else label for i, label in enumerate(truth)]
         names = tuple("abcd")
         images = [torch.zeros(0)] * len(labels)
-        given = TrainingSet(names, [12] * 4, [b""] * 48, range(48), images, labels, F.normalize(seen, dim=-1))
+        files = [Image(b"", names[label]) for label in labels]
+        given = TrainingSet(names, [12] * 4, files, range(48), images, labels, F.normalize(seen, dim=-1))
         context = EvalContext(tiny, given, AdaptConfig())
         issues, accuracy = agreed_label_issues(context, torch.eye(CLASSES, 16), None)
         assert (accuracy >= MIN_ACCURACY) == recognised

@@ -47,7 +47,7 @@ def test_what_the_model_was_not_trained_for_has_the_scores_of_the_pre_trained_mo
     assert weights.shots is not None
     pool = shots("red", each=12, seed=50)
     adapted = Classifier(tiny, weights, 0.5)
-    decoded = [open_image(shot.source) for shot in pool]
+    decoded = [open_image(shot.content) for shot in pool]
     images = adapted.image_features(adapted.preprocess(decoded))
     near = images @ images.T
     pair = max(combinations(range(len(pool)), 2), key=lambda p: float(near[p]))
@@ -62,7 +62,7 @@ def test_what_the_model_was_not_trained_for_has_the_scores_of_the_pre_trained_mo
         ),
         replace(weights, shots=seen),
         Candidates(("red", "green", "b", "the old house", "7"), 2, prompts),
-        [shot.source for shot in pool],
+        pool,
         [0] * len(pool),
         range(len(pool)),
         Reporter(),
