@@ -129,7 +129,7 @@ def train(
     """Train a network in fp32 and in the precision of `auto`, each in a fresh process."""
     backbone = make_backbone(folder / architecture, architecture)
     shots = tuple(Image(example.path, data.class_names[example.label]) for example in data.train)
-    found = {}
+    found: dict[str, tuple[Measured, list[float]]] = {}
     for dtype in precisions(options.device):
         config = resolve_config(backbone=backbone, precision=dtype)
         job = Job(backbone, config, shots, options.device, None, get_settings().cache)

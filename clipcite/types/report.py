@@ -34,8 +34,8 @@ class ComparedAccuracies(ResponseModel):
 
     stock: float
     adapted: float
-    interval: tuple[float, float] = Field(description="95% confidence interval of `adapted`.")
-    difference: Interval = Field(description="Adapted minus stock, paired by image.")
+    interval: tuple[float, float] | None = Field(None, description="95% confidence interval of `adapted`.")
+    difference: Interval | None = Field(None, description="Adapted minus stock, paired by image.")
 
 
 class AllClasses(ResponseModel):

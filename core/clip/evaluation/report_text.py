@@ -51,15 +51,17 @@ def sentences(metrics: Metrics, *, reason: str = "", more_certain: int | None = 
     if compared is None:
         return title
     images, new = metrics.measured_on.images, metrics.all_classes.new if metrics.all_classes else None
-    likely = f" (likely {100 * compared.interval[0]:.0f} to {100 * compared.interval[1]:.0f})"
-    points = f" ({_points(compared.difference)})"
+    interval, difference = compared.interval, compared.difference  # None in models of old versions
+    likely = "" if interval is None else f" (likely {100 * interval[0]:.0f} to {100 * interval[1]:.0f})"
+    points = "" if difference is None else f" ({_points(difference)})"
     found = [
         *title,
         f"{_percent(compared.adapted)} correct{likely}{_evaluated_on(metrics.measured_on)}, "
         f"{_trend(compared)}{points}.",
     ]
     # The interval counts only images whose prediction changed. The verdict counts all.
-    if metrics.verdict == "better" and compared.difference.low <= 0 and more_certain is not None:
+    unproven = metrics.verdict == "better" and difference is not None and difference.low <= 0
+    if unproven and more_certain is not None:
         found.append(f"It is more certain of the right class on {more_certain} of {images} images.")
     if new is not None:
         found.append(f"Of the new classes alone: {_percent(new.adapted)}, {_trend(new)}.")

@@ -403,8 +403,10 @@ def test_streams_per_owner_are_limited(fresh: Service) -> None:
         streams = [Stream(port, job_id) for _ in range(2)]
         for stream in streams:
             stream.wait(lambda s=stream: s.found)
-        assert_problem(streamed(fresh, job_id), 503, "busy", "Poll with")
-        assert_problem(fresh.client.get(f"/jobs/{job_id}?wait=30"), 503, "busy", "Poll with")
+        assert_problem(streamed(fresh, job_id), 503, "busy", "Ask for the state of the job")
+        assert_problem(
+            fresh.client.get(f"/jobs/{job_id}?wait=30"), 503, "busy", "Ask for the state of the job"
+        )
         streams[0].cut()
         wait_for(lambda: readers_of(fresh) == 1)
         Stream(port, job_id).cut()

@@ -147,7 +147,7 @@ def post(request: pytest.FixtureRequest) -> Post:
 def assert_problem(reply: Reply, status: int, code: str) -> None:
     assert reply[:2] == (status, "application/problem+json")
     assert (reply[2]["status"], reply[2]["code"]) == (status, code)
-    assert set(reply[2]) == {"type", "title", "status", "detail", "code", "errors", "request_id"}
+    assert set(reply[2]) == {"type", "title", "status", "detail", "code", "errors", "actions", "request_id"}
 
 
 @pytest.mark.parametrize("epilogue", [b"", b"\r\n", b"\r\nan epilogue\r\n" + END + b"\r\n"])

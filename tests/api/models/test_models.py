@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from clipcite.types.report import Metrics
+from core.clip.evaluation.report_text import sentences
 from core.clip.models.backbone import Backbone
 from tests.api import crafted
 from tests.api.service import MODEL_KEYS, Service, assert_problem
@@ -42,7 +44,9 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
     assert model.pop("created_by").startswith("local:")  # of this process, which is no request
     job = either.client.get(f"/jobs/{model['job_id']}").json()
     assert (job["status"], job["model_id"]) == ("succeeded", model_id)
-    assert job["metrics"] == METRICS
+    shown = {**METRICS, "sentences": sentences(Metrics.model_validate(METRICS))}
+    assert len(shown["sentences"]) == 2
+    assert job["metrics"] == shown
     size = next(b.bytes for b in either.blobs.list(f"models/{model_id}") if b.key.endswith(".safetensors"))
     assert model == {
         "id": model_id,
@@ -58,7 +62,7 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
         "prompts": prompts,
         "bytes": size,
         "delta_format": "full",
-        "metrics": METRICS,
+        "metrics": shown,
         "promoted": True,
         "not_promoted": None,
     }

@@ -77,7 +77,7 @@ def test_a_fold_model_predicts_only_images_that_it_was_not_trained_on(
         return fine_tune(backbone, images, *given, **named)
 
     def noting_prediction(*given: Any, **named: Any) -> Any:
-        predicted.append({open_image(source).tobytes() for source in given[3]})
+        predicted.append({open_image(image.read()).tobytes() for image in given[3]})
         return predict(*given, **named)
 
     monkeypatch.setattr(cross_validation, "fine_tune", noting_training)
