@@ -29,9 +29,11 @@ from admin import snapshots
 from api.corrections import corrections
 from api.corrections import routes as correction_routes
 from api.jobs import routes as job_routes
+from api.jobs.form import ImagesForm
 from api.jobs.submission import JobSubmission
 from api.models import routes as model_routes
 from api.models.imports import ModelImport
+from clipcite.types.images import Image
 from core.clip.config import resolve_config
 from core.clip.training.checkpoint_files import checkpoint_name
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
@@ -119,17 +121,9 @@ def publish(settings: Settings, database: Database, blobs: Blobs, ready: Path, s
     JobRunner(settings, database, blobs, name="w").run(job_id)
 
 
-def shot(content: bytes, class_name: str = "a") -> SimpleNamespace:
+def shot(content: bytes, class_name: str = "a") -> Image:
     """Return a checked image of a request."""
-    return SimpleNamespace(
-        split="train",
-        class_name=class_name,
-        file_name="a.jpg",
-        sha256=sha256(content),
-        bytes=len(content),
-        label_confirmed=False,
-        read=lambda: content,
-    )
+    return Image(content, class_name, file_name="a.jpg", sha256=sha256(content), bytes=len(content))
 
 
 def upload(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
@@ -178,11 +172,12 @@ def correct(settings: Settings, database: Database, blobs: Blobs, ready: Path, s
     for shots in ([shot(b"one"), shot(b"two")], [shot(b"two", "b")]):
 
         @contextmanager
-        def checked(*_: object, shots: Any = shots) -> Iterator[SimpleNamespace]:
+        def validated(*_: object, shots: Any = shots, **more: Any) -> Iterator[SimpleNamespace]:
             yield SimpleNamespace(images=shots)
 
-        correction_routes.checked_images = checked
-        correction_routes.add_feedback.__wrapped__(submission, model_id, None, OWNER)
+        JobSubmission.validated = validated  # type: ignore[method-assign]
+        form = ImagesForm.model_construct(archive=None, images=shots, test_images=[])
+        correction_routes.add_feedback.__wrapped__(submission, model_id, form, OWNER)
     with database.read() as session:
         rows = {row.sha256: row for row in corrections.of_model(session, session.get_one(Model, model_id))}
     assert {row.class_name for row in rows.values()} == {"a", "b"}

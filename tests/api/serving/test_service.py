@@ -83,7 +83,7 @@ def test_many_prompts_let_others_in_between(world: World) -> None:
         first = pool.submit(classify, "a", 200)
         assert tokenizing.acquire(timeout=600)
         other = pool.submit(classify, "b", 1)
-        wait_for(lambda: world.serving.texts._tokenizing._work_queue.qsize() == 1)
+        wait_for(lambda: bool(world.serving.texts._tokenizing._waiting))
         for _ in range(100):
             release.release()
         other.result(60)
