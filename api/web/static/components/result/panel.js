@@ -60,7 +60,7 @@ export function resultPanel(job, { eta, signal }) {
 	const actions = {
 		better: () => [tryIt("Use it", true)],
 		probably_better: unproven,
-		no_clear_gain: (comparison?.difference.value ?? 0) > 0 ? unproven : notBetter,
+		no_clear_gain: (comparison?.difference?.value ?? 0) > 0 ? unproven : notBetter,
 		probably_worse: notBetter,
 		worse: notBetter,
 		evaluating: () => [tryIt("Try it", true)],
@@ -138,8 +138,8 @@ function threeNumbers({ stock, adapted, interval, difference }) {
 		"dl",
 		{ class: "three" },
 		number("Before", percent(stock)),
-		number("Now", percent(adapted), likely(interval)),
-		number("Change", h("span", { class: "gain" }, `${points(difference.value)} points`)),
+		number("Now", percent(adapted), interval && likely(interval)),
+		difference && number("Change", h("span", { class: "gain" }, `${points(difference.value)} points`)),
 	);
 }
 

@@ -35,11 +35,14 @@ export function earlierVersion({ adapted, interval }, before) {
 	const comparison = comparisonOf(before?.metrics);
 	if (!before || !comparison) return "";
 	return [
-		`${before.version ? `Version ${before.version}` : "Before"}: ${percent(comparison.adapted)} (${likely(comparison.interval)}). This version: `,
+		`${before.version ? `Version ${before.version}` : "Before"}: ${percent(comparison.adapted)}${inBrackets(comparison.interval)}. This version: `,
 		h("strong", {}, percent(adapted)),
-		` (${likely(interval)}).`,
+		`${inBrackets(interval)}.`,
 	];
 }
+
+/** @param {number[] | null} [interval] Models of old versions have none. */
+const inBrackets = (interval) => (interval ? ` (${likely(interval)})` : "");
 
 /** Return the 95% confidence interval of an accuracy: "likely 65 to 94". @param {number[]} interval */
 export function likely([low, high]) {
