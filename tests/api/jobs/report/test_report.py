@@ -221,7 +221,7 @@ def test_accept_html_gets_the_page(done: tuple[Service, str]) -> None:
 
 def test_a_lost_image_does_not_take_the_page_along(done: tuple[Service, str]) -> None:
     service, job_id = done
-    service.blobs.delete(f"jobs/{job_id}/00003")
+    service.blobs.delete(f"jobs/{job_id}/00003.image")
     assert 'alt="0-3.jpg"' not in page(service, job_id)
 
 
