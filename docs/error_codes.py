@@ -13,13 +13,14 @@ import core.clip.export.formats.tokenizer
 import core.clip.export.onnx_graphs  # noqa: F401
 import worker.job_runner  # noqa: F401
 from api import starting
+from clipcite.types.problems import ProblemAction
 from core.errors import ExpectedError
 
 ROOT = Path(__file__).parents[1]
 Variables = Sequence[tuple[int, str, str]]
 """Line, name and text of each assignment of a text to a variable."""
 CODE = re.compile(r"[a-z]+(_[a-z]+)+")
-REQUEST = re.compile(r"[A-Z]+ /\S+")
+REQUEST = re.compile(r"[A-Z]+ /\S+( with \{.*\})?")
 """Text of an action, which is a part of its message."""
 OWN_STATUS = {"BodyRefused", "ArchiveError", "InvalidUpload", "InvalidRequest"}
 """Classes whose status is an argument; the default is 422."""
@@ -189,8 +190,8 @@ def _text(node: ast.AST, variables: Variables = ()) -> str:
         return re.sub("…+", "…", "".join(parts))
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "ProblemAction.of":
         operation = _text(node.args[0])
-        others = [f"{k.arg}={_text(k.value)}" for k in node.keywords if f"{{{k.arg}}}" not in operation]
-        return "?".join([operation, *(other for other in others if not other.startswith("None="))])
+        more = {k.arg: _text(k.value) for k in node.keywords if k.arg and f"{{{k.arg}}}" not in operation}
+        return ProblemAction.of(operation, **more).request
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _text(node.left, variables) + _text(node.right, variables)
     if isinstance(node, ast.Name):
