@@ -174,7 +174,6 @@ def upgrade() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("delta_format", sa.String(8), nullable=False),
         sa.Column("metrics", sa.JSON(none_as_null=True)),
-        sa.Column("promoted", sa.Boolean()),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("created_by", sa.String(80), nullable=False),
         sa.ForeignKeyConstraint(["owner"], ["owners.name"], name=op.f("fk_models_owner_owners")),
