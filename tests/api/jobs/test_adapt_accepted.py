@@ -66,6 +66,8 @@ def test_the_whole_answer(either: Service) -> None:
         "progress": None,
         "model_id": None,
         "metrics": None,
+        "promoted": None,
+        "not_promoted": None,
         "warnings": [],
         "error": None,
     }
