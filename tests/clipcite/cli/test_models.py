@@ -56,7 +56,7 @@ def test_export_import_names_and_aliases(
     assert json.loads(call("models", "use", "hats@1", "--json").stdout)["promoted"]
     assert json.loads(call("models", "show", "hats", "--json").stdout)["version"] == 1
     assert "Not in use: an older version was promoted." in call("models", "show", "hats@2").stdout
-    assert "hats@2, not in use" in call("models", "list", "--name", "hats").stdout
+    assert "hats@2, prod, not in use" in call("models", "list", "--name", "hats").stdout
     call("models", "use", "hats@2")
     assert "hats@prod" in call("models", "aliases", "hats").stdout
     listed = call("models", "list", "--name", "hats").stdout
