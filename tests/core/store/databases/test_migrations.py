@@ -18,7 +18,9 @@ from core.store.db.session import Database
 from core.store.db.tables import METADATA
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
-from tests.core.store.samples import new_image, new_job, new_owner
+from core.store.registry import models
+from core.store.storage.blobs import Blobs
+from tests.core.store.samples import OWNER, new_image, new_job, new_owner, stored_model
 
 ROOT = Path(__file__).parents[4]
 
@@ -64,6 +66,18 @@ def test_an_upgrade_keeps_the_rows(empty_database_url: str, request: pytest.Fixt
         stored = session.execute(text("SELECT id, name, note FROM jobs")).one()
         images = session.scalar(text("SELECT count(*) FROM job_images"))
     assert (*stored, images) == (job_id, "shoes", "was shoes", 2)
+    database.close()
+
+
+def test_models_of_an_older_version_keep_their_names(empty_database_url: str, tmp_path: Path) -> None:
+    migrate.upgrade(empty_database_url)
+    database = Database(empty_database_url)
+    model_id = stored_model(database, Blobs(tmp_path.as_uri()), name="shoes")
+    alembic(empty_database_url, "downgrade", "0001")
+    migrate.upgrade(empty_database_url)
+    with database.read() as session:
+        assert session.scalar(text("SELECT promoted FROM models")) == 1
+        assert models.resolve(session, "shoes", owner=OWNER).id == model_id
     database.close()
 
 
