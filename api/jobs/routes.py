@@ -13,7 +13,7 @@ from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
 from api.jobs.layout import place_files
 from api.jobs.retrain import changed_settings, checked_moves, corrected_images
-from api.jobs.submission import SubmissionDep, parse_config, to_job
+from api.jobs.submission import SubmissionDep, job_response, parse_config, to_job
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.adapt import AdaptConfig, Layout, LayoutJson, Retraining
 from clipcite.types.jobs import EventList, Job, JobPage, Status, Until
@@ -117,7 +117,7 @@ async def get_job(
 def _get_job(database: Database, owner: str, job_id: str) -> Job:
     with database.read() as session:
         job = jobs.get(session, job_id, owner=owner)
-        return to_job(job, fair_queue.position(session, job), models.of_jobs(session, [job]).get(job.id))
+        return job_response(session, job)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
@@ -134,7 +134,7 @@ def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
         job = lifecycle.request_cancel(session, job_id, owner=owner)
         if not ended:
             audit.record("job.cancel", job.id)
-        return to_job(job, fair_queue.position(session, job), models.of_jobs(session, [job]).get(job.id))
+        return job_response(session, job)
 
 
 @router.post(

@@ -106,9 +106,7 @@ class JobSubmission:
                 with self.database.read() as session:
                     job = idempotency.find(session, owner, claim)
                     if job is not None:
-                        model = models.of_jobs(session, [job]).get(job.id)
-                        found = to_job(job, fair_queue.position(session, job), model)
-                        return _accepted(found, replayed=True)
+                        return _accepted(job_response(session, job), replayed=True)
             return self._store(validated, checked, config, claim, owner=owner, name=name, webhook=webhook)
 
     def _checked(self, settings: AdaptConfig, default: str) -> AdaptConfig:
@@ -173,7 +171,7 @@ class JobSubmission:
                     images=images,
                     webhook=webhook,
                 )
-                answer = to_job(job, fair_queue.position(session, job))
+                answer = job_response(session, job)
                 preview = JobPreview.of(job)
         lost_race = job.id != job_id
         if not lost_race:
@@ -208,7 +206,12 @@ def submit_job(
     return created
 
 
-def to_job(row: tables.Job, queue_position: int | None, model: tables.Model | None = None) -> Job:
+def job_response(session: Session, row: tables.Job) -> Job:
+    """Return the response for a job as it is now."""
+    return to_job(row, fair_queue.position(session, row), models.of_jobs(session, [row]).get(row.id))
+
+
+def to_job(row: tables.Job, queue_position: int | None, model: tables.Model | None) -> Job:
     """Return the response for a job. `model` is its model, if there is one."""
     error = None
     if row.error_code is not None:
