@@ -109,6 +109,7 @@ declare global {
 	type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 	interface CallOptions<M extends Method> {
 		method?: M;
+		json?: object;
 		body?: BodyInit;
 		headers?: Record<string, string>;
 		signal?: AbortSignal;

@@ -5,8 +5,6 @@ import { showProblem } from "../lib/problem.js";
 import { call } from "../lib/service/http.js";
 import { modelName } from "./try/model_select.js";
 
-const JSON_BODY = { "Content-Type": "application/json" };
-
 /** Create the forms that name this model, and that point an alias at it once it has a name. */
 export function namesOf(model) {
 	const trouble = h("div", {});
@@ -23,16 +21,14 @@ export function namesOf(model) {
 		}
 	}
 	function point(alias) {
-		const body = JSON.stringify({ model: model.id });
 		act(
-			() => call(path(alias), { method: "PUT", body, headers: JSON_BODY }),
+			() => call(path(alias), { method: "PUT", json: { model: model.id } }),
 			`${model.name}@${alias} points at this model now.`,
 		);
 	}
 	function rename(name) {
-		const body = JSON.stringify({ name });
 		act(
-			() => call(`/models/${encodeURIComponent(model.id)}`, { method: "PATCH", body, headers: JSON_BODY }),
+			() => call(`/models/${encodeURIComponent(model.id)}`, { method: "PATCH", json: { name } }),
 			`The name of the model is ${name} now.`,
 		);
 	}

@@ -21,9 +21,7 @@ export function notInUse({ id, name, not_promoted: reason }, used) {
 	async function use() {
 		replace(trouble);
 		try {
-			const body = JSON.stringify({ promoted: true });
-			const headers = { "Content-Type": "application/json" };
-			await call(`/models/${encodeURIComponent(id)}`, { method: "PATCH", body, headers });
+			await call(`/models/${encodeURIComponent(id)}`, { method: "PATCH", json: { promoted: true } });
 			const words = `Programs that ask for ${name} get this model now.`;
 			replace(element, h("p", {}, words));
 			announce(words);

@@ -45,11 +45,7 @@ export function clipBanner(banner) {
 	}
 	async function use({ name }) {
 		localStorage.removeItem(WANTED);
-		await call("/backbones/default", {
-			method: "PUT",
-			headers: { "Content-Type": "application/json" },
-			body: JSON.stringify({ name }),
-		});
+		await call("/backbones/default", { method: "PUT", json: { name } });
 	}
 	async function trainAgain(model, { name }) {
 		const key = keyOf([model.job_id, name]);

@@ -93,8 +93,7 @@ export async function placesOf(items, named) {
 	const files = inOrder(items);
 	const { folders, files: places } = await requestJson("/adapt/layout", {
 		method: "POST",
-		headers: { "Content-Type": "application/json" },
-		body: JSON.stringify({ paths: files.map(({ path }) => path.join("/")) }),
+		json: { paths: files.map(({ path }) => path.join("/")) },
 	});
 	/** @param {Schemas["LayoutFolder"]} place */
 	const counts = ({ left_out: leftOut }) => !leftOut || (named && leftOut.code === "images_without_class");

@@ -86,15 +86,20 @@ export function authorization() {
 	return key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
 }
 
-/** Send a request and return the response. Throws Problem, Unreachable, Unreadable or an
- *  AbortError. A `quiet` request asks for no key.
+/** Send a request, with a `body` or a value as `json`, and return the response. Throws Problem, Unreachable,
+ *  Unreadable or an AbortError. A `quiet` request asks for no key.
  *
  *  @param {string} path @param {CallOptions<Method>} [options] */
-export async function call(path, { method = "GET", body, headers = {}, signal, quiet } = {}) {
+export async function call(path, { method = "GET", json, body, headers, signal, quiet } = {}) {
 	const sent = key.get();
 	let response;
 	try {
-		response = await fetch(path, { method, body, signal, headers: { ...authorization(), ...headers } });
+		response = await fetch(path, {
+			method,
+			body: json ? JSON.stringify(json) : body,
+			signal,
+			headers: { ...authorization(), ...(json && { "Content-Type": "application/json" }), ...headers },
+		});
 	} catch (error) {
 		throw error.name === "AbortError" ? error : await failure(body);
 	}

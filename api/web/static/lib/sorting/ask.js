@@ -64,8 +64,7 @@ export function askTogether(images, { reject = false, ...options }, signal) {
 		(more) =>
 			requestJson("/classify/collection", {
 				method: "POST",
-				body: JSON.stringify({ ...options, ...more, top_k: TOP_K, features }),
-				headers: { "Content-Type": "application/json" },
+				json: { ...options, ...more, top_k: TOP_K, features },
 				signal,
 			}),
 		reject,

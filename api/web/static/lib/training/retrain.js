@@ -13,8 +13,8 @@ import { requestJson } from "../service/http.js";
 export async function retrain(jobId, { moved = {}, removed = [], confirmed = [], config }, { key, signal } = {}) {
 	const job = await requestJson(`/jobs/${encodeURIComponent(jobId)}/retrain`, {
 		method: "POST",
-		body: JSON.stringify({ moved, removed, confirmed, config }),
-		headers: { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) },
+		json: { moved, removed, confirmed, config },
+		headers: key ? { "Idempotency-Key": key } : {},
 		signal,
 	});
 	if (config?.backbone) sessionStorage.setItem(origin(job.id), jobId);
