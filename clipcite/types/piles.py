@@ -1,0 +1,234 @@
+"""Piles: images that wait for labels, what persons said about them, and their sort."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from clipcite.types.base import MAX_CLASS_NAMES, Open, RawName, RequestModel, Resource, ResponseModel
+from clipcite.types.classify import STOCK, ClassIn
+from clipcite.types.predictions import Calibration, ClassKind
+from clipcite.types.problems import Notice
+
+MAX_PILE_IMAGES = 20_000
+MAX_GROUPS = 500
+MAX_ASKED = 1_000
+MIN_DRAWN = 8
+"""Number of answers about images drawn at random from which the accuracy of a sort is measured."""
+Said = Literal["class", "none", "not_class", "skip", "withdrawn"]
+How = Literal["group", "member", "drawn", "chosen", "moved"]
+Name = Annotated[str, Field(json_schema_extra={"maxLength": 200})]
+
+
+class AnswerIn(RequestModel):
+    """What a person said about images."""
+
+    positions: list[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, max_length=MAX_PILE_IMAGES, description="Positions of the images."
+    )
+    said: Said = Field(
+        description="`class`: the images are of `class_name`. `none`: they are of none of the classes. "
+        "`not_class`: they are not of `class_name`, or with null, they are of one of the classes. `skip`: the "
+        "person doesn't know. `withdrawn`: takes back all answers about the images."
+    )
+    class_name: RawName | None = None
+    how: How = Field(
+        description="How the person was asked. `group`: the image was shown with its group. `member`: it is "
+        "in a group of which the person saw only some images, so it gets no label. `drawn`: it was drawn at "
+        "random; only such images measure the sort. `chosen`: the service chose it. `moved`: the person "
+        "chose it."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> "AnswerIn":
+        if self.said == "class" and self.class_name is None:
+            raise ValueError("`class` needs a `class_name`")
+        if self.said not in ("class", "not_class") and self.class_name is not None:
+            raise ValueError(f"`{self.said}` has no `class_name`")
+        return self
+
+
+class AnswersJson(RequestModel):
+    """Answers in the order in which they were given."""
+
+    answers: list[AnswerIn] = Field(min_length=1, max_length=MAX_PILE_IMAGES)
+
+
+class PileIn(RequestModel):
+    """Body of `POST /piles`."""
+
+    name: Name | None = Field(None, description="Name for people. Default: the time.")
+    model: str = Field(
+        STOCK, max_length=600, description="Model that sorts the pile, as in `POST /classify`."
+    )
+    class_names: list[RawName | ClassIn] | None = Field(
+        None,
+        fail_fast=True,
+        max_length=MAX_CLASS_NAMES,
+        description="Class names. Default: the model's. Names that a person gives join them.",
+    )
+    keeps_images: bool = Field(
+        True,
+        description="Keep reduced copies of the images, which another model, another browser and a training "
+        "need. Without them only features are kept.",
+    )
+
+
+class PilePatch(RequestModel):
+    name: Name | None = None
+    model: str | None = Field(None, max_length=600)
+    class_names: list[RawName | ClassIn] | None = Field(None, fail_fast=True, max_length=MAX_CLASS_NAMES)
+
+
+class PileCounts(ResponseModel):
+    images: int
+    labelled: int = Field(description="Number of images with a label: a class, or none of these.")
+    none: int = Field(description="Number of these that are of none of the classes.")
+    drawn: int = Field(description="Number of labelled images that were drawn at random.")
+
+
+class Pile(Resource):
+    """Images that wait for labels."""
+
+    id: str
+    object: Literal["pile"] = "pile"
+    name: str
+    model: str = Field(description="Reference of the model that sorts the pile.")
+    class_names: list[str] = Field(description="Class names of the sort, with those that persons gave.")
+    keeps_images: bool
+    counts: PileCounts
+    bytes: int = Field(description="Stored bytes.")
+    revision: int = Field(description="Grows with each change of images, answers or settings.")
+    created_at: datetime
+    used_at: datetime
+    created_by: str | None = None
+    deleted_at: datetime | None = Field(
+        None, description="Time at which the pile is deleted unless it is used before; null for never."
+    )
+
+
+class PilePage(ResponseModel):
+    data: list[Pile]
+    has_more: bool
+    next_cursor: str | None
+
+
+class PileLabel(ResponseModel):
+    """What persons said about an image, last answer first."""
+
+    said: Open[Said] = Field(description="The answer that counts: `class`, `none`, `skip` or `not_class`.")
+    class_name: str | None
+    how: Open[How]
+    by: str | None = Field(description="Id of the key of the person who gave it.")
+    at: datetime
+
+
+class PileImage(ResponseModel):
+    position: int
+    file: str = Field(description="Path below the folder, with `/`.")
+    sha256: str
+    width: int
+    height: int
+    taken_at: str | None = Field(None, description="Time at which it was taken, without a time zone.")
+    answer: PileLabel | None = None
+    not_classes: list[str | None] = Field(
+        [], description="Classes that a person excluded; null is none of these."
+    )
+
+
+class PileImages(ResponseModel):
+    data: list[PileImage]
+
+
+class AddedImage(ResponseModel):
+    """Image of an upload."""
+
+    file: str
+    position: int | None = Field(description="Position in the pile; null if it can't be read.")
+    is_new: bool = Field(description="False if the pile had it.")
+    error: Notice | None = None
+
+
+class AddedImages(ResponseModel):
+    images: list[AddedImage]
+    pile: Pile
+
+
+class MatchJson(RequestModel):
+    """SHA-256 of files."""
+
+    sha256: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
+        min_length=1, max_length=MAX_PILE_IMAGES
+    )
+
+
+class PileMatch(ResponseModel):
+    pile: Pile
+    positions: list[int | None] = Field(description="Position of each file; null if the pile lacks it.")
+
+
+class PileMatches(ResponseModel):
+    data: list[PileMatch] = Field(description="Piles with any of the files, those with most first.")
+
+
+class SortedImage(ResponseModel):
+    """Place of an image in a sort."""
+
+    position: int
+    class_name: str | None = Field(description="Class; null for something else, or without class names.")
+    probability: float | None = Field(
+        description="Probability of the class; null if a person said it, or without class names."
+    )
+    something_else: bool
+    score: float | None = Field(
+        None, description="Likeness to the classes, minus the limit. Below 0 it is something else."
+    )
+
+
+class ShownImage(ResponseModel):
+    position: int
+    drawn: bool = Field(description="Drawn at random. Answer with `how: drawn`.")
+
+
+class PileGroup(ResponseModel):
+    """Images to ask about together."""
+
+    kind: Open[Literal["alike", "least_like"]] = Field(
+        description="`alike`: they look alike. `least_like`: they are least like any class; asked once, as "
+        "long as nobody has said `none`."
+    )
+    shown: list[ShownImage] = Field(description="Images to show, at most nine.")
+    members: list[int] = Field(description="All images, the most typical first.")
+
+
+class Measured(ResponseModel):
+    """Accuracy of a sort, measured on answers about images that were drawn at random."""
+
+    right: int
+    drawn: int = Field(description="Number of these answers.")
+    total: int = Field(description="Number of images in the pile.")
+    accuracy: float
+    interval: tuple[float, float] = Field(description="95% confidence interval.")
+
+
+class PileSort(Resource):
+    """Sort of a pile."""
+
+    object: Literal["pile_sort"] = "pile_sort"
+    pile: Pile
+    ready: bool = Field(description="False while features are computed (status 202).")
+    done: int = Field(description="Number of images with features.")
+    model: str | None = Field(None, description="Model id, job id of an instant preview, or `stock…`.")
+    alpha: float | None = None
+    class_names: list[ClassKind] = []
+    method: Open[Literal["self_training", "image_by_image"]] | None = None
+    reason: str | None = Field(None, description="Reason for the method, for people.")
+    calibration: Calibration | None = None
+    images: list[SortedImage] = Field([], description="One per image, in order of position.")
+    groups: list[PileGroup] = []
+    ask: list[ShownImage] = Field([], description="Images to ask about next, one by one.")
+    measured: Measured | None = Field(
+        None, description=f"Null with fewer than {MIN_DRAWN} answers about images drawn at random."
+    )
+    sentence: str | None = Field(None, description="`measured` in words.")
+    warnings: list[Notice] = []
