@@ -17,7 +17,7 @@ from api.serving.pool.served_model import ServedModel
 from api.serving.service import Serving, Subject
 from api.serving.texts import HeldModel, RequestClassifier
 from api.serving.types import ImageScores, NoReadableImage, Result
-from clipcite.types.classify import Options
+from clipcite.types.classify import Options, ScoreOptions
 from clipcite.types.predictions import Calibration
 from core.admission import Take
 from core.clip.config import USUAL_SIDE
@@ -26,6 +26,7 @@ from core.clip.inference import pile
 from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
+from core.clip.inference.labelled import Sorter
 from core.clip.inference.request_rule import RequestRule
 from core.clip.inference.untrained import unrelated
 from core.errors import ExpectedError
@@ -236,6 +237,16 @@ def rule_of(model: HeldModel, classifier: RequestClassifier, options: Options) -
         return classifier.rule
     texts, balance = classifier.text_features, options.new_class_balance
     return model.preview.preview.rule(texts, classifier.classes, balance)
+
+
+def sorter_of(model: HeldModel, classifier: RequestClassifier, options: ScoreOptions) -> Sorter:
+    """Return a model and the encoded class names of a request, to sort many images together."""
+    alone = None
+    if model.served.shots is None:
+        alone = "Without a trained model, each image is sorted by itself."
+    scale, balance = model.served.backbone.logit_scale, options.new_class_balance
+    texts, classes = classifier.text_features, classifier.classes
+    return Sorter(classifier.names, texts, classes, model.shots, scale, balance, alone)
 
 
 def _calibration(

@@ -5,8 +5,8 @@
 
 Each trial is trained by the product's recipe. Its run in --out/features-BACKBONE holds, at each α of
 --alphas, the features of the test images, of the shots and of the prompts of all classes. With --unrelated
-(`benchmarks.data.prepare imagenet`), it also holds those of the images of that folder and of the names of
-their 1,000 classes. Scores [N, C] are image features times text features.
+(`benchmarks.data.prepare imagenet`), it also holds those of the images of that folder. Scores [N, C] are
+image features times text features.
 
 A stored run is not repeated.
 """
@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip import IMAGENET_CLASSNAMES
 from torch import Tensor, nn
 
 from benchmarks.accuracy.harness import Trial, facts, task_of, tests_of
@@ -32,11 +31,9 @@ from benchmarks.methods.common.task import Task, Tests
 from benchmarks.run_store import Run, RunStore
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier
-from core.clip.prompts import class_prompts
 from core.clip.weights.ensemble import interpolate
 
 ALPHAS = (0.0, 0.5, 1.0)
-UNRELATED_NAMES = tuple(IMAGENET_CLASSNAMES)
 Array = NDArray[Any]
 
 
@@ -58,9 +55,8 @@ class Encodings:
     texts: Mapping[float, Tensor]
     """[C, D]."""
     unrelated_truth: Tensor
-    """[M], indices of `UNRELATED_NAMES`; empty without unrelated images."""
+    """[M], numbers; empty without unrelated images."""
     unrelated_images: Mapping[float, Tensor]
-    unrelated_texts: Mapping[float, Tensor]
 
     @property
     def classes(self) -> list[int]:
@@ -95,7 +91,6 @@ def read(run: Run) -> Encodings:
         by_alpha("texts"),
         torch.from_numpy(run.array("unrelated_truth")) if unrelated else torch.zeros(0, dtype=torch.long),
         by_alpha("unrelated_images"),
-        by_alpha("unrelated_texts"),
     )
 
 
@@ -117,12 +112,10 @@ def encode(
     tests = tests_of(backbone, data, trial.exact_pixels)
     theta_0 = tower_parameters(backbone.model)
     if unrelated is not None:
-        arrays["unrelated_truth"] = np.arange(len(UNRELATED_NAMES))
+        arrays["unrelated_truth"] = np.arange(len(_unrelated(backbone, unrelated).paths))
     for alpha in alphas:
         network = with_parameters(backbone, interpolate(theta_0, theta_1, alpha))
         arrays[f"texts@{alpha}"] = _half(_texts(network, task, data.class_names))
-        if unrelated is not None and alpha:
-            arrays[f"unrelated_texts@{alpha}"] = _half(_texts(network, task, UNRELATED_NAMES))
         # `features` fuses the BatchNorm of `network`, which computes the same function.
         images = tests.features(network) if alpha else tests.stock_features
         arrays[f"images@{alpha}"] = _half(images)
@@ -130,7 +123,6 @@ def encode(
         if unrelated is not None and alpha:
             arrays[f"unrelated_images@{alpha}"] = _half(_unrelated(backbone, unrelated).features(network))
     if unrelated is not None:
-        arrays["unrelated_texts@0.0"] = _half(_stock_texts(backbone, tuple(task.templates)))
         arrays["unrelated_images@0.0"] = _half(_unrelated(backbone, unrelated).stock_features)
     return seconds, arrays
 
@@ -141,12 +133,6 @@ def _half(features: Tensor) -> Array:
 
 def _texts(network: nn.Module, task: Task, names: Sequence[str]) -> Tensor:
     return build_zero_shot_classifier(network, task.backbone.tokenize, task.prompts(names))
-
-
-@lru_cache(maxsize=1)
-def _stock_texts(backbone: Backbone, templates: tuple[str, ...]) -> Tensor:
-    prompts = [class_prompts(name, templates) for name in UNRELATED_NAMES]
-    return build_zero_shot_classifier(backbone.model, backbone.tokenize, prompts)
 
 
 @lru_cache(maxsize=1)
