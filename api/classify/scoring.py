@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -311,17 +312,6 @@ def result_of(
     started: float,
     seconds: Mapping[str, float],
 ) -> Result:
-    warnings = list(classifier.warnings)
-    if options.alpha and not isinstance(model.row, Model):
-        which = "The stock model has" if model.row is None else "An instant preview has"
-        warnings.append({"code": "alpha_unused", "detail": f"{which} no alpha. The value was ignored."})
-    if model.preview is not None and model.preview.missing:
-        detail = (
-            f"The preview is still processing {model.preview.missing} of the job's images. Send the request "
-            "again for a preview of all images."
-        )
-        warnings.append({"code": "preview_unfinished", "detail": detail})
-    offsets = scores.rule.offsets.tolist()
     return Result(
         model=model.name,
         preview=model.preview is not None,
@@ -334,14 +324,33 @@ def result_of(
             held_out_images=None if calibration is None else calibration.images,
             rejection_threshold=None if judgement is None else judgement.limit,
         ),
-        class_names=[
-            {"name": name, "kind": kind, "offset": offset}
-            for name, kind, offset in zip(classifier.names, classifier.kinds, offsets, strict=True)
-        ],
+        class_names=kinds_of(classifier, scores.rule),
         results=list(results),
         timing_ms={
             name: round(1000 * value, 2)
             for name, value in {**seconds, "total": time.perf_counter() - started}.items()
         },
-        warnings=warnings,
+        warnings=warnings_of(model, classifier, options),
     )
+
+
+def kinds_of(classifier: RequestClassifier, rule: RequestRule) -> list[dict[str, Any]]:
+    """Return the class names of a request, with kind and offset."""
+    rows = zip(classifier.names, classifier.kinds, rule.offsets.tolist(), strict=True)
+    return [{"name": name, "kind": kind, "offset": offset} for name, kind, offset in rows]
+
+
+def warnings_of(
+    model: HeldModel, classifier: RequestClassifier, options: ScoreOptions
+) -> list[dict[str, str]]:
+    warnings = list(classifier.warnings)
+    if options.alpha and not isinstance(model.row, Model):
+        which = "The stock model has" if model.row is None else "An instant preview has"
+        warnings.append({"code": "alpha_unused", "detail": f"{which} no alpha. The value was ignored."})
+    if model.preview is not None and model.preview.missing:
+        detail = (
+            f"The preview is still processing {model.preview.missing} of the job's images. Send the request "
+            "again for a preview of all images."
+        )
+        warnings.append({"code": "preview_unfinished", "detail": detail})
+    return warnings

@@ -11,7 +11,7 @@ from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.graph import Ints
 from core.clip.inference.pile import NONE, Support
 from core.clip.inference.prototypes import PrototypeClassifier
-from core.clip.inference.request_rule import RequestRule, adapted_rule
+from core.clip.inference.request_rule import RequestRule, adapted_rule, request_rule
 from core.clip.inference.self_training import self_trained
 
 MIN_CLASS_SHARE = 0.5
@@ -81,6 +81,8 @@ class Shots:
 
     def rule(self, sorter: Sorter) -> RequestRule:
         """Return the rule of the request. Labels count as training images."""
+        if not len(self.labels):
+            return request_rule(None, sorter.texts, self.classes)
         if sorter.alone is not None:
             stock = PrototypeClassifier(self.features, self.labels)
             return stock.rule(sorter.texts, self.classes, sorter.balance)
