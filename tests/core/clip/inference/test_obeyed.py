@@ -165,7 +165,7 @@ def test_it_is_the_dense_form(seed: int, few: bool, monkeypatch: pytest.MonkeyPa
     found = obeyed.obeyed(
         images, Support(shots, SHOT_LABELS), given(acts), Neighbours.among(images), (shots, SHOT_LABELS)
     )
-    assert found.score == pytest.approx(score, abs=1e-3)
+    assert found.score == pytest.approx(score, abs=5e-3)  # logarithms of float32
     assert found.limit == pytest.approx(limit, abs=1e-3)
     assert found.apart.tolist() == apart.tolist()
 
