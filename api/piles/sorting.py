@@ -20,14 +20,13 @@ from core.admission import Take
 from core.clip.inference.answers import Answer, Answers
 from core.clip.inference.graph import Floats, Ints, Neighbours
 from core.clip.inference.groups import groups as groups_of
-from core.clip.inference.obeyed import SHOWN, least_like
+from core.clip.inference.groups import shown_of
+from core.clip.inference.obeyed import least_like
 from core.clip.inference.pile import NONE
 from core.clip.inference.sort import PileSort, draw_order, share, sort_pile
 from core.clip.inference.which_next import which_next
 from core.clip.prompts import same_class
 
-DRAWN_OF_GROUP = 2
-"""Number of the SHOWN images of a group that are drawn at random."""
 DRAWN_OF_ASKED = 5
 """One of so many images that are asked one by one is drawn at random."""
 LEAST_LIKE_AFTER = 10
@@ -225,16 +224,7 @@ def _groups(
 
 
 def _shown(members: Ints, rank: Ints) -> list[ShownImage]:
-    """Return the images that show a group: the most typical, and of the others those that are drawn first.
-
-    So whether an image counts as drawn does not depend on how typical it is of those that would not be seen.
-
-    Args:
-        members: the most typical first.
-        rank: [N], place of each image in the order in which images are drawn.
-    """
-    central, others = members[: SHOWN - DRAWN_OF_GROUP], members[SHOWN - DRAWN_OF_GROUP :]
-    drawn = others[np.argsort(rank[others])][:DRAWN_OF_GROUP]
+    central, drawn = shown_of(members, rank)
     return [
         *(ShownImage(position=at, drawn=False) for at in central.tolist()),
         *(ShownImage(position=at, drawn=True) for at in drawn.tolist()),
