@@ -21,7 +21,7 @@ import torch
 from benchmarks.accuracy.encodings import Encodings, read
 from benchmarks.run_store import RunStore
 from core.clip.inference import pile
-from core.clip.inference.answers import TAUGHT, UNSAID, Answers
+from core.clip.inference.answers import UNSAID, Answers
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.graph import Neighbours
 from core.clip.inference.groups import groups, shown_of
@@ -279,7 +279,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.step == "table":
-        return table([json.loads(line) for line in options.out.read_text().splitlines()])
+        table([json.loads(line) for line in options.out.read_text().splitlines()])
+        return
     stored = (
         [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     )
