@@ -30,7 +30,8 @@ from core.clip.prompts import same_class
 DRAWN_OF_ASKED = 5
 """One of so many images that are asked one by one is drawn at random."""
 LEAST_LIKE_AFTER = 10
-"""Number of answered groups after which the images least like any class are shown, before other groups."""
+"""Number of answered groups after which the images least like any class are asked about, before other groups.
+If a model has training images, they are the first."""
 COPIES, SCORE_COPIES = 6, 3
 """Number of copies of features and scores that are in memory at once, in float32."""
 NOT_MEASURED = "Not measured yet. Check with 20 tells you."
@@ -217,7 +218,8 @@ def _groups(
         for members in groups_of(images, value, answers.seen, nearest)
     ]
     least = None if done is None else least_like(images, done.support, answers)
-    if least is not None and (not found or answers.groups >= LEAST_LIKE_AFTER):
+    now = done is not None and (done.from_model or answers.groups >= LEAST_LIKE_AFTER or not found)
+    if least is not None and now:
         shown = [ShownImage(position=at, drawn=False) for at in least.tolist()]
         found.insert(0, PileGroup(kind="least_like", shown=shown, members=least.tolist()))
     return found[:most]

@@ -26,6 +26,7 @@ from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.graph import Neighbours
 from core.clip.inference.groups import groups, shown_of
 from core.clip.inference.labelled import Shots, Sorter, self_training_or_reason
+from core.clip.inference.obeyed import least_like
 from core.clip.inference.pile import NONE
 from core.clip.inference.sort import PileSort, draw_order, share, sort_pile
 from core.clip.models.starter import LOGIT_SCALE
@@ -87,10 +88,13 @@ class Pile:
         column = np.append(column[:-1], [NONE, UNSAID])
         return float((column[places] == self.truth).mean())
 
-    def today(self, reject: bool) -> tuple[float, pile.Judgement | None, float]:
+    def today(self, reject: bool, limited: int | None = None) -> tuple[float, pile.Judgement | None, float]:
         """Return accuracy, judgement and share of strangers let in, by the sort of a collection.
 
         The five first ticked images of a group are labels, and single ones.
+
+        Args:
+            limited: without a model, only the first answers set the limit.
         """
         answers = self.answers()
         sorter = self.sorter(answers)
@@ -101,6 +105,14 @@ class Pile:
         labels = np.where(used, answers.labels, UNSAID)
         shots = Shots.of(sorter, self.images, labels)
         support = shots.support()
+        if limited is not None and self.trained is None:
+            before = Answers.of(len(labels), self.said[:limited]).labels != UNSAID
+            known = np.flatnonzero(labels >= 0)
+            known = known[np.argsort(~before[known], kind="stable")]
+            rows = np.concatenate([known, np.flatnonzero(labels == NONE)])
+            classes = np.array([*shots.classes, NONE, UNSAID])[labels[rows]]
+            count = int(before[known].sum())
+            support = pile.Support.of(self.images.numpy()[rows], classes, count)
         rejects = reject and (self.trained is not None or (labels == NONE).any()) and len(support.classes) > 0
         judged = pile.something_else(support, self.images.numpy(), nearest=self.nearest)
         rule = shots.rule(sorter)
@@ -116,6 +128,17 @@ class Pile:
         strangers = self.truth == NONE
         let = float((places[strangers] != NONE).mean()) if strangers.any() else 0.0
         return self.accuracy(places, sorter.names), judged, let
+
+    def least_like(self) -> int:
+        """Answer the question about the images least like any class. Return 1 if it was asked."""
+        done = self.sort()
+        asked = None if done is None else least_like(self.images.numpy(), done.support, done.answers)
+        if asked is None:
+            return 0
+        strangers = [at for at in asked.tolist() if self.truth[at] == NONE]
+        self.said += [Said(at, "none", None, "group") for at in strangers]
+        self.said += [Said(at, "not_class", None, "group") for at in asked.tolist() if at not in strangers]
+        return 1
 
     def walk(self, keys: int, drawn: int, untick: bool, value: Callable[[], Any]) -> int:
         """Answer up to `keys` groups of one grouping. Return how many there were."""
@@ -197,8 +220,10 @@ def measure(run: Encodings, name: str, model: bool, kind: str, part: float) -> I
         for drawn, own in ((0, False), (0, True), (1, True), (2, True)):
             made = pile_of(run, name, model, kind, part)
             value = (limit if own else doubt)(made)
-            asked = 0
+            asked = made.least_like() if model else 0
             for keys in KEYS:
+                if keys > KEYS[0]:
+                    asked += made.least_like()
                 asked += made.walk(keys - asked, drawn, untick, value)
                 done = made.sort()
                 assert done is not None or not made.answers().names
@@ -245,7 +270,8 @@ def twenty(run: Encodings, name: str, model: bool, kind: str, part: float, untic
     """Add true labels of 20 random images after 20 groups: all, those of classes, those of none."""
     made = pile_of(run, name, model, kind, part)
     asked = made.walk(10, 0, untick, doubt(made))
-    asked += made.walk(10, 0, untick, doubt(made))
+    asked += made.least_like()
+    asked += made.walk(20 - asked, 0, untick, doubt(made))
     said, row = list(made.said), {}
     waiting = made.order[~made.answers().labelled[made.order]][:CHECK]
     fixed = np.ones(len(made.truth), bool)
@@ -257,7 +283,7 @@ def twenty(run: Encodings, name: str, model: bool, kind: str, part: float, untic
         ("all", waiting),
     ):
         made.said = list(said)
-        made.tell(rows.tolist(), "chosen")
+        made.tell(rows.tolist(), "drawn")
         today, _, let = made.today(True)
         done = made.sort()
         right = 0.0 if done is None else made.accuracy(done.places, done.answers.names)
@@ -267,6 +293,9 @@ def twenty(run: Encodings, name: str, model: bool, kind: str, part: float, untic
             admitted = float((done.places[strangers] != NONE).mean())
         row |= {f"today {words}": today, f"let {words}": let, f"rule {words}": right}
         row |= {f"rule let {words}": admitted}
+        if words == "all":
+            row["let all, limit of before"] = made.today(True, limited=len(said))[2]
+            row["today all, limit of before"] = made.today(True, limited=len(said))[0]
     return row | {"images": len(made.truth), "answered": asked}
 
 
