@@ -12,7 +12,7 @@ from clipcite.client.upload import UNSENDABLE
 from clipcite.datasets.class_folders import images_below
 from clipcite.datasets.image import ImageFile, ImageLike, as_image, is_one_image, reading
 from clipcite.errors import InvalidImages
-from clipcite.types.piles import MAX_PILE_IMAGES, AddedImage, How, PileMatch, Said
+from clipcite.types.piles import MAX_PILE_IMAGES, How, Said
 
 PART = 32
 """Images of an upload. The service accepts 64 by default, and computes their features before it responds."""
@@ -37,7 +37,9 @@ class PileFile:
             InvalidImages: the file can't be read.
         """
         with image.open() as file, reading(image.path or Path(image.name)):
-            return cls(UNSENDABLE.sub("_", name), image, hashlib.file_digest(cast(Any, file), "sha256").hexdigest())
+            return cls(
+                UNSENDABLE.sub("_", name), image, hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+            )
 
 
 Pileable = str | os.PathLike[str] | Sequence[ImageLike | PileFile] | Mapping[str, ImageLike]
@@ -79,15 +81,6 @@ def match_request(files: Sequence[PileFile]) -> Request:
     """Build the request for the piles that have files."""
     body = {"sha256": [file.sha256 for file in files]}
     return Request("POST", "/piles/match", json=body, read_seconds=PART_SECONDS)
-
-
-def known_to(pile_id: str, matches: Sequence[PileMatch], files: Sequence[PileFile]) -> list[AddedImage]:
-    """Return the place of each file in a pile; without position for those that it lacks."""
-    positions = next((match.positions for match in matches if match.pile.id == pile_id), [None] * len(files))
-    return [
-        AddedImage(file=file.name, position=position, is_new=False)
-        for file, position in zip(files, positions, strict=True)
-    ]
 
 
 def add_request(pile_id: str, files: Sequence[PileFile]) -> Request:

@@ -15,7 +15,6 @@ from clipcite.client.piles import (
     Pileable,
     add_request,
     answers_request,
-    known_to,
     match_request,
     pile_files,
 )
@@ -26,7 +25,6 @@ from clipcite.types.piles import (
     How,
     PileImage,
     PileImages,
-    PileMatch,
     PileMatches,
     PileSort,
     Said,
@@ -87,10 +85,14 @@ class AsyncPiles:
         async for data in self._transport.pages(PileData, "/piles", query):
             yield self._bind(data)
 
-    async def match(self, images: Pileable) -> Sequence[PileMatch]:
-        """Return the piles that have any of these images, those with most first. Only hashes are sent."""
+    async def match(self, images: Pileable) -> Sequence[tuple["AsyncPile", Sequence[int | None]]]:
+        """Return the piles that have any of these images, those with most first. Only hashes are sent.
+
+        With each pile come the positions of the images, None for those that it lacks.
+        """
         files = await anyio.to_thread.run_sync(pile_files, images)
-        return (await self._transport.fetch(PileMatches, match_request(files))).data
+        found = await self._transport.fetch(PileMatches, match_request(files))
+        return [(self._bind(match.pile), match.positions) for match in found.data]
 
     async def delete(self, pile_id: str) -> None:
         """Delete the pile with its images and answers. Models that were trained with them remain."""
@@ -107,20 +109,26 @@ class AsyncPile(PileData):
 
     _piles: AsyncPiles
 
-    async def add(self, images: Pileable, *, on_progress: OnProgress | None = None) -> Sequence[AddedImage]:
+    async def add(
+        self, images: Pileable, *, again: bool = False, on_progress: OnProgress | None = None
+    ) -> Sequence[AddedImage]:
         """Add images in parts. Those that the pile has are not sent.
 
         Args:
             images, on_progress: as for `client.piles.create`.
+            again: send all. A pile without images needs them again for the features of another model.
 
         Returns:
             The place of each image in the pile, or the error of one that can't be read.
         """
         transport = self._piles._transport
         files = await anyio.to_thread.run_sync(pile_files, images)
-        matches = (await transport.fetch(PileMatches, match_request(files))).data
-        added = known_to(self.id, matches, files)
-        missing = [number for number, image in enumerate(added) if image.position is None]
+        known = next((at for pile, at in await self._piles.match(files) if pile.id == self.id), None)
+        added = [
+            AddedImage(file=file.name, position=position, is_new=False)
+            for file, position in zip(files, known or [None] * len(files), strict=True)
+        ]
+        missing = [number for number, image in enumerate(added) if again or image.position is None]
         for start in range(0, len(missing), PART):
             if on_progress is not None:
                 on_progress(len(files) - len(missing) + start, len(files))
