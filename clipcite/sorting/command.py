@@ -31,7 +31,7 @@ from clipcite.cli.connection import (
     write_file,
 )
 from clipcite.cli.references import JOB, find_model
-from clipcite.cli.render.tables import as_csv, print_table
+from clipcite.cli.render.tables import print_table
 from clipcite.datasets.dataset import count_noun
 from clipcite.datasets.image import printable
 from clipcite.sorting import folder_pile
@@ -41,6 +41,7 @@ from clipcite.sorting.log import How, Log, locked, logs_of, open_log
 from clipcite.sorting.output import measured_words, place_of, plan_csv, plan_table
 from clipcite.sorting.plan import Image, Place, find_images, plan, without_sorted
 from clipcite.sorting.teaching import ask_person, train_again
+from clipcite.types.tables import as_csv
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
@@ -148,7 +149,7 @@ def sort(
 
     Images that belong to none of the classes go to the folder something else. Labels are kept in a pile on
     the service, which its page shows, too: sort there, and move the files here. Shows the plan, and asks
-    before it copies, moves or links. Nothing is overwritten. After an interruption, the same command continues.
+    before it copies, moves or links. Nothing is overwritten. After an interruption, it continues.
     """
     if undo_log is not None:
         with _explained("Give the same command again."):

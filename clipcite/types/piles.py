@@ -28,8 +28,8 @@ class AnswerIn(RequestModel):
     )
     said: Said = Field(
         description="`class`: the images are of `class_name`. `none`: they are of none of the classes. "
-        "`not_class`: they are not of `class_name`, or with null, they are of one of the classes. `skip`: the "
-        "person doesn't know. `withdrawn`: takes back all answers about the images."
+        "`not_class`: they are not of `class_name`, or with null, they are of one of the classes. `skip`: "
+        "the person doesn't know. `withdrawn`: takes back all answers about the images."
     )
     class_name: RawName | None = None
     how: How = Field(
@@ -94,7 +94,10 @@ class Pile(Resource):
     object: Literal["pile"] = "pile"
     name: str
     model: str = Field(description="Reference of the model that sorts the pile.")
-    class_names: list[str] = Field(description="Class names of the sort, with those that persons gave.")
+    class_names: list[str] = Field(
+        description="Class names that were given for the sort, or that persons used. Without any, the sort "
+        "uses those of the model."
+    )
     keeps_images: bool
     counts: PileCounts
     bytes: int = Field(description="Stored bytes.")
@@ -126,10 +129,7 @@ class PileLabel(ResponseModel):
 class PileImage(ResponseModel):
     position: int
     file: str = Field(description="Path below the folder, with `/`.")
-    sha256: str
-    width: int
-    height: int
-    taken_at: str | None = Field(None, description="Time at which it was taken, without a time zone.")
+    sha256: str = Field(description="SHA-256 of the file as it was sent.")
     answer: PileLabel | None = None
     not_classes: list[str | None] = Field(
         [], description="Classes that a person excluded; null is none of these."
@@ -220,15 +220,15 @@ class PileSort(Resource):
     done: int = Field(description="Number of images with features.")
     model: str | None = Field(None, description="Model id, job id of an instant preview, or `stock…`.")
     alpha: float | None = None
-    class_names: list[ClassKind] = []
+    class_names: list[ClassKind] = Field([])
     method: Open[Literal["self_training", "image_by_image"]] | None = None
     reason: str | None = Field(None, description="Reason for the method, for people.")
     calibration: Calibration | None = None
     images: list[SortedImage] = Field([], description="One per image, in order of position.")
-    groups: list[PileGroup] = []
+    groups: list[PileGroup] = Field([])
     ask: list[ShownImage] = Field([], description="Images to ask about next, one by one.")
     measured: Measured | None = Field(
         None, description=f"Null with fewer than {MIN_DRAWN} answers about images drawn at random."
     )
     sentence: str | None = Field(None, description="`measured` in words.")
-    warnings: list[Notice] = []
+    warnings: list[Notice] = Field([])
