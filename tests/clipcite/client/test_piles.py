@@ -24,7 +24,7 @@ def photos(tmp_path: Path) -> Path:
     """Return a folder with 12 images of three colours, one of them twice, and a file that is no image."""
     for name in ("red", "green", "blue"):
         paint(tmp_path, f"photos/{name}", 4)
-    (tmp_path / "photos/copy.png").write_bytes((tmp_path / "photos/red/0.png").read_bytes())
+    (tmp_path / "photos/red/copy.png").write_bytes((tmp_path / "photos/red/0.png").read_bytes())
     (tmp_path / "photos/broken.jpg").write_bytes(b"no image")
     return tmp_path / "photos"
 
@@ -56,8 +56,8 @@ def test_a_pile_from_its_images_to_its_end(
 
         added = {image.file: image for image in pile.add(photos)}  # the broken one is sent again
         assert not any(image.is_new for image in added.values())
-        assert added["copy.png"].position == added["red/0.png"].position
-        assert (added["broken.jpg"].position, added["broken.jpg"].error.code) == (None, "unreadable_image")
+        assert added["red/copy.png"].position == added["red/0.png"].position
+        assert (added["broken.jpg"].position, added["broken.jpg"].error.code) == (None, "not_an_image")
         assert client.piles.get(pile.id).counts.images == 12
 
         ((found, positions),) = client.piles.match([red, photos / "broken.jpg"])
