@@ -149,7 +149,7 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
             files = read_files(found, source, lambda number: None)
             earlier = [str(log.subject.get("pile")) for log in logs_of(into, source)]
             names = used.trained_classes
-            pile = find_pile(client, files.known, earlier, names=names, keeps_images=False)
+            pile = find_pile(client, files.known, earlier, model=used.id, names=names, keeps_images=False)
             if pile is None:
                 pile = client.piles.create(name=source.name, model=used.id, keeps_images=False)
             elif pile.model != used.id:

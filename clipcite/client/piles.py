@@ -52,29 +52,34 @@ def pile_files(images: Pileable) -> list[PileFile]:
     Raises:
         InvalidImages: images are missing, unreadable or too many.
     """
-    named: Mapping[str, ImageLike]
     if isinstance(images, str | os.PathLike) and Path(images).is_dir():
         root = Path(images)
         with reading(root):
-            found = list(images_below(root))
-        named = {path.relative_to(root).as_posix(): path for path in found}
-        files = [(name, as_image(image, name)) for name, image in named.items()]
-    elif isinstance(images, Mapping):
+            images = {path.relative_to(root).as_posix(): path for path in images_below(root)}
+    files: list[tuple[str, ImageFile | PileFile]]
+    if isinstance(images, Mapping):
         files = [(name, as_image(image, name)) for name, image in images.items()]
     else:
-        given = [images] if is_one_image(images) else list(cast(Sequence[ImageLike | PileFile], images))
-        if hashed := [image for image in given if isinstance(image, PileFile)]:
-            return hashed
-        plain = [as_image(cast(ImageLike, image), f"image-{number}") for number, image in enumerate(given, 1)]
-        paths = [file.path.absolute() for file in plain if file.path is not None]
-        root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-        files = [
-            (file.name if file.path is None else file.path.absolute().relative_to(root).as_posix(), file)
-            for file in plain
-        ]
+        files = _named([images] if is_one_image(images) else list(cast(Sequence[Any], images)))
     if not 1 <= len(files) <= MAX_PILE_IMAGES:
         raise InvalidImages(f"A pile has 1 to {MAX_PILE_IMAGES:,} images, not {len(files):,}.")
-    return [PileFile.of(name, file) for name, file in files]
+    return [file if isinstance(file, PileFile) else PileFile.of(name, file) for name, file in files]
+
+
+def _named(images: Sequence[ImageLike | PileFile]) -> list[tuple[str, ImageFile | PileFile]]:
+    """Return images with their names."""
+    files = [
+        image if isinstance(image, PileFile) else as_image(image, f"image-{number}")
+        for number, image in enumerate(images, 1)
+    ]
+    paths = [file.path.absolute() for file in files if isinstance(file, ImageFile) and file.path]
+    root = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return [
+        (file.path.absolute().relative_to(root).as_posix(), file)
+        if isinstance(file, ImageFile) and file.path
+        else (file.name, file)
+        for file in files
+    ]
 
 
 def match_request(files: Sequence[PileFile]) -> Request:

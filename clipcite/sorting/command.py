@@ -189,7 +189,11 @@ def sort(
             log, images = _open_log(options, pile.id, found)
             with _bar("uploading") as on_progress:
                 folder_pile.add(pile, files, on_progress)
-            result = _taught(client, pile, used, files, options) if pile.counts.images else None
+            result = None
+            if pile.counts.images:
+                result = _taught(client, pile, used, files, options)
+            else:  # no image can be read
+                pile.delete()
             answers = files.answers(result)
             names = [] if result is None else [each.name for each in result.class_names]
             places = plan(images, answers, names, options.into, options.unsure, options.how)
@@ -213,12 +217,16 @@ def _open_pile(client: Client, options: Options, images: Sequence[Image]) -> tup
     wanted = names if names is not None else used.trained_classes if used is not None else None
     earlier = [str(log.subject.get("pile")) for log in logs_of(options.into, options.folder)]
     keeps_images = bool(options.label or options.check)
-    pile = folder_pile.find_pile(client, files.known, earlier, names=wanted, keeps_images=keeps_images)
+    pile = folder_pile.find_pile(
+        client, files.known, earlier, model=model, names=wanted, keeps_images=keeps_images
+    )
     if pile is not None:
         note = f"Continues the pile {pile.name}: {count_noun(pile.counts.images, 'image')}, "
         stderr().print(printable(f"{note}{pile.counts.labelled:,} labelled."), markup=False, soft_wrap=True)
-        if wanted is not None and (pile.model != model or names is not None):
+        if names is not None or (used is not None and pile.model != used.id):
             pile.update(model=model, class_names=names)
+        elif model is not None and pile.model != model:  # a pre-trained one, for the names of the pile
+            pile.update(model=model)
         if used is None and not is_stock(pile.model) and not pile.model.startswith(JOB):
             used = client.models.get(pile.model)
         return pile, used, files

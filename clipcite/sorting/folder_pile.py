@@ -72,6 +72,7 @@ def find_pile(
     files: Sequence[PileFile],
     earlier: Sequence[str],
     *,
+    model: str | None,
     names: Iterable[str] | None,
     keeps_images: bool,
 ) -> Pile | None:
@@ -82,15 +83,20 @@ def find_pile(
         files: files of the folder.
         earlier: piles of earlier sorts of the folder, oldest first. The last one counts if none has the
             files: an upload was interrupted, or the images were moved.
-        names: wanted class names. A pile with other ones alone is of another sort. None: as the pile has.
+        model: wanted model. None: as the pile has.
+        names: wanted class names. A pile of another model with other names alone is of another sort. None:
+            as the pile has.
         keeps_images: the pile must have the images, not only their features.
     """
     wanted = None if names is None else {name.casefold() for name in names}
 
     def fits(pile: Pile) -> bool:
         own = {name.casefold() for name in pile.class_names}
-        named = own or not is_stock(pile.model) if wanted is None else not own or wanted & own
-        return bool(named) and (pile.keeps_images or not keeps_images)
+        if wanted is None:
+            alike = bool(own) or (model is None and not is_stock(pile.model))
+        else:
+            alike = not own or bool(wanted & own) or (pile.model == model and not is_stock(model))
+        return alike and (pile.keeps_images or not keeps_images)
 
     having = [
         pile
@@ -105,7 +111,7 @@ def find_pile(
 
 def add(pile: Pile, files: Files, on_progress: OnProgress | None = None) -> None:
     """Add the images that the pile lacks, and note those that the service can't read."""
-    added = pile.add(files.known, on_progress=on_progress)
+    added = pile.add(files.known, on_progress=on_progress) if files.by_key else []
     for key, image in zip([*files.by_key], added, strict=True):
         if image.position is None:
             files.errors[key] = "It can't be read." if image.error is None else image.error.detail

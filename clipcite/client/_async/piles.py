@@ -133,8 +133,11 @@ class AsyncPile(PileData):
             if on_progress is not None:
                 on_progress(len(files) - len(missing) + start, len(files))
             numbers = missing[start : start + PART]
-            request = await anyio.to_thread.run_sync(add_request, self.id, [files[n] for n in numbers])
-            answer = await transport.fetch(AddedImages, request)
+            part = [files[number] for number in numbers]
+            # Nothing keeps the request while the next part is read.
+            answer = await transport.fetch(
+                AddedImages, await anyio.to_thread.run_sync(add_request, self.id, part)
+            )
             for number, image in zip(numbers, answer.images, strict=True):
                 added[number] = image
             self._update(answer.pile)

@@ -175,7 +175,7 @@ def test_a_killed_command_continues(service: Service, call: Any, taught: Job, tm
     process.wait()
     before = kept()
     done = call(*command)
-    assert f"{before} images, 0 labelled." in done.stderr
+    assert before <= int(re.findall(r"(\d+) images, 0 labelled.", done.stderr)[0])  # with a part on its way
     assert before < 300 or process.returncode == 0
     assert [pile.counts.images for pile in piles(service)] == [300]
     assert len(list(into.rglob("*.png"))) == 300
@@ -290,6 +290,7 @@ def test_labels_teach_the_pre_trained_model(service: Service, tmp_path: Path) ->
     assert pile.counts.labelled == 6
 
 
+@pytest.mark.parametrize("option", ["--label", "--check"])
 def test_the_end_of_the_input_sorts_nothing(service: Service, photos: Path, option: str) -> None:
     """Only `q` ends the questions. The pile keeps the answers before."""
     before = state(photos)
