@@ -62,7 +62,7 @@ SORT_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", status_code=201, responses=responses(401, 404, 413, 422, 503, 507))
+@router.post("", status_code=201, responses=responses(400, 401, 404, 408, 413, 422, 503, 507))
 @UPLOADS.runs
 def create_pile(services: ServicesDep, owner: CurrentOwner, body: PileIn, response: Response) -> Pile:
     """Make a pile: images that wait for labels, what persons say about them, and their sort."""
@@ -103,7 +103,7 @@ def list_piles(
     return PilePage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
-@router.post("/match", responses=responses(401, 413, 422, 503))
+@router.post("/match", responses=responses(400, 401, 408, 413, 422, 503))
 @REQUESTS.runs
 def match_piles(services: ServicesDep, owner: CurrentOwner, body: MatchJson) -> PileMatches:
     """Find your piles that have any of these files, before an upload. At most ten are returned."""
@@ -142,7 +142,7 @@ def get_pile(
         return pile_of(row, services.settings)
 
 
-@router.patch("/{pile_id}", responses=responses(401, 404, 413, 422, 503, 507))
+@router.patch("/{pile_id}", responses=responses(400, 401, 404, 408, 413, 422, 503, 507))
 @UPLOADS.runs
 def change_pile(services: ServicesDep, owner: CurrentOwner, pile_id: str, patch: PilePatch) -> Pile:
     """Change name, model or class names of a pile. Answers stay."""
@@ -240,7 +240,7 @@ def get_pile_image(
     return Response(services.blobs.get(row.blob_key), media_type="image/jpeg", headers=HEADERS)
 
 
-@router.post("/{pile_id}/answers", responses=responses(401, 404, 409, 413, 422, 503, 507))
+@router.post("/{pile_id}/answers", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
 @UPLOADS.runs
 def add_answers(services: ServicesDep, owner: CurrentOwner, pile_id: str, body: AnswersJson) -> Pile:
     """Say what images are. The last answer about an image counts; earlier ones are kept."""

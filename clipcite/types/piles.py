@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from clipcite.types.base import MAX_CLASS_NAMES, Open, RawName, RequestModel, Resource, ResponseModel
 from clipcite.types.classify import STOCK, ClassIn
@@ -18,6 +19,15 @@ MIN_DRAWN = 8
 Said = Literal["class", "none", "not_class", "skip", "withdrawn"]
 How = Literal["group", "member", "drawn", "chosen", "moved"]
 Name = Annotated[str, Field(json_schema_extra={"maxLength": 200})]
+
+
+ANSWERS_EXAMPLE: JsonDict = {
+    "answers": [
+        {"positions": [0, 1], "said": "class", "class_name": "red fox", "how": "group"},
+        {"positions": [2], "said": "not_class", "class_name": "red fox", "how": "group"},
+        {"positions": [3], "said": "none", "how": "drawn"},
+    ]
+}
 
 
 class AnswerIn(RequestModel):
@@ -51,11 +61,17 @@ class AnswerIn(RequestModel):
 class AnswersJson(RequestModel):
     """Answers in the order in which they were given."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [ANSWERS_EXAMPLE]})
+
     answers: list[AnswerIn] = Field(min_length=1, max_length=MAX_PILE_IMAGES)
 
 
 class PileIn(RequestModel):
     """Body of `POST /piles`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "club photos", "class_names": ["red fox", "badger"]}]}
+    )
 
     name: Name | None = Field(None, description="Name for people. Default: the time.")
     model: str = Field(
@@ -75,6 +91,10 @@ class PileIn(RequestModel):
 
 
 class PilePatch(RequestModel):
+    """Fields to change."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "club photos of 2025"}]})
+
     name: Name | None = None
     model: str | None = Field(None, max_length=600)
     class_names: list[RawName | ClassIn] | None = Field(None, fail_fast=True, max_length=MAX_CLASS_NAMES)
@@ -156,6 +176,8 @@ class AddedImages(ResponseModel):
 
 class MatchJson(RequestModel):
     """SHA-256 of files."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"sha256": ["0" * 64]}]})
 
     sha256: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
         min_length=1, max_length=MAX_PILE_IMAGES
