@@ -25,7 +25,9 @@ def test_a_reload_loses_nothing(browser: Browser, quick_url: str, folder: Path) 
         expect(page.get_by_role("heading", name="photos", exact=True)).to_be_visible()
         expect(page.locator(".sum .tally")).to_have_text("42 photos. 2 photos labelled.")
         expect(page.locator(".tile.yours")).to_have_count(2)
-        expect(page.locator(".tile.yours img:visible")).to_have_count(2)  # the service has copies
+        for tile in page.locator(".tile.yours").all():
+            tile.scroll_into_view_if_needed()
+            expect(tile.locator("img")).to_be_visible()  # the service has copies
         expect(page.locator(".chip")).to_have_count(2)
         page.get_by_role("link", name="All piles").click()
         mine = page.get_by_role("listitem").filter(has=page.locator(f'a[href="#/sort/{pile}"]'))
@@ -239,6 +241,7 @@ def test_the_sorted_photos_are_saved(browser: Browser, quick_url: str, folder: P
         page.get_by_role("button", name="Download sorted zip").click()  # the originals are not on the service
         expect(page.get_by_role("alert")).to_contain_text("Drop the folder again to get it")
         drop(page, page.locator(".zone"), folder)
+        expect(page.locator("#announcer")).to_have_text("42 photos added.")
         expect(page.get_by_role("alert")).to_have_count(0)
         with page.expect_download() as download:
             page.get_by_role("button", name="Download sorted zip").click()
