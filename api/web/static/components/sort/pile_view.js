@@ -249,8 +249,8 @@ export class PileView {
 		const trained = model === STOCK ? [] : (this.models.current()?.trained_classes ?? []);
 		const before = new Set([...this.#trained, ...trained].map((name) => name.toLowerCase()));
 		const typed = this.#names.filter(({ name }) => !before.has(name.toLowerCase()));
-		const change = { model, class_names: [...trained, ...typed.map(asSent)] };
-		return this.#try(() => this.pile.change(change));
+		const names = typed.length ? [...trained, ...typed.map(asSent)] : null; // null for the model's
+		return this.#try(() => this.pile.change({ model, class_names: names }));
 	}
 
 	/** Names of the classes that the model of the last sort was trained on. */

@@ -90,9 +90,10 @@ export class OpenPile extends EventTarget {
 		return [...this.#photos.values()];
 	}
 
-	/** Names of the classes. */
+	/** Names of the classes: those of the last sort, and those that persons gave since. */
 	get names() {
-		return this.state?.class_names ?? [];
+		const sorted = (this.sort?.class_names ?? []).map(({ name }) => name);
+		return [...new Set([...sorted, ...(this.state?.class_names ?? [])])];
 	}
 
 	get isUploading() {
@@ -292,7 +293,7 @@ export class OpenPile extends EventTarget {
 			if (said === "withdrawn") Object.assign(photo, { answer: null, not_classes: [] });
 			else photo.answer = { said, class_name: name, how, by: null, at: "" };
 			if (said === "class" && name && this.state && !this.names.includes(name))
-				this.state = { ...this.state, class_names: [...this.names, name] };
+				this.state = { ...this.state, class_names: [...this.state.class_names, name] };
 			if (said === "not_class") photo.not_classes = [...(photo.not_classes ?? []), name];
 		}
 	}
@@ -397,8 +398,7 @@ export class OpenPile extends EventTarget {
 	/** Return the table of the sort. */
 	async csv() {
 		await this.#sending;
-		const response = await call(`${this.path}/sort?threshold=${this.threshold}`, { headers: { Accept: "text/csv" } });
-		return response.blob();
+		return (await call(`${this.path}/sort`, { headers: { Accept: "text/csv" } })).blob();
 	}
 }
 
