@@ -89,7 +89,8 @@ def evaluate(
     measured, new = Answers.of(truth, now, before), np.array(truth) >= len(model.classes)
     verdict = measured.verdict()
     everything = measured.compared()
-    assert everything is not None and everything.interval is not None
+    assert everything is not None  # there is an image
+    assert everything.interval is not None
     metrics = Metrics(
         measured_on=MeasuredOn(source="test", images=len(truth), trained_images=_trained_images(model)),
         trained_classes=None if new.any() else everything,
