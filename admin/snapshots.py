@@ -35,7 +35,19 @@ from core.store.db.base import JSON_VALUE
 from core.store.db.engine import make_engine
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now, unavailability
-from core.store.db.tables import METADATA, QUEUED, RUNNING, ApiKey, Deletion, Job, JobImage, Model
+from core.store.db.tables import (
+    METADATA,
+    QUEUED,
+    RUNNING,
+    ApiKey,
+    Deletion,
+    Job,
+    JobImage,
+    Model,
+    Pile,
+    PileFeatures,
+    PileImage,
+)
 from core.store.errors import BlobDamaged, BlobNotFound, DatabaseUnavailable, StorageUnavailable
 from core.store.jobs.lifecycle import end_lease
 from core.store.storage import deletions, installation
@@ -47,6 +59,15 @@ FORMAT = 2
 LEFT_OUT = {"alembic_version", "backbone_pulls", "deletions"}
 """Tables whose rows are not backed up, so that a restored installation deletes and downloads nothing."""
 TABLES = [table for table in METADATA.sorted_tables if table.name not in LEFT_OUT]
+OWNED = {"jobs": select(Job.id), "models": select(Model.id), "piles": select(Pile.id)}
+"""Folders of the storage, and the ids of their owners: a job, a model or a pile owns a folder below them."""
+REQUIRED = (
+    select(JobImage.blob_key),
+    select(Model.weights_key),
+    select(Model.manifest_key),
+    select(PileImage.blob_key).where(PileImage.blob_key.is_not(None)),
+    select(PileFeatures.blob_key),
+)
 TIME = "%Y%m%dT%H%M%SZ"
 NAME = re.compile(r"\d{8}T\d{6}Z")
 HOLD_RENEWAL_SECONDS = 30.0
@@ -165,16 +186,13 @@ def create(
                     write(table.name, row._asdict())
                     made.rows[table.name] += 1
             report(f"{sum(made.rows.values()):,} rows")
-            owned = {f"jobs/{job}" for job in connection.scalars(select(Job.id))}
-            owned |= {f"models/{model}" for model in connection.scalars(select(Model.id))}
-            required = set(connection.scalars(select(JobImage.blob_key)))
-            for keys in connection.execute(select(Model.weights_key, Model.manifest_key)):
-                required |= set(keys)
+            owned = {f"{kind}/{id}" for kind, ids in OWNED.items() for id in connection.scalars(ids)}
+            required = {str(key) for keys in REQUIRED for key in connection.scalars(keys)}
             # Files that are being stored or deleted, even within folders of existing jobs.
             pending = set(connection.scalars(select(Deletion.prefix)))
             connection.rollback()  # end the transaction before files are copied
             there = {stored.key: stored.bytes for stored in backup.list("blobs")}
-            for stored in (*blobs.list("jobs"), *blobs.list("models")):
+            for stored in (stored for kind in OWNED for stored in blobs.list(kind)):
                 parts = stored.key.split("/")
                 ours = is_key(stored.key) and "/".join(parts[:2]) in owned  # not a .DS_Store, for example
                 if not ours or pending & {"/".join(parts[:number]) for number in range(1, len(parts) + 1)}:
@@ -315,13 +333,15 @@ def verify_installation(database: Database, blobs: Blobs) -> Verification:
         installation.check(database, blobs)
     except StorageUnavailable as error:
         result.problems.append(error.detail)
-    stored = {*blobs.folders("jobs"), *blobs.folders("models")}
+    stored = {folder for kind in OWNED for folder in blobs.folders(kind)}
     with database.read() as session:
         files = list(session.execute(select(JobImage.blob_key, JobImage.bytes, JobImage.sha256)))
         files += session.execute(select(Model.weights_key, Model.bytes, Model.sha256))
+        copies = select(PileImage.blob_key, PileImage.bytes, PileImage.blob_sha256)
+        files += session.execute(copies.where(PileImage.blob_key.is_not(None)))
+        files += session.execute(select(PileFeatures.blob_key, PileFeatures.bytes, PileFeatures.sha256))
         manifests = session.scalars(select(Model.manifest_key)).all()
-        owned = {f"jobs/{job}" for job in session.scalars(select(Job.id))}
-        owned |= {f"models/{model}" for model in session.scalars(select(Model.id))}
+        owned = {f"{kind}/{id}" for kind, ids in OWNED.items() for id in session.scalars(ids)}
         owned |= set(session.scalars(select(Deletion.prefix)))
     result.rows = len(files)
     for key, size, sha256 in files:

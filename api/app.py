@@ -30,6 +30,9 @@ from api.models import aliases
 from api.models import routes as models
 from api.models.imports import ModelImport
 from api.ops import health, metrics
+from api.piles import routes as piles
+from api.piles.features import PileFeatureStore
+from api.services import Services
 from api.serving.service import Serving
 from api.web import static_files as web
 from core.admission import Budget
@@ -43,8 +46,8 @@ DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POS
 then classify with **any** class names (`POST /classify`), trained or new. Errors are
 `application/problem+json`."""
 
-UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?)")
-MEMORY_PATHS = re.compile(r"/classify(/collection)?|/thumbnail|/adapt/layout")
+UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?|piles/[^/]+/images)")
+MEMORY_PATHS = re.compile(r"/classify(/collection)?|/thumbnail|/adapt/layout|/piles(/[^/]+(/answers)?)?")
 """Paths that accept a large body in memory."""
 SCRATCH_REQUESTS = 4
 """Maximum size of all temporary files, as a multiple of the largest request."""
@@ -63,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
             tempfile.tempdir = str(spool)  # the system's folder is often in memory
             yield
             tempfile.tempdir = usual
+        app.state.pile_features.close()
         app.state.serving.close()
         app.state.last_use.close()
         app.state.database.close()
@@ -87,12 +91,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.celery = make_celery(settings)
     app.state.last_use = LastUse(app.state.database)
     app.state.scratch = ScratchSpace(settings.scratch(), SCRATCH_REQUESTS * settings.max_request_bytes)
-    app.state.submission = JobSubmission(
-        settings, app.state.database, app.state.blobs, app.state.serving, app.state.scratch
-    )
-    app.state.importer = ModelImport(
-        settings, app.state.database, app.state.blobs, app.state.serving, app.state.scratch
-    )
+    services = settings, app.state.database, app.state.blobs, app.state.serving, app.state.scratch
+    app.state.services = Services(*services)
+    app.state.submission = JobSubmission(*services)
+    app.state.importer = ModelImport(*services)
+    app.state.pile_features = PileFeatureStore(app.state.database, app.state.blobs, app.state.serving)
     app.state.checks = health.Checks(app.state)
     app.state.stopping = threading.Event()
     app.state.event_source = EventSource(app.state.database, app.state.stopping)
@@ -111,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         models.router,
         aliases.router,
         corrections.router,
+        piles.router,
         samples.router,
         images.page_router,
         backbones.router,

@@ -126,6 +126,11 @@ class Settings(BaseSettings):
         description="Time for which ended jobs, their images, events and reports are kept (days, 0: for "
         "ever). Models are always kept.",
     )
+    pile_days: int = _retention(
+        90,
+        ge=0,
+        description="Time for which a pile is kept after its last use (days, 0: for ever).",
+    )
 
     log: Literal["text", "json"] = _operation(
         "text", description="Log format: `text`, or `json` for one object per line."

@@ -1,7 +1,7 @@
 """Classification of a collection by the features and labels of its images."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,32 +10,23 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from api.classify.scoring import NothingToCompare, result_of, rule_of, score
+from api.classify.scoring import NothingToCompare, result_of, rule_of, score, sorter_of
 from api.serving.service import Serving, Subject
-from api.serving.texts import HeldModel, RequestClassifier
 from api.serving.types import ImageScores, Result
 from clipcite.types.classify import Options
 from clipcite.types.predictions import Calibration
 from core.admission import Take
 from core.clip.inference import pile
+from core.clip.inference.answers import UNSAID
 from core.clip.inference.class_offsets import NEW_CLASS
-from core.clip.inference.prototypes import PrototypeClassifier
-from core.clip.inference.request_rule import RequestRule, adapted_rule
-from core.clip.inference.self_training import self_trained
+from core.clip.inference.groups import groups
+from core.clip.inference.labelled import SELF_TRAINED, Shots, self_training_or_reason
 from core.clip.inference.which_next import which_next
 from core.clip.prompts import same_class
 from core.errors import ExpectedError
 
-MIN_CLASS_SHARE = 0.5
-"""Minimum number of images predicted for a class, as a fraction of the mean per class name.
-
-Self-training loses accuracy if a class has no images (benchmarks/pages/pile.md).
-"""
-NEW_CLASS_IMAGES = 3
-"""Number of labels of a new name that are suggested before others."""
 COLLECTION_COPIES, SCORE_COPIES = 5, 2
 """Number of copies of a collection's features and scores that are in memory at once, in float32."""
-SELF_TRAINED = "The more certain images help to sort the others."
 
 
 class WrongFeatures(ExpectedError):
@@ -64,74 +55,19 @@ class Collection:
         return len(self.rows)
 
 
-@dataclass(frozen=True)
-class Shots:
-    """Training images of a request's model, and the labelled images of the collection."""
-
-    features: Tensor
-    """[S, D], training images first."""
-    labels: Tensor
-    """[S], classes."""
-    trained: int
-    """Number of training images."""
-    none: Tensor
-    """[M, D], images that a person marked as none of the classes."""
-    classes: list[int]
-    """Class per name. A new name has its own class if an image is labelled with it, else NEW_CLASS."""
-
-    def rule(self, model: HeldModel, text_features: Tensor, balance: float) -> RequestRule:
-        """Return the rule of the request. Labels count as training images; nothing is trained."""
-        if model.served.shots is None:
-            stock = PrototypeClassifier(self.features, self.labels)
-            return stock.rule(text_features, self.classes, balance)
-        scale, shots = model.served.backbone.logit_scale, (self.features, self.labels)
-        return adapted_rule(shots, text_features, self.classes, scale, balance)
-
-    def missing(self) -> list[int]:
-        """Return the number of images that each new name lacks for a training beside the trained classes."""
-        if not self.trained:
-            return []
-        images = self.labels[:, None] == torch.tensor(self.classes)
-        is_new = ~images[: self.trained].any(dim=0)
-        return (is_new * (NEW_CLASS_IMAGES - images.sum(dim=0)).clamp(min=0)).tolist()
-
-    def support(self) -> pile.Support:
-        """Return the images of the requested classes in the format of `pile`."""
-        asked = torch.isin(self.labels, torch.tensor(self.classes))
-        labels = torch.cat([self.labels[asked], torch.full((len(self.none),), pile.NONE)])
-        features = torch.cat([self.features[asked], self.none])
-        # If the model has no training images, the labelled images alone set the limit.
-        trained = int(asked[: self.trained].sum()) or None
-        return pile.Support.of(features.numpy(), labels.numpy(), trained)
-
-
-def shots_of(model: HeldModel, classifier: RequestClassifier, collection: Collection, rows: Tensor) -> Shots:
-    """Return the training images of a model, and the labelled ones among the images [N, D] of a collection.
+def labels_of(collection: Collection, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return [N], the position of each image's label among the names, NONE or UNSAID.
 
     Raises:
         WrongLabels: a label is not a class name of the request.
     """
-    features, labels = model.shots or (rows[:0], torch.empty(0, dtype=torch.long))
-    column = {same_class(name): i for i, name in enumerate(classifier.names)}
-    given = {
-        at: None if name is None else column.get(same_class(name), -1)
-        for at, name in collection.labels.items()
-    }
-    if unknown := [at for at, label in given.items() if label == -1]:
-        raise WrongLabels(
-            f"{collection.labels[unknown[0]]!r} in `labels` is not in `class_names`. Add it there."
-        )
-    classes = list(classifier.classes)
-    free = 1 + max([NEW_CLASS, *classes, *labels.tolist()])
-    for label in dict.fromkeys(label for label in given.values() if label is not None):
-        if classes[label] == NEW_CLASS:
-            classes[label], free = free, free + 1
-    labelled = [at for at, label in given.items() if label is not None]
-    added = torch.tensor([classes[given[at] or 0] for at in labelled], dtype=torch.long)
-    none = [at for at, label in given.items() if label is None]
-    return Shots(
-        torch.cat([features, rows[labelled]]), torch.cat([labels, added]), len(features), rows[none], classes
-    )
+    labels = np.full(len(collection), UNSAID)
+    column = {same_class(name): i for i, name in enumerate(names)}
+    for at, name in collection.labels.items():
+        if name is not None and same_class(name) not in column:
+            raise WrongLabels(f"{name!r} in `labels` is not in `class_names`. Add it there.")
+        labels[at] = pile.NONE if name is None else column[same_class(name)]
+    return labels
 
 
 def check_features(features: Tensor, width: int) -> None:
@@ -141,46 +77,6 @@ def check_features(features: Tensor, width: int) -> None:
             f"The features have {features.shape[1]} numbers each, but this model needs {width}. Send the "
             "`features` that POST /classify returned for the same model and alpha."
         )
-
-
-def self_training_or_reason(
-    features: Tensor,
-    classifier: RequestClassifier,
-    model: HeldModel,
-    shots: Shots,
-    rule: RequestRule,
-    balance: float,
-) -> RequestRule | str:
-    """Return the rule after self-training, or the reason why each image is classified alone.
-
-    Args:
-        features: normalised features [N, D] of the images that may belong to the classes, without labelled
-            ones: these are shots already.
-        rule: rule without self-training.
-    """
-    names, classes, served = classifier.names, shots.classes, model.served
-    if model.preview is not None:
-        return "The model is not trained yet. Its instant preview classifies each image alone."
-    if served.shots is None:
-        return "The pre-trained model classifies each image alone."
-    if NEW_CLASS in classes:
-        return f"The model was not trained on {names[classes.index(NEW_CLASS)]!r}."
-    if len(names) == 1:
-        return "Only one class name was sent."
-    if rule.among_trained is None:
-        return "The scores use no training images: new_class_balance is 0, or a class has none."
-    counts = rule.scores(features).argmax(dim=1).bincount(minlength=len(names))
-    counts += (shots.labels[shots.trained :, None] == torch.tensor(classes)).sum(dim=0)
-    if counts.min() < max(1, MIN_CLASS_SHARE * int(counts.sum()) / len(names)):
-        fewest = int(counts.min())
-        few = f"Only {fewest} image{'s look' if fewest > 1 else ' looks'}" if fewest else "No image looks"
-        return (
-            f"{few} like {names[int(counts.argmin())]!r}, so each image is sorted on its own. Images help to "
-            "sort each other if every class has about equally many."
-        )
-    scale = served.backbone.logit_scale
-    own = shots.features, shots.labels
-    return self_trained(own, classifier.text_features, classes, features, scale, balance)
 
 
 def classify_collection(
@@ -201,24 +97,24 @@ def classify_collection(
         serving.texts.encode(classifier, held, take)
         features = F.normalize(torch.from_numpy(collection.rows.astype(np.float32)), dim=-1)
         check_features(features, classifier.text_features.shape[1])
-        shots = shots_of(held, classifier, collection, features)
+        sorter = sorter_of(held, classifier, options)
+        shots = Shots.of(sorter, features, labels_of(collection, classifier.names))
         judgement, known = None, torch.ones(count, dtype=torch.bool)
         if options.reject or (collection.groups and collection.labels):
             support = shots.support()
             if not len(support.classes) and options.reject:
                 raise NothingToCompare(has_images=len(shots.labels) > 0)
             judgement = pile.something_else(support, features.numpy())
-        balance = options.new_class_balance
         rule = rule_of(held, classifier, options)  # cached with the class names
         if len(shots.labels) > shots.trained:
-            rule = shots.rule(held, classifier.text_features, balance)
+            rule = shots.rule(sorter)
         if judgement is not None and options.reject:
             best = rule.scores(features).argmax(dim=1)
             new = torch.tensor([c == NEW_CLASS for c in shots.classes])[best]
             known = torch.from_numpy(judgement.known) | new
         free = known.clone()
         free[torch.tensor(list(collection.labels), dtype=torch.long)] = False
-        trained = self_training_or_reason(features[free], classifier, held, shots, rule, balance)
+        trained = self_training_or_reason(features[free], sorter, shots, rule)
         if isinstance(trained, str):
             method = {"method": "image_by_image", "reason": trained}
         else:
@@ -272,5 +168,5 @@ def grouped(
         return []
     done = np.isin(np.arange(len(features)), list(collection.labels))
     doubt = None if judgement is None or not collection.labels else pile.doubt_of(judgement)
-    found = pile.groups(features.numpy(), doubt, done)
+    found = groups(features.numpy(), doubt, done)
     return [group.tolist() for group in found[: collection.groups]]

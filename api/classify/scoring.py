@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from api.serving.pool.served_model import ServedModel
 from api.serving.service import Serving, Subject
 from api.serving.texts import HeldModel, RequestClassifier
 from api.serving.types import ImageScores, NoReadableImage, Result
-from clipcite.types.classify import Options
+from clipcite.types.classify import Options, ScoreOptions
 from clipcite.types.predictions import Calibration
 from core.admission import Take
 from core.clip.config import USUAL_SIDE
@@ -26,6 +27,7 @@ from core.clip.inference import pile
 from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
+from core.clip.inference.labelled import Sorter
 from core.clip.inference.request_rule import RequestRule
 from core.clip.inference.untrained import unrelated
 from core.errors import ExpectedError
@@ -238,6 +240,16 @@ def rule_of(model: HeldModel, classifier: RequestClassifier, options: Options) -
     return model.preview.preview.rule(texts, classifier.classes, balance)
 
 
+def sorter_of(model: HeldModel, classifier: RequestClassifier, options: ScoreOptions) -> Sorter:
+    """Return a model and the encoded class names of a request, to sort many images together."""
+    alone = None
+    if model.served.shots is None:
+        alone = "Without a trained model, each image is sorted by itself."
+    scale, balance = model.served.backbone.logit_scale, options.new_class_balance
+    texts, classes = classifier.text_features, classifier.classes
+    return Sorter(classifier.names, texts, classes, model.shots, scale, balance, alone)
+
+
 def _calibration(
     model: HeldModel, classifier: RequestClassifier, options: Options
 ) -> FittedCalibration | None:
@@ -300,17 +312,6 @@ def result_of(
     started: float,
     seconds: Mapping[str, float],
 ) -> Result:
-    warnings = list(classifier.warnings)
-    if options.alpha and not isinstance(model.row, Model):
-        which = "The stock model has" if model.row is None else "An instant preview has"
-        warnings.append({"code": "alpha_unused", "detail": f"{which} no alpha. The value was ignored."})
-    if model.preview is not None and model.preview.missing:
-        detail = (
-            f"The preview is still processing {model.preview.missing} of the job's images. Send the request "
-            "again for a preview of all images."
-        )
-        warnings.append({"code": "preview_unfinished", "detail": detail})
-    offsets = scores.rule.offsets.tolist()
     return Result(
         model=model.name,
         preview=model.preview is not None,
@@ -323,14 +324,33 @@ def result_of(
             held_out_images=None if calibration is None else calibration.images,
             rejection_threshold=None if judgement is None else judgement.limit,
         ),
-        class_names=[
-            {"name": name, "kind": kind, "offset": offset}
-            for name, kind, offset in zip(classifier.names, classifier.kinds, offsets, strict=True)
-        ],
+        class_names=kinds_of(classifier, scores.rule),
         results=list(results),
         timing_ms={
             name: round(1000 * value, 2)
             for name, value in {**seconds, "total": time.perf_counter() - started}.items()
         },
-        warnings=warnings,
+        warnings=warnings_of(model, classifier, options),
     )
+
+
+def kinds_of(classifier: RequestClassifier, rule: RequestRule) -> list[dict[str, Any]]:
+    """Return the class names of a request, with kind and offset."""
+    rows = zip(classifier.names, classifier.kinds, rule.offsets.tolist(), strict=True)
+    return [{"name": name, "kind": kind, "offset": offset} for name, kind, offset in rows]
+
+
+def warnings_of(
+    model: HeldModel, classifier: RequestClassifier, options: ScoreOptions
+) -> list[dict[str, str]]:
+    warnings = list(classifier.warnings)
+    if options.alpha and not isinstance(model.row, Model):
+        which = "The stock model has" if model.row is None else "An instant preview has"
+        warnings.append({"code": "alpha_unused", "detail": f"{which} no alpha. The value was ignored."})
+    if model.preview is not None and model.preview.missing:
+        detail = (
+            f"The preview is still processing {model.preview.missing} of the job's images. Send the request "
+            "again for a preview of all images."
+        )
+        warnings.append({"code": "preview_unfinished", "detail": detail})
+    return warnings

@@ -63,6 +63,16 @@ class ImagesForm(BaseModel):
 class JobForm(ImagesForm):
     """Labelled images and settings of a job."""
 
+    pile: Text | None = Field(
+        None,
+        description="Id of a pile, whose labelled images are training images. Those that were drawn at "
+        "random are test images. Alternative to `archive` and `images`, or in addition to them.",
+    )
+    pile_drawn: Literal["test", "train"] = Field(
+        "test",
+        description="`train` trains on the images that were drawn at random, too. Then they test nothing.",
+    )
+
     name: Text | None = Field(
         None,
         description="Name of the job and of its model, which becomes the next version of that name. At most "
@@ -84,14 +94,16 @@ class JobForm(ImagesForm):
 
 
 def check_source(form: ImagesForm, *, optional: bool = False) -> None:
-    """Raise InvalidUpload unless the form has either an archive or lists, or neither if `optional`."""
+    """Raise InvalidUpload unless the form has either an archive or lists, or neither with a pile or if
+    `optional`."""
     lists = form.images or form.labels or form.test_images or form.test_labels
     sources = (form.archive is not None) + bool(lists)
+    optional = optional or (isinstance(form, JobForm) and form.pile is not None)
     if sources != 1 and (sources or not optional):
         raise InvalidUpload(
             "archive_or_images",
             "Send either `archive` (a .zip with one folder per class), or `images` with `labels` (and "
-            "optionally `test_images` with `test_labels`).",
+            "optionally `test_images` with `test_labels`), or `pile`, the id of a pile with labels.",
         )
 
 

@@ -14,6 +14,7 @@ from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep
 from api.jobs.layout import place_files
 from api.jobs.retrain import changed_settings, checked_moves, corrected_images
 from api.jobs.submission import SubmissionDep, job_response, parse_config, to_job
+from api.piles.training import pile_shots
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.adapt import AdaptConfig, Layout, LayoutJson, Retraining
 from clipcite.types.jobs import EventList, Job, JobPage, Status, Until
@@ -257,7 +258,11 @@ def adapt(
     """
     check_source(form)
     settings = parse_config(form.config)
-    return submission.submit(form, owner, settings, dry_run=dry_run, idempotency_key=idempotency_key)
+    with submission.database.read() as session:
+        kept = pile_shots(session, form, owner).images
+    return submission.submit(
+        form, owner, settings, dry_run=dry_run, idempotency_key=idempotency_key, kept=kept
+    )
 
 
 @adapt_router.post(

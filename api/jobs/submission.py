@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Response
@@ -17,8 +16,8 @@ from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from api.jobs.form import ImagesForm, JobForm
 from api.jobs.preflight import preflight
 from api.jobs.upload import Upload, ValidatedUpload, validate_upload
+from api.services import Services
 from api.serving.previews import JobPreview
-from api.serving.service import Serving
 from clipcite.types.adapt import AdaptConfig, Preflight
 from clipcite.types.images import Image
 from clipcite.types.jobs import Job
@@ -27,33 +26,24 @@ from core.clip.errors import UnknownBackbone
 from core.clip.evaluation.report_text import TOO_FEW_IMAGES, sentences
 from core.clip.models.backbones import find_source
 from core.clip.prompts import same_class
-from core.scratch import ScratchSpace, scratch_folder
+from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store import backbones
 from core.store.accounts import audit, idempotency, owners
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db import tables
 from core.store.db.ids import new_id
-from core.store.db.session import Database
 from core.store.jobs import fair_queue, jobs, lifecycle, stats
 from core.store.registry import models
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
-from core.store.storage.blobs import Blobs
 from core.url_guard import InvalidDestination, NotPublic, parse
 
 POLL_SECONDS = 2
 
 
-@dataclass(frozen=True)
-class JobSubmission:
+class JobSubmission(Services):
     """Service that creates jobs from uploads."""
-
-    settings: Settings
-    database: Database
-    blobs: Blobs
-    serving: Serving
-    scratch: ScratchSpace
 
     def submit(
         self,

@@ -1,7 +1,6 @@
 """Import of models that were trained elsewhere: form, check and storage."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from api.deps import from_state
 from api.http.forms import JsonText, Text
 from api.http.problems import InvalidRequest, invalid_model
 from api.models.archive import WANTED, ArchiveInfo, inspect_folder, read_weights
+from api.services import Services
 from api.serving.service import Serving
 from clipcite.types.base import MAX_CLASSES, RawName
 from clipcite.types.models import Model
@@ -26,16 +26,15 @@ from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
-from core.scratch import ScratchSpace, scratch_folder
+from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store.accounts import audit, owners
 from core.store.db import tables
 from core.store.db.ids import new_id
-from core.store.db.session import Database, database_now
+from core.store.db.session import database_now
 from core.store.registry import models
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
-from core.store.storage.blobs import Blobs
 
 MAX_ENTRIES = 1_000
 CONFIG_FIELDS = ("backbone", "alpha", "templates", "prompts", "delta_format")
@@ -75,15 +74,8 @@ class ImportForm(BaseModel):
     )
 
 
-@dataclass(frozen=True)
-class ModelImport:
+class ModelImport(Services):
     """Service that creates models from archives."""
-
-    settings: Settings
-    database: Database
-    blobs: Blobs
-    serving: Serving
-    scratch: ScratchSpace
 
     def run(self, form: ImportForm, owner: str, response: Response) -> Model:
         """Store the archive's model. Set its address in the headers of `response`.

@@ -17,6 +17,7 @@ from api.jobs.retrain import changed_settings, corrected_images
 from api.jobs.submission import SubmissionDep, parse_config
 from api.models.exports import ZIP, Download, export
 from api.models.imports import ImporterDep, ImportForm, to_model
+from api.piles.training import pile_shots
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.types.jobs import Job
 from clipcite.types.models import ExportFormat, Model, ModelPage, ModelPatch, ModelQuery
@@ -206,18 +207,20 @@ def extend(
     with submission.database.read() as session:
         model, job = corrections.trained_from(session, model_id, owner=owner)
         rows, right = jobs.images(session, job.id), corrections.of_model(session, model)
+        pile = pile_shots(session, form, owner)
     check_source(form, optional=bool(right))
     classes, known = {row.sha256: row.class_name for row in right}, {row.sha256 for row in rows}
     moved = {row.position: classes[row.sha256] for row in rows if row.sha256 in classes}
     new = [row for row in reversed(right) if row.sha256 not in known]
     settings = changed_settings(job, parse_config(form.config))
-    kept, warnings = corrected_images([*rows, *new], moved)
+    left = [row for row in (*rows, *new) if row.sha256 not in pile.replaced]
+    kept, warnings = corrected_images(left, moved)
     return submission.submit(
         form.model_copy(update={"name": clean_name(form.name) or model.name}),
         owner,
         settings,
         dry_run=dry_run,
         idempotency_key=idempotency_key,
-        kept=kept,
+        kept=[*kept, *pile.images],
         warnings=warnings,
     )

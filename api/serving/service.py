@@ -11,7 +11,7 @@ from api.serving.calibrated import stored_calibration
 from api.serving.engine import Engine
 from api.serving.pool.cache import StillLoading
 from api.serving.previews import JobPreview, Previews, is_job
-from api.serving.texts import HeldModel, Texts, recipe
+from api.serving.texts import HeldModel, LruCache, Texts, recipe
 from api.serving.threads import single_threaded
 from api.serving.types import MAX_IN_FLIGHT, WeightsKey
 from clipcite.types.health import Preparing
@@ -36,6 +36,8 @@ from core.store.storage.blobs import Blobs
 
 MIN_DECODERS = 2
 WARM_UP_AGAIN_SECONDS = 10
+NEIGHBOUR_BYTES = 60_000_000
+"""Memory for the neighbours among the images of piles (bytes), 2.4 MB for 20,000 images."""
 REFRESH_SECONDS = 2.0
 """Interval at which the choice of the default backbone is read (seconds)."""
 
@@ -79,6 +81,8 @@ class Serving:
         self.requests = single_threaded(MAX_IN_FLIGHT, "request")
         """Threads of the requests, one for each that `images` can admit, so requests never wait for one."""
         self.texts = Texts(self.engine)
+        self.neighbours = LruCache(NEIGHBOUR_BYTES)
+        """Neighbours among the images of a pile, by a hash of their features."""
         self.limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._default = WeightsKey(settings.backbone, recipe(settings.backbone).image_size)
         self._resident = ExitStack()

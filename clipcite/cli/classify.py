@@ -25,12 +25,13 @@ from clipcite.cli.connection import (
     write_file,
 )
 from clipcite.cli.references import find_model
-from clipcite.cli.render.tables import as_csv, print_table, table_of
+from clipcite.cli.render.tables import print_table, table_of
 from clipcite.datasets.class_folders import images_below
 from clipcite.datasets.image import printable
 
 if TYPE_CHECKING:
     from clipcite.types.predictions import Classification, ImageResult
+from clipcite.types.tables import as_csv
 
 Classes = Annotated[
     list[str] | None,

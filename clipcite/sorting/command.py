@@ -32,7 +32,7 @@ from clipcite.cli.connection import (
     write_file,
 )
 from clipcite.cli.references import find_model
-from clipcite.cli.render.tables import as_csv, print_table
+from clipcite.cli.render.tables import print_table
 from clipcite.datasets.dataset import count_noun
 from clipcite.datasets.image import printable
 from clipcite.sorting.check import check
@@ -41,6 +41,7 @@ from clipcite.sorting.log import How, Log, locked, open_log
 from clipcite.sorting.output import place_of, plan_csv, plan_table
 from clipcite.sorting.plan import Image, find_images, plan, without_sorted
 from clipcite.sorting.teaching import rounds, train_again
+from clipcite.types.tables import as_csv
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client

@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from clipcite.types.base import MAX_CLASS_NAMES, Open, RawName, RequestModel, Resource, ResponseModel
 from clipcite.types.classify import STOCK, ClassIn
@@ -20,6 +21,15 @@ How = Literal["group", "member", "drawn", "chosen", "moved"]
 Name = Annotated[str, Field(json_schema_extra={"maxLength": 200})]
 
 
+ANSWERS_EXAMPLE: JsonDict = {
+    "answers": [
+        {"positions": [0, 1], "said": "class", "class_name": "red fox", "how": "group"},
+        {"positions": [2], "said": "not_class", "class_name": "red fox", "how": "group"},
+        {"positions": [3], "said": "none", "how": "drawn"},
+    ]
+}
+
+
 class AnswerIn(RequestModel):
     """What a person said about images."""
 
@@ -28,8 +38,8 @@ class AnswerIn(RequestModel):
     )
     said: Said = Field(
         description="`class`: the images are of `class_name`. `none`: they are of none of the classes. "
-        "`not_class`: they are not of `class_name`, or with null, they are of one of the classes. `skip`: the "
-        "person doesn't know. `withdrawn`: takes back all answers about the images."
+        "`not_class`: they are not of `class_name`, or with null, they are of one of the classes. `skip`: "
+        "the person doesn't know. `withdrawn`: takes back all answers about the images."
     )
     class_name: RawName | None = None
     how: How = Field(
@@ -51,11 +61,17 @@ class AnswerIn(RequestModel):
 class AnswersJson(RequestModel):
     """Answers in the order in which they were given."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [ANSWERS_EXAMPLE]})
+
     answers: list[AnswerIn] = Field(min_length=1, max_length=MAX_PILE_IMAGES)
 
 
 class PileIn(RequestModel):
     """Body of `POST /piles`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "club photos", "class_names": ["red fox", "badger"]}]}
+    )
 
     name: Name | None = Field(None, description="Name for people. Default: the time.")
     model: str = Field(
@@ -75,6 +91,10 @@ class PileIn(RequestModel):
 
 
 class PilePatch(RequestModel):
+    """Fields to change."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "club photos of 2025"}]})
+
     name: Name | None = None
     model: str | None = Field(None, max_length=600)
     class_names: list[RawName | ClassIn] | None = Field(None, fail_fast=True, max_length=MAX_CLASS_NAMES)
@@ -94,7 +114,10 @@ class Pile(Resource):
     object: Literal["pile"] = "pile"
     name: str
     model: str = Field(description="Reference of the model that sorts the pile.")
-    class_names: list[str] = Field(description="Class names of the sort, with those that persons gave.")
+    class_names: list[str] = Field(
+        description="Class names that were given for the sort, or that persons used. Without any, the sort "
+        "uses those of the model."
+    )
     keeps_images: bool
     counts: PileCounts
     bytes: int = Field(description="Stored bytes.")
@@ -126,10 +149,7 @@ class PileLabel(ResponseModel):
 class PileImage(ResponseModel):
     position: int
     file: str = Field(description="Path below the folder, with `/`.")
-    sha256: str
-    width: int
-    height: int
-    taken_at: str | None = Field(None, description="Time at which it was taken, without a time zone.")
+    sha256: str = Field(description="SHA-256 of the file as it was sent.")
     answer: PileLabel | None = None
     not_classes: list[str | None] = Field(
         [], description="Classes that a person excluded; null is none of these."
@@ -156,6 +176,8 @@ class AddedImages(ResponseModel):
 
 class MatchJson(RequestModel):
     """SHA-256 of files."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"sha256": ["0" * 64]}]})
 
     sha256: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
         min_length=1, max_length=MAX_PILE_IMAGES
@@ -220,15 +242,15 @@ class PileSort(Resource):
     done: int = Field(description="Number of images with features.")
     model: str | None = Field(None, description="Model id, job id of an instant preview, or `stock…`.")
     alpha: float | None = None
-    class_names: list[ClassKind] = []
+    class_names: list[ClassKind] = Field([])
     method: Open[Literal["self_training", "image_by_image"]] | None = None
     reason: str | None = Field(None, description="Reason for the method, for people.")
     calibration: Calibration | None = None
     images: list[SortedImage] = Field([], description="One per image, in order of position.")
-    groups: list[PileGroup] = []
+    groups: list[PileGroup] = Field([])
     ask: list[ShownImage] = Field([], description="Images to ask about next, one by one.")
     measured: Measured | None = Field(
         None, description=f"Null with fewer than {MIN_DRAWN} answers about images drawn at random."
     )
     sentence: str | None = Field(None, description="`measured` in words.")
-    warnings: list[Notice] = []
+    warnings: list[Notice] = Field([])

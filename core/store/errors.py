@@ -108,6 +108,16 @@ class ReportPending(ExpectedError):
         )
 
 
+class PileNotFound(ExpectedError):
+    code = "pile_not_found"
+    status = 404
+
+    def __init__(self, pile_id: str) -> None:
+        super().__init__(
+            f"There is no pile {pile_id!r}. ", ProblemAction.of("GET /piles"), " lists your piles."
+        )
+
+
 class ModelNotFound(ExpectedError):
     code = "model_not_found"
     status = 404

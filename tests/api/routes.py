@@ -4,6 +4,7 @@ The tests of keys, owners, the audit log and the OpenAPI document loop over ROUT
 """
 
 import base64
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ Things = Mapping[str, Any]
 Body = Callable[[Things], Mapping[str, Any]]
 NewService = Callable[..., AbstractContextManager[Service]]
 IMAGE = ("images", ("a.jpg", crafted.jpeg()))
+PILE_PHOTO = crafted.jpeg(3)
+PILE_IMAGE = hashlib.sha256(PILE_PHOTO).hexdigest()
 PULLED, INSTALLED = "ViT-B-16/openai", "ViT-B-32/openai"
 
 
@@ -90,6 +93,15 @@ def pulled(things: Things) -> dict[str, Any]:
     return {"name": PULLED}
 
 
+def pile_image(things: Things) -> dict[str, Any]:
+    return {"files": [("images", ("secret-fox.jpg", crafted.jpeg(7)))]}
+
+
+def answered(things: Things) -> dict[str, Any]:
+    answer = {"positions": [0], "said": "class", "class_name": "secret fox", "how": "chosen"}
+    return {"json": {"answers": [answer]}}
+
+
 READS = "reads"
 """Instead of an audit line."""
 ALIAS = "/models/{name}/aliases/{alias}"
@@ -137,6 +149,23 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/jobs/{job_id}/cancel"): Route("adapt", 202, audit="job.cancel {job_id}"),
     ("DELETE", "/jobs/{job_id}"): Route("adapt", 204, audit="job.delete {job_id}"),
     ("DELETE", "/models/{model_id}"): Route("adapt", 204, audit="model.delete {model_id}"),
+    ("POST", "/piles"): Route(
+        BOTH, 201, lambda things: {"json": {"name": "my pile"}}, 422, foreign=201, audit="pile.create {id}"
+    ),
+    ("GET", "/piles"): Route(BOTH, 200, bare=200, foreign=200),
+    ("POST", "/piles/match"): Route(
+        BOTH, 200, lambda things: {"json": {"sha256": [PILE_IMAGE]}}, 422, foreign=200, audit=READS
+    ),
+    ("GET", "/piles/{pile_id}"): Route(BOTH, 200),
+    ("POST", "/piles/{pile_id}/images"): Route(BOTH, 201, pile_image, 422, audit="pile.add {pile_id}"),
+    ("GET", "/piles/{pile_id}/images"): Route(BOTH, 200),
+    ("GET", "/piles/{pile_id}/images/{position}/file"): Route(BOTH, 200),
+    ("POST", "/piles/{pile_id}/answers"): Route(BOTH, 200, answered, 422, audit="pile.answer {pile_id}"),
+    ("GET", "/piles/{pile_id}/sort"): Route(BOTH, 200),
+    ("PATCH", "/piles/{pile_id}"): Route(
+        BOTH, 200, lambda things: {"json": {"name": "boots"}}, 422, audit="pile.change {pile_id}"
+    ),
+    ("DELETE", "/piles/{pile_id}"): Route(BOTH, 204, audit="pile.delete {pile_id}"),
     ("GET", "/samples"): Route(BOTH, 200, bare=200, foreign=200),
     ("GET", "/samples/{name}.zip"): Route(BOTH, 200, foreign=200, named=lambda things: {"name": "parts"}),
     ("GET", "/backbones"): Route(BOTH, 200, bare=200, foreign=200),
@@ -161,7 +190,7 @@ ROUTES: dict[tuple[str, str], Route] = {
 }
 NOTHING: Things = {
     **{"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"},
-    **{"position": "0", "feedback_id": "fbk_x"},
+    **{"position": "0", "feedback_id": "fbk_x", "pile_id": "pil_x"},
 }
 BARE = {(method, path.format_map(NOTHING)): row.bare for (method, path), row in ROUTES.items()}
 """Status of each route for ids that nothing has, without a body."""
@@ -237,6 +266,9 @@ def two_owners(new_service: NewService, backbone: Backbone) -> Iterator[World]:
             session.execute(update(Model).where(Model.id == model).values(job_id=job["id"]))
         added = done("POST", FEEDBACK.format_map(mine), **form(**shots(("oak",), each=1))).json()
         mine["feedback_id"] = added["data"][0]["id"]
+        mine["pile_id"] = done("POST", "/piles", json={"name": "secret foxes"}).json()["id"]
+        photo = [("images", ("secret-fox.jpg", PILE_PHOTO))]
+        done("POST", f"/piles/{mine['pile_id']}/images", files=photo)
         yield made
 
 

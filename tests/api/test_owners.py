@@ -19,6 +19,7 @@ UNKNOWN: Things = {
     "name": "no such foxes",
     "alias": "nowhere",
     "feedback_id": "fbk_01m883zfhkxd2329sa0r05wkw7",
+    "pile_id": "pil_01m883zfhkxd2329sa0r05wkw7",
     "position": 0,
 }
 SECRETS = ("secret foxes", "secret fox", "secret-fox", "secret sentence")
@@ -40,7 +41,7 @@ def asked_for(world: World, job: str, things: Things | None = None) -> dict[str,
 
 
 def without(said: str, ids: Things) -> str:
-    for name in ("job_id", "model_id", "first", "name", "alias"):
+    for name in ("job_id", "model_id", "pile_id", "first", "name", "alias"):
         said = said.replace(ids[name], name).replace(quote(ids[name]), name)
     return said
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import ExpectedError
 from core.settings import Settings
+from core.store import piles
 from core.store.accounts import idempotency
 from core.store.db.session import Database, database_now
 from core.store.db.tables import FINAL, Job, Model
@@ -40,25 +41,33 @@ def enforce_retention(
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Delete jobs that ended more than `settings.keep_days` ago, in batches. Return their number.
+    """Delete jobs that ended more than `settings.keep_days` ago, and piles that nobody used for
+    `settings.pile_days`, in batches. Return their number.
 
     Nothing is deleted while the clock is not trusted.
     """
-    days, deleted = settings.keep_days, 0
+    deleted = 0
     with database.write() as session:
         if not trusts_clock(session):
             _warn_of_clock(session)
             return 0
-    while days and not should_stop():
-        with database.write() as session:
-            gone = _delete_jobs(session, timedelta(days=days))
-        if not gone:
-            break
-        deleted += len(gone)
-        for prefix in gone:
-            deletions.finish(database, blobs, prefix)
-    if deleted:
-        logger.info("retention: jobs older than %d days deleted (%d)", days, deleted)
+    kinds = (
+        ("jobs", settings.keep_days, _delete_jobs),
+        ("piles", settings.pile_days, piles.delete_unused),
+    )
+    for kind, days, delete in kinds:
+        count = 0
+        while days and not should_stop():
+            with database.write() as session:
+                gone = delete(session, timedelta(days=days), BATCH)
+            if not gone:
+                break
+            count += len(gone)
+            for prefix in gone:
+                deletions.finish(database, blobs, prefix)
+        if count:
+            logger.info("retention: %s older than %d days deleted (%d)", kind, days, count)
+        deleted += count
     return deleted
 
 
@@ -118,14 +127,14 @@ def _newest(session: Session) -> datetime:
     return max(time for time in (*times, installation.find(session).created_at) if time is not None)
 
 
-def _delete_jobs(session: Session, older_than: timedelta) -> list[str]:
+def _delete_jobs(session: Session, older_than: timedelta, batch: int) -> list[str]:
     """Delete a batch of jobs that ended longer ago. Return the folders to delete after the commit."""
     before = database_now(session) - older_than
     old = session.scalars(
         select(Job)
         .where(Job.finished_at < before, Job.status.in_(FINAL))
         .order_by(Job.finished_at)
-        .limit(BATCH)
+        .limit(batch)
         .with_for_update(skip_locked=True)
     ).all()
     for job in old:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -180,15 +177,6 @@ def print_table(console: Console, table: Table) -> None:
     console.width = max(before, least)
     console.print(table, crop=False)
     console.width = before
-
-
-def as_csv(rows: Iterable[Iterable[object]]) -> str:
-    """Return rows as CSV. An apostrophe precedes texts that a spreadsheet would take for a formula."""
-    output = io.StringIO()
-    table = csv.writer(output)
-    for row in rows:
-        table.writerow(re.sub(r"^(?=[=+\-@\t\r\n])", "'", str(cell)) for cell in row)
-    return output.getvalue()
 
 
 def _display_name(model: Model) -> str:

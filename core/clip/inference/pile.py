@@ -15,23 +15,14 @@ Two questions have two limits. The first is about ten times as strict.
 benchmarks/pages/pile.md has the measurements.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
 from scipy.special import stdtrit
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from core.clip.inference.graph import Bools, Floats, Ints, Neighbours, cosines, logarithm, returns, unit, walk
 
-NEIGHBOURS, WIDTH, RESTART = 10, 0.1, 0.3
-"""Neighbours of an image in the graph, width of the edge weights (cosine), and probability of a restart."""
-STEPS = 30
-"""Maximum number of steps of a walk. Fewer than 3 walks of 100,000 would be longer."""
 LOST = 0.05
 """Fraction of the classes' own images that may be judged as something else."""
 BURST, EQUAL = 0.2, 1e-4
@@ -43,16 +34,6 @@ UNLIKE = 0.05
 """Fraction of the shots that are below this limit when they are compared with the other classes."""
 PRIOR = 1.0
 """Fraction of the logarithm of a class's number of training images that is subtracted from its score (τ)."""
-GROUP, MAX_GROUPS = 12, 500
-"""Mean number of images of a group, and maximum number of groups. Small groups are purer, and several may get
-the same name. For more images the groups grow, because nobody looks through more of them."""
-MIN_GROUP, DENSE = 4, 4
-"""Minimum number of images of a group, and number of nearest images, including the image itself, whose mean
-cosine is the image's density."""
-ROUNDS = 30
-"""Maximum number of rounds of k-means."""
-BLOCK = 1024
-"""Number of rows of a cosine matrix that are in memory at a time."""
 REST, NONE = -1, -2
 """`REST`: judged as something else. `NONE`: labelled "none of these" by a person."""
 
@@ -175,7 +156,9 @@ class Judgement:
         return np.where(self.known, self.best, REST)
 
 
-def something_else(support: Support, images: Floats, lost: float = LOST) -> Judgement:
+def something_else(
+    support: Support, images: Floats, lost: float = LOST, nearest: Neighbours | None = None
+) -> Judgement:
     """Sort a folder's images [N, D], normalised, into the classes and something else.
 
     An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
@@ -183,6 +166,9 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
     shots, each left out of its class. The lower score counts. A mark NONE affects only images that it reaches
     more often than any class does. With one shot per class no shot can be left out, so no image is something
     else.
+
+    Args:
+        nearest: neighbours among the images. None: they are searched.
     """
     n, rows, classes = len(support.labels), support.left_out, support.classes
     if not len(classes):
@@ -191,7 +177,7 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
     none = (support.labels == NONE).astype(np.float32)[:, None]
     count = support.members.sum(axis=0)
     start = np.concatenate([support.members / count, none / max(1.0, float(none.sum()))], axis=1)
-    step = steps(np.concatenate([support.features, images]).astype(np.float32))
+    step = (nearest or Neighbours.among(images)).after(support.features, images).steps()
     visits = walk(step, start)  # [S + N, K + 1]
     reach, by_none = visits[n:, :-1], visits[n:, -1]
     best = classes[reach.argmax(axis=1)]
@@ -201,9 +187,9 @@ def something_else(support: Support, images: Floats, lost: float = LOST) -> Judg
     own = support.members[rows].argmax(axis=1)
     # Visits of a shot by walks of its own class, without those that it started.
     others = (visits[rows, own] * count[own] - returns(step, rows)) / (count[own] - 1)
-    walked, near = _log(others), support.near_left_out
+    walked, near = logarithm(others), support.near_left_out
     score = np.minimum(
-        standardised(_log(reach.max(axis=1)), walked),
+        standardised(logarithm(reach.max(axis=1)), walked),
         standardised((images @ support.means.T).max(axis=1), near),
     )
     left_out = np.minimum(standardised(walked, walked), standardised(near, near))
@@ -265,49 +251,6 @@ class Foreign:
         return found
 
 
-def groups(images: Floats, doubt: Floats | None = None, done: Bools | None = None) -> list[Ints]:
-    """Return groups of similar images [N, D] as rows, the group most worth labelling first.
-
-    The central images of a group come first. All images take part, except those shown before, because images
-    of no class may also be among the classified ones. k-means on the sphere starts from dense images far from
-    each other.
-
-    Args:
-        doubt: [N], from `doubt_of`. Groups are ordered by its sum. None: by their number of images.
-        done: [N], True for images that were shown before.
-    """
-    rest = np.arange(len(images)) if done is None else np.flatnonzero(~done)
-    x = images[rest].astype(np.float32)
-    wanted = min(MAX_GROUPS, len(x) // GROUP)
-    if wanted < 1:
-        return []
-    density = np.concatenate(
-        [np.sort(_largest(rows, min(DENSE, len(x))), axis=1).mean(axis=1) for rows in cosines(x)]
-    )
-    chosen, nearest = [int(density.argmax())], np.full(len(x), -np.inf, np.float32)
-    while len(chosen) < wanted:
-        nearest = np.maximum(nearest, x @ x[chosen[-1]])
-        chosen.append(int((density * (1 - nearest)).argmax()))
-    centres, group = x[chosen], np.full(len(x), -1)
-    for _ in range(ROUNDS):
-        found = np.concatenate([rows.argmax(axis=1) for rows in cosines(x, centres)])
-        if np.array_equal(found, group):
-            break
-        group = found
-        of_group = sparse.csr_matrix(
-            (np.ones(len(x), np.float32), (group, np.arange(len(x)))), (wanted, len(x))
-        )
-        centres = unit(of_group @ x + 1e-6 * centres)
-    use = np.ones(len(x)) if doubt is None else doubt[rest]
-    members = [np.flatnonzero(group == g) for g in range(wanted)]
-    kept = [
-        m[np.argsort(-(x[m] @ centres[g]), kind="stable")]
-        for g, m in enumerate(members)
-        if len(m) >= MIN_GROUP
-    ]
-    return [rest[m] for m in sorted(kept, key=lambda m: -use[m].sum())]
-
-
 def doubt_of(judgement: Judgement) -> Floats:
     """Return [N], the value of labelling each image. Something else counts twice."""
     above = np.maximum(judgement.score - (judgement.limit if np.isfinite(judgement.limit) else 0), 0)
@@ -330,77 +273,7 @@ def less_prior(counts: Ints, logit_scale: float) -> Floats:
     return less
 
 
-# --- the graph ---
-
-
-def steps(features: Floats) -> sparse.csr_matrix:
-    """Return [N, N]: the normalised graph of mutual or one-sided nearest neighbours of rows [N, D]."""
-    count, k = len(features), min(NEIGHBOURS, len(features) - 1)
-    if k < 1:
-        return sparse.csr_matrix((count, count), dtype=np.float32)
-    columns, values, first = np.empty((count, k), np.int64), np.empty((count, k), np.float32), 0
-    for cosine in cosines(features):
-        own = np.arange(len(cosine))
-        cosine[own, first + own] = -np.inf
-        near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        columns[first : first + len(cosine)] = near
-        values[first : first + len(cosine)] = np.take_along_axis(cosine, near, axis=1)
-        first += len(cosine)
-    typical = np.median(values.min(axis=1))
-    weights = np.exp((values - typical) / WIDTH)
-    one_way = sparse.csr_matrix(
-        (weights.ravel(), columns.ravel(), np.arange(0, count * k + 1, k)), (count, count)
-    )
-    both = one_way.maximum(one_way.T)
-    root = sparse.diags(1 / np.sqrt(np.asarray(both.sum(axis=1)).ravel()))
-    return (root @ both @ root).tocsr().astype(np.float32)
-
-
-def walk(step: sparse.csr_matrix, start: Floats) -> Floats:
-    """Return [N, K], visits of each row by walks that start in the first rows, with weights [S, K]."""
-    visits = np.zeros((step.shape[0], start.shape[1]), np.float32)
-    visits[: len(start)] = start
-    first = visits.copy()
-    for _ in range(STEPS):
-        visits = (1 - RESTART) * (step @ visits)
-        visits += first
-    return visits
-
-
-def returns(step: sparse.csr_matrix, rows: Ints) -> Floats:
-    """Return [R], how often walks that start in each of these rows visit it again."""
-    found = np.empty(len(rows), np.float32)
-    for first in range(0, len(rows), 64):
-        some = rows[first : first + 64]
-        start = np.zeros((step.shape[0], len(some)), np.float32)
-        start[some, np.arange(len(some))] = 1
-        found[first : first + 64] = walk(step, start)[some, np.arange(len(some))]
-    return found
-
-
-def cosines(x: Floats, y: Floats | None = None) -> Iterator[Floats]:
-    """Yield the cosines of rows [N, D] with rows of `y`, or their own, in blocks of rows."""
-    y = x if y is None else y
-    for first in range(0, len(x), BLOCK):
-        yield x[first : first + BLOCK] @ y.T
-
-
-def unit(rows: Floats) -> Floats:
-    """Normalise rows."""
-    normalised: Floats = rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + 1e-9)
-    return normalised
-
-
 def standardised(values: Floats, shots: Floats) -> Floats:
     """Return the values standardised by the mean and standard deviation of the shots' values."""
     scaled: Floats = (values - shots.mean()) / (shots.std() + 1e-9)
     return scaled
-
-
-def _log(visits: Floats) -> Floats:
-    logarithm: Floats = np.log(np.maximum(visits, 0) + 1e-9)
-    return logarithm
-
-
-def _largest(rows: Floats, k: int) -> Floats:
-    return -np.partition(-rows, k - 1, axis=1)[:, :k]

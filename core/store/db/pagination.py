@@ -11,10 +11,10 @@ from sqlalchemy import JSON, ColumnElement, Select, Text, cast, func, literal, s
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.store.db.base import UtcDateTime
-from core.store.db.tables import Job, Model
+from core.store.db.tables import Job, Model, Pile
 from core.store.errors import InvalidCursor
 
-Row = TypeVar("Row", Job, Model)
+Row = TypeVar("Row", Job, Model, Pile)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-z_]{1,40})")
 MAX_PAGE_BYTES = 4_000_000
@@ -28,7 +28,7 @@ def json_bytes(*columns: InstrumentedAttribute[Any]) -> ColumnElement[int]:
     return sum(sizes[1:], sizes[0])
 
 
-def cursor_of(row: Job | Model) -> str:
+def cursor_of(row: Job | Model | Pile) -> str:
     """Return the row's position, `<microseconds since 1970>-<id>`. Callers must not parse it."""
     return f"{(row.created_at - EPOCH) // timedelta(microseconds=1)}-{row.id}"
 

@@ -291,6 +291,86 @@ class AliasMove(Base):
     at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class Pile(Base):
+    """Images that wait for labels (`core.store.piles`)."""
+
+    __tablename__ = "piles"
+    __table_args__ = (Index(None, "owner", "created_at", "id"), Index(None, "used_at"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.name"))
+    name: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    """Reference of the model that sorts the pile."""
+    class_names: Mapped[list[Any] | None] = mapped_column(JSON_VALUE)
+    """Class names of the sort, as in a request. None: the model's."""
+    keeps_images: Mapped[bool]
+    revision: Mapped[int]
+    """Grows with each change."""
+    images: Mapped[int]
+    labelled: Mapped[int]
+    none: Mapped[int]
+    drawn: Mapped[int]
+    """Numbers of images: all, with a label, of these none of the classes, of these drawn at random."""
+    used_names: Mapped[list[str]] = mapped_column(JSON_VALUE)
+    """Classes of the labels."""
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    """Size of the copies, the features and the rows."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    used_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Time of the last use, at hour resolution."""
+    created_by: Mapped[str] = mapped_column(String(80))
+
+
+class PileImage(Base):
+    __tablename__ = "pile_images"
+    __table_args__ = (UniqueConstraint("pile_id", "sha256"), Index(None, "sha256"))
+
+    pile_id: Mapped[str] = mapped_column(ForeignKey("piles.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sha256: Mapped[str] = mapped_column(String(64))
+    """Hash of the file as it was sent."""
+    file: Mapped[str] = mapped_column(Text)
+    """Path below the folder."""
+    blob_key: Mapped[str | None] = mapped_column(Text)
+    """Key of the reduced copy. None: only features are kept."""
+    blob_sha256: Mapped[str | None] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    """Size of the reduced copy."""
+
+
+class PileFeatures(Base):
+    """Features of some images of a pile, for one model."""
+
+    __tablename__ = "pile_features"
+    __table_args__ = (Index(None, "pile_id", "model_key"),)
+
+    blob_key: Mapped[str] = mapped_column(String(120), primary_key=True)
+    """Key of float16 rows [N, D] in the format of NumPy."""
+    pile_id: Mapped[str] = mapped_column(ForeignKey("piles.id", ondelete="CASCADE"))
+    model_key: Mapped[str] = mapped_column(Text)
+    """Key of the weights and alpha (`ServedModel.key`)."""
+    positions: Mapped[list[int]] = mapped_column(JSON_VALUE)
+    """Position of the image of each row."""
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class PileAnswer(Base):
+    """Immutable answer of a person about an image of a pile."""
+
+    __tablename__ = "pile_answers"
+
+    pile_id: Mapped[str] = mapped_column(ForeignKey("piles.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int]
+    said: Mapped[str] = mapped_column(String(16))
+    class_name: Mapped[str | None] = mapped_column(Text)
+    how: Mapped[str] = mapped_column(String(16))
+    created_by: Mapped[str] = mapped_column(String(80))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class BackbonePull(Base):
     """Requested download of a backbone. The row is deleted once the backbone is installed."""
 

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from api.classify import collection
 from api.serving.service import look_up
 from clipcite.types.classify import MAX_COLLECTION_IMAGES
 from core.clip import prompts
+from core.clip.inference import labelled
+from core.clip.inference.labelled import Shots
 from core.clip.inference.request_rule import RequestRule, request_rule
 from core.clip.inference.self_training import self_trained
 from core.clip.models.backbone import Backbone
@@ -154,10 +155,10 @@ def test_new_classes_are_suggested_first(shared: Service, model: str) -> None:
         ({"class_names": [*CLASSES, "oak"]}, "was not trained on 'oak'"),
         ({"class_names": ["red fox"]}, "Only one class name"),
         ({"new_class_balance": 0}, "new_class_balance is 0"),
-        ({"alpha": 0}, "pre-trained model classifies each image alone"),
-        ({"model": "stock", "class_names": [*CLASSES]}, "pre-trained model classifies each image alone"),
-        ({"model": "WITHOUT SHOTS"}, "pre-trained model classifies each image alone"),
-        ({"model": "A JOB"}, "not trained yet"),
+        ({"alpha": 0}, "Without a trained model"),
+        ({"model": "stock", "class_names": [*CLASSES]}, "Without a trained model"),
+        ({"model": "WITHOUT SHOTS"}, "Without a trained model"),
+        ({"model": "A JOB"}, "Without a trained model"),
     ],
 )
 def test_other_collections_are_classified_image_by_image(
@@ -181,7 +182,7 @@ def test_other_collections_are_classified_image_by_image(
 def test_a_collection_without_a_class_is_classified_image_by_image(shared: Service, model: str) -> None:
     body = ok(ask(shared, [*FEATURES[::2], *FEATURES[::2]], model=model))
     assert body["method"] == "image_by_image"
-    assert body["reason"].startswith("No image looks like 'Badger', so each")
+    assert body["reason"].startswith("No image looks like 'Badger'. Images help")
 
 
 def like(row: Tensor, count: int, seed: int, spread: float = 0.3) -> Tensor:
@@ -228,13 +229,12 @@ def test_labels_count_in_the_prior() -> None:
     """A new class with one label is not lost to trained ones with three images each."""
     labels, classes, texts = torch.tensor([0, 0, 0, 1, 1, 1, 2]), [0, 1, 2], around(3, seed=4)
     features = around(7, seed=3)
-    model: Any = SimpleNamespace(
-        served=SimpleNamespace(shots=(features[:6], labels[:6]), backbone=SimpleNamespace(logit_scale=30.0))
-    )
-    asked = collection.Shots(features, labels, 6, features[:0], classes)
+    sorter = labelled.Sorter([*"abc"], texts, [0, 1, -1], (features[:6], labels[:6]), 30.0, 0.35)
+    asked = Shots.of(sorter, features[6:], np.array([2]))
+    assert (asked.labels.tolist(), asked.classes) == (labels.tolist(), classes)
     scores, without = (
         rule.scores(features)
-        for rule in (asked.rule(model, texts, 0.35), request_rule((features, labels), texts, classes))
+        for rule in (asked.rule(sorter), request_rule((features, labels), texts, classes))
     )
     less = torch.tensor([3.0, 3.0, 1.0]).log() / 30
     torch.testing.assert_close(scores, without - less)
@@ -268,7 +268,7 @@ def test_a_label_decides_for_its_image(
         grown.append(given[3])
         return self_trained(*given)
 
-    monkeypatch.setattr(collection, "self_trained", watched)
+    monkeypatch.setattr(labelled, "self_trained", watched)
     labels = {0: CLASSES[1], 1: None, 60: CLASSES[0]}
     body = ok(ask(shared, PILE, model=model, reject=reject, labels=labels))
     rows = F.normalize(torch.from_numpy(numbers(PILE)[list(labels)].astype(np.float32)), dim=-1)
@@ -397,7 +397,7 @@ def test_the_largest_collection_works_beside_another_request_of_its_owner(
         seen.append((threading.current_thread().name, images.held, memory.held))
         return self_trained(*given)
 
-    monkeypatch.setattr(collection, "self_trained", watched)
+    monkeypatch.setattr(labelled, "self_trained", watched)
     with images.hold(DEFAULT_OWNER, images.share - 1):
         body = ok(ask(shared, FEATURES[:100] * (MAX_COLLECTION_IMAGES // 100), model=model, top_k=1))
     assert (body["method"], len(body["results"])) == ("self_training", MAX_COLLECTION_IMAGES)

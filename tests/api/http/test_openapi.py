@@ -111,7 +111,9 @@ def send(service: Service, case: schemathesis.Case) -> Any:
 def fits(api: Any, method: str, path: str, response: httpx.Response) -> None:
     """Check status, content type and body against the document."""
     parameters: dict[str, Any] = {
-        name: "x" for name in ("job_id", "model_id", "name", "alias", "feedback_id") if f"{{{name}}}" in path
+        name: "x"
+        for name in ("job_id", "model_id", "pile_id", "name", "alias", "feedback_id")
+        if f"{{{name}}}" in path
     }
     if "{position}" in path:
         parameters["position"] = 0
@@ -210,11 +212,16 @@ def test_every_example_of_a_request_works(fresh: Service, backbone: Backbone) ->
     archive = {"archive": ("model.zip", client.get(f"/models/{model}/export").content)}
     files = {"/adapt": form(**shots())["files"], "/models/{model_id}/extend": form(**shots())["files"]}
     files["/models"] = list(archive.items())
+    pile = client.post("/piles", json={}).json()["id"]
+    photos = form(images=shots()["images"])["files"]
+    client.post(f"/piles/{pile}/images", files=photos).raise_for_status()
     sent = []
     for method, path, operation in operations(document):
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
             schema = schemas[content["schema"]["$ref"].rpartition("/")[2]]
-            address = path.format(job_id=job, model_id=extended.id, name="animals", alias="prod")
+            address = path.format(
+                job_id=job, model_id=extended.id, name="animals", alias="prod", pile_id=pile
+            )
             bodies = [content["example"]] if "example" in content else schema.get("examples", [])
             for body in bodies:
                 if "features" in body:  # those of the network
@@ -237,6 +244,10 @@ def test_every_example_of_a_request_works(fresh: Service, backbone: Backbone) ->
             "/classify/collection",
             "/jobs/{job_id}/retrain",
             "/models",
+            "/piles",
+            "/piles/match",
+            "/piles/{pile_id}",
+            "/piles/{pile_id}/answers",
         ),
         "/models/{model_id}/extend",
     }

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from clipcite.cli.classify import predictions_csv, tally
 from clipcite.cli.render.tables import (
-    as_csv,
     model_facts,
     print_table,
     table_of,
@@ -19,6 +18,7 @@ from clipcite.cli.render.verdict import verdict
 from clipcite.types.models import MODEL_EXAMPLE, Model
 from clipcite.types.predictions import CLASSIFICATION_EXAMPLE, Classification
 from clipcite.types.report import AllClasses, ComparedAccuracies, Interval, MeasuredOn, Metrics, Verdict
+from clipcite.types.tables import as_csv
 from core.clip.evaluation.report_text import sentences
 
 NAME = "autumn leaves of the northern garden"

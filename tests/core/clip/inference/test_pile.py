@@ -4,21 +4,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from core.clip.inference import pile
+from core.clip.inference import graph, pile
+from core.clip.inference import groups as groups_module
+from core.clip.inference.graph import NEIGHBOURS, RESTART, WIDTH
+from core.clip.inference.groups import groups
 from core.clip.inference.pile import (
     LOST,
-    NEIGHBOURS,
     NONE,
     REST,
-    RESTART,
     UNLIKE,
-    WIDTH,
     Foreign,
     Judgement,
     Support,
     alone,
     doubt_of,
-    groups,
     less_prior,
     something_else,
 )
@@ -90,7 +89,7 @@ SUPPORTS = {
 
 @pytest.mark.parametrize("support", SUPPORTS.values(), ids=SUPPORTS)
 def test_it_is_the_slow_form(support: Support, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pile, "BLOCK", 50)  # several blocks
+    monkeypatch.setattr(graph, "BLOCK", 50)  # several blocks
     answer = something_else(support, IMAGES)
     best, scores, limit = slowly(support, IMAGES)
     assert (answer.best == best).all()
@@ -136,7 +135,7 @@ def test_many_frames_of_one_photo_weigh_no_more_than_it() -> None:
 def test_bursts_are_found_although_they_are_most_of_their_class(
     singles: int, burst: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pile, "BLOCK", block)
+    monkeypatch.setattr(graph, "BLOCK", block)
     rows = around(np.zeros(singles + 1, np.int64), seed=4)
     mixed = np.random.default_rng(5).permutation(singles + burst)
     x = np.concatenate([rows[:singles], *(frames(rows[singles:], seed) for seed in range(burst))])[mixed]
@@ -282,7 +281,7 @@ def test_groups_leave_out_what_was_shown_and_need_images() -> None:
 
 
 def test_groups_of_many_images_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pile, "MAX_GROUPS", 8)
+    monkeypatch.setattr(groups_module, "MAX_GROUPS", 8)
     found = groups(IMAGES)
     assert len(found) <= 8
     assert sum(map(len, found)) == len(IMAGES)

@@ -57,7 +57,7 @@ def test_an_upgrade_keeps_the_rows(empty_database_url: str, request: pytest.Fixt
     database = Database(empty_database_url)
     job_id = new_job(database, name="shoes")
     request.getfixturevalue("next_version")
-    with pytest.raises(DatabaseUnavailable, match="older revision '0002'") as refused:
+    with pytest.raises(DatabaseUnavailable, match="older revision '0003'") as refused:
         database.check()
     assert "clipcite db upgrade" in refused.value.detail
     migrate.upgrade(empty_database_url)

@@ -1,0 +1,201 @@
+"""Features of the images of a pile, computed once per model and alpha."""
+
+import contextvars
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from api.classify.scoring import Images
+from api.serving.pool.served_model import ServedModel
+from api.serving.service import Serving, Subject, look_up
+from api.serving.texts import LruCache
+from clipcite.types.problems import ProblemAction
+from core.admission import ServerBusy
+from core.clip.errors import BadImage
+from core.errors import ExpectedError
+from core.store import piles
+from core.store.db.ids import new_id
+from core.store.db.session import Database
+from core.store.db.tables import Pile, PileFeatures
+from core.store.errors import Conflict, PileNotFound
+from core.store.storage import deletions
+from core.store.storage.blobs import Blobs
+
+Rows = NDArray[np.float16]
+PART = 16
+"""Number of images that are encoded at a time, so that other requests run in between."""
+STORED = 256
+"""Number of images whose features are stored together."""
+TURN_SECONDS = 60.0
+"""Maximum time for retries of a part (seconds)."""
+CACHE_BYTES = 128_000_000
+THREADS = 2
+logger = logging.getLogger(__name__)
+
+
+def encode(serving: Serving, files: Sequence[bytes], model: ServedModel, owner: str) -> list[Rows | BadImage]:
+    """Return the features [D] of each file, or why it can't be read. The model must be in memory.
+
+    Raises:
+        ServerBusy: the service is overloaded for TURN_SECONDS.
+    """
+    found: list[Rows | BadImage] = []
+    for start in range(0, len(files), PART):
+        part = files[start : start + PART]
+        until = time.monotonic() + TURN_SECONDS
+        while True:
+            try:
+                with serving.images.hold(owner, len(part)):
+                    found += _encoded(serving, part, model)
+                break
+            except ServerBusy:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+    return found
+
+
+def _encoded(serving: Serving, files: Sequence[bytes], model: ServedModel) -> list[Rows | BadImage]:
+    decoded = [image for batch in Images(files, serving).decoded(model) for image in batch]
+    good = [image for image in decoded if not isinstance(image, BadImage)]
+    if not good:
+        return [image for image in decoded if isinstance(image, BadImage)]
+    batcher = serving.engine.batcher
+    item = batcher.submit((model, "images"), torch.stack(good))
+    try:
+        rows = iter(batcher.wait(item, serving.engine.wait_seconds).numpy().astype("<f2"))
+    finally:
+        batcher.end(item)  # the model must stay in memory until all are computed
+    return [image if isinstance(image, BadImage) else next(rows) for image in decoded]
+
+
+def as_blob(rows: Sequence[Rows]) -> bytes:
+    """Return rows in the format of NumPy."""
+    file = BytesIO()
+    np.save(file, np.stack(rows), allow_pickle=False)
+    return file.getvalue()
+
+
+class PileFeatureStore:
+    """Features of piles: stored ones, kept in memory for the next sort, and missing ones to compute."""
+
+    def __init__(self, database: Database, blobs: Blobs, serving: Serving) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._serving = serving
+        self._kept = LruCache(CACHE_BYTES)
+        """Rows by blob key. A blob never changes."""
+        self._threads = ThreadPoolExecutor(THREADS, "pile-features")
+        self._lock = threading.Lock()
+        self._computing: set[tuple[str, str]] = set()
+        self._errors: dict[tuple[str, str], ExpectedError] = {}
+
+    def load(self, parts: Sequence[PileFeatures], images: int) -> tuple[Rows, NDArray[np.bool_]]:
+        """Return features [N, D] and which images have them.
+
+        Raises:
+            BlobNotFound, BlobDamaged, StorageUnavailable: a blob can't be read.
+        """
+        has = np.zeros(images, np.bool_)
+        features = np.zeros((images, 0), np.float16)
+        for part in parts:
+            rows = self._kept.get(part.blob_key)
+            if rows is None:
+                rows = np.load(BytesIO(self._blobs.get(part.blob_key)), allow_pickle=False)
+                self._kept.put(part.blob_key, rows, rows.nbytes)
+            if not features.shape[1]:
+                features = np.zeros((images, rows.shape[1]), np.float16)
+            features[part.positions], has[part.positions] = rows, True
+        return features, has
+
+    def compute(self, pile: Pile, reference: str, alpha: float | None, model_key: str) -> None:
+        """Compute the missing features in a thread, unless it is doing so.
+
+        Raises:
+            Conflict: the pile keeps no images.
+            ExpectedError: the error of the last try, once.
+        """
+        if not pile.keeps_images:
+            raise Conflict(
+                "images_not_kept",
+                "This pile keeps no images, so another model can't sort it. Send the images again with ",
+                ProblemAction.of("POST /piles/{pile_id}/images", pile_id=pile.id),
+                ".",
+            )
+        key = pile.id, model_key
+        with self._lock:
+            error = self._errors.pop(key, None)
+            if error is not None:
+                raise error
+            if key in self._computing:
+                return
+            self._computing.add(key)
+        run = contextvars.copy_context().run  # the context has the request's id and owner
+        try:
+            self._threads.submit(run, self._compute, key, pile.owner, reference, alpha)
+        except RuntimeError:  # the service is stopping
+            self._computing.discard(key)
+
+    def _compute(self, key: tuple[str, str], owner: str, reference: str, alpha: float | None) -> None:
+        try:
+            subject = look_up(self._database, reference, owner=owner)
+            while self._compute_part(key, owner, subject, alpha):
+                pass
+        except PileNotFound:  # deleted meanwhile
+            pass
+        except ExpectedError as error:
+            self._errors[key] = error
+        except Exception:
+            logger.exception("The features of a pile could not be computed.")
+        finally:
+            with self._lock:
+                self._computing.discard(key)
+
+    def _compute_part(self, key: tuple[str, str], owner: str, subject: Subject, alpha: float | None) -> bool:
+        """Compute and store the next STORED features. Return whether any were missing."""
+        pile_id, model_key = key
+        with self._database.read() as session:
+            piles.get(session, pile_id, owner=owner)
+            has = {at for part in piles.features(session, pile_id, model_key) for at in part.positions}
+            rows = [row for row in piles.images(session, pile_id) if row.position not in has][:STORED]
+        if not rows:
+            return False
+        files = [self._blobs.get(str(row.blob_key)) for row in rows]
+        with self._serving.hold(subject, alpha) as held:
+            found = encode(self._serving, files, held.served, owner)
+        good = [row for row in found if not isinstance(row, BadImage)]
+        if len(good) < len(rows):  # the service made these copies, so a blob is damaged
+            raise next(image for image in found if isinstance(image, BadImage))
+        self.store(pile_id, owner, model_key, [row.position for row in rows], as_blob(good))
+        return True
+
+    def store(self, pile_id: str, owner: str, model_key: str, positions: Sequence[int], blob: bytes) -> None:
+        """Store the features of existing images. Raise PileNotFound."""
+        folder = f"{piles.blobs_of(pile_id)}/{new_id('ftr')}"
+        with deletions.unless_kept(self._database, self._blobs, folder):
+            self._blobs.put(f"{folder}/rows.features", blob)
+            with self._database.write() as session:
+                pile = piles.get(session, pile_id, owner=owner, lock=True)
+                deletions.keep(session, folder)
+                digest = hashlib.sha256(blob).hexdigest()
+                piles.add_features(
+                    session,
+                    pile,
+                    model_key,
+                    f"{folder}/rows.features",
+                    positions,
+                    sha256=digest,
+                    size=len(blob),
+                )
+
+    def close(self) -> None:
+        """Stop the threads after their current part."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,266 @@
+"""The sort of a pile: its images in classes, what to ask next, and how much is right."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from api.classify.collection import check_features
+from api.classify.scoring import kinds_of, sorter_of, warnings_of
+from api.piles.features import Rows
+from api.serving.service import Serving, Subject
+from clipcite.types.classify import ClassIn, Options
+from clipcite.types.piles import MIN_DRAWN, Measured, PileGroup, ShownImage, SortedImage
+from clipcite.types.predictions import Calibration
+from core.admission import Take
+from core.clip.inference.answers import Answer, Answers
+from core.clip.inference.graph import Floats, Ints, Neighbours
+from core.clip.inference.groups import groups as groups_of
+from core.clip.inference.obeyed import SHOWN, least_like
+from core.clip.inference.pile import NONE
+from core.clip.inference.sort import PileSort, draw_order, share, sort_pile
+from core.clip.inference.which_next import which_next
+from core.clip.prompts import same_class
+
+DRAWN_OF_GROUP = 2
+"""Number of the SHOWN images of a group that are drawn at random."""
+DRAWN_OF_ASKED = 5
+"""One of so many images that are asked one by one is drawn at random."""
+LEAST_LIKE_AFTER = 10
+"""Number of answered groups after which the images least like any class are shown, before other groups."""
+COPIES, SCORE_COPIES = 6, 3
+"""Number of copies of features and scores that are in memory at once, in float32."""
+NOT_MEASURED = "Not measured yet. Check with 20 tells you."
+
+
+def sort(
+    serving: Serving,
+    rows: Rows,
+    answers: Sequence[Answer],
+    options: Options,
+    model: Subject,
+    *,
+    owner: str,
+    take: Take,
+    seed: str,
+    groups: int = 0,
+    ask: int = 0,
+    draw: int = 0,
+) -> dict[str, Any]:
+    """Return the fields of a `PileSort` that depend on images and answers.
+
+    Args:
+        rows: features [N, D] of the images, in order of position.
+        answers: what persons said, oldest first.
+        options: `class_names` are those of the pile; None for the model's. Names in answers join them.
+        owner: owner of the request, whose memory budget it uses.
+        take: takes more from the budget `serving.images`, for prompts.
+        seed: id of the pile. It decides which images are drawn at random.
+        groups: maximum number of groups.
+        ask: number of images to ask about one by one.
+        draw: number of images that are all drawn at random, instead of those of `ask`.
+
+    Raises:
+        WrongFeatures: the features are not of this model.
+        The errors of `api.classify.scoring.classify`.
+    """
+    said = Answers.of(len(rows), answers)
+    names = _joined(options.class_names or ([] if isinstance(model, str) else model.classes), said.names)
+    order = draw_order(seed, len(rows))
+    size = 4 * len(rows) * (COPIES * rows.shape[1] + SCORE_COPIES * len(names))
+    with serving.hold(model, options.alpha) as held, serving.memory.hold(owner, size):
+        images = F.normalize(torch.from_numpy(rows.astype(np.float32)), dim=-1)
+        nearest = _neighbours(serving, rows, images.numpy())
+        if not names:
+            return {
+                "model": held.name,
+                "alpha": held.alpha,
+                "reason": "There are no class names yet.",
+                "images": [_unsorted(at, label) for at, label in enumerate(said.labels.tolist())],
+                "groups": _groups(images.numpy(), said, nearest, order, groups, None),
+                "ask": [
+                    ShownImage(position=at, drawn=True)
+                    for at in _unanswered(said, order)[: draw or ask].tolist()
+                ],
+                "sentence": NOT_MEASURED,
+            }
+        options = options.model_copy(update={"class_names": names})
+        classifier = serving.texts.classifier(held, options)
+        serving.texts.encode(classifier, held, take)
+        check_features(images, classifier.text_features.shape[1])
+        fitted = held.calibration
+        done = sort_pile(
+            images,
+            sorter_of(held, classifier, options),
+            said.columns(classifier.names),
+            nearest,
+            order,
+            1.0 if fitted is None else fitted.temperature,
+        )
+        measured = _measured(done)
+        finite = np.isfinite(done.apart.limit)
+        return {
+            "model": held.name,
+            "alpha": held.alpha,
+            "class_names": kinds_of(classifier, done.scores.rule),
+            "method": done.method,
+            "reason": done.reason,
+            "calibration": Calibration(
+                calibrated=False,
+                temperature=None if fitted is None else fitted.temperature,
+                rejection_threshold=0.0 if finite else None,
+            ),
+            "images": _images(done, classifier.names),
+            "groups": _groups(images.numpy(), done.answers, nearest, order, groups, done),
+            "ask": _asked(done, images, order, ask, draw),
+            "measured": measured,
+            "sentence": NOT_MEASURED if measured is None else _sentence(measured),
+            "warnings": warnings_of(held, classifier, options),
+        }
+
+
+def _joined(names: Sequence[str | ClassIn], more: Sequence[str]) -> list[str | ClassIn]:
+    """Return class names, and those of answers that are not among them."""
+    known = {same_class(name if isinstance(name, str) else name.name) for name in names}
+    return [*names, *(name for name in more if same_class(name) not in known)]
+
+
+def _neighbours(serving: Serving, rows: Rows, images: Floats) -> Neighbours:
+    """Return the neighbours among the images, which stay the same from answer to answer."""
+    key = hashlib.blake2b(rows.tobytes()).digest()
+    found: Neighbours | None = serving.neighbours.get(key)
+    if found is None:
+        found = Neighbours.among(images)
+        serving.neighbours.put(key, found, found.columns.nbytes + found.values.nbytes)
+    return found
+
+
+# --- places ---
+
+
+def _unsorted(position: int, label: int) -> SortedImage:
+    return SortedImage(position=position, class_name=None, probability=None, something_else=label == NONE)
+
+
+def _images(done: PileSort, names: Sequence[str]) -> list[SortedImage]:
+    """Return the place of each image."""
+    apart, labelled = done.places == NONE, done.answers.labelled
+    guessed = np.where(apart, 0, done.places)[:, None]
+    chances = np.take_along_axis(done.scores.probabilities.numpy(), guessed, axis=1)[:, 0]
+    scores = done.apart.score - done.apart.limit
+    columns = (done.places, apart, labelled, chances, scores)
+    return [
+        SortedImage(
+            position=at,
+            class_name=None if other else names[place],
+            probability=None if other or known else chance,
+            something_else=other,
+            score=score if np.isfinite(score) else None,
+        )
+        for at, (place, other, known, chance, score) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
+        )
+    ]
+
+
+def _measured(done: PileSort) -> Measured | None:
+    """Return how much of the pile is in the right place. What a person said is right."""
+    total, count, right = len(done.places), len(done.measuring), int(done.right.sum())
+    if count < MIN_DRAWN:
+        return None
+    wrong = (count - right) / total  # of these, a person has said where they belong
+    low, high = share(right, count, total)
+    return Measured(
+        right=right,
+        drawn=count,
+        total=total,
+        accuracy=right / count + wrong,
+        interval=(low + wrong, high + wrong),
+    )
+
+
+def _sentence(measured: Measured) -> str:
+    low, high = measured.interval
+    return (
+        f"{measured.accuracy:.0%} are in the right place (likely {100 * low:.0f} to {100 * high:.0f}), "
+        f"measured on {measured.drawn} photos drawn at random."
+    )
+
+
+# --- questions ---
+
+
+def _unanswered(answers: Answers, order: Ints) -> Ints:
+    """Return the images without an answer, in the order in which they are drawn."""
+    return order[~answers.labelled[order] & ~answers.skipped[order]]
+
+
+def _groups(
+    images: Floats,
+    answers: Answers,
+    nearest: Neighbours,
+    order: Ints,
+    most: int,
+    done: PileSort | None,
+) -> list[PileGroup]:
+    """Return the groups most worth an answer."""
+    if not most:
+        return []
+    value = None if done is None else done.apart.near_limit
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    found = [
+        PileGroup(kind="alike", shown=_shown(members, rank), members=members.tolist())
+        for members in groups_of(images, value, answers.seen, nearest)
+    ]
+    least = None if done is None else least_like(images, done.support, answers)
+    if least is not None and (not found or answers.groups >= LEAST_LIKE_AFTER):
+        shown = [ShownImage(position=at, drawn=False) for at in least.tolist()]
+        found.insert(0, PileGroup(kind="least_like", shown=shown, members=least.tolist()))
+    return found[:most]
+
+
+def _shown(members: Ints, rank: Ints) -> list[ShownImage]:
+    """Return the images that show a group: the most typical, and of the others those that are drawn first.
+
+    So whether an image counts as drawn does not depend on how typical it is of those that would not be seen.
+
+    Args:
+        members: the most typical first.
+        rank: [N], place of each image in the order in which images are drawn.
+    """
+    central, others = members[: SHOWN - DRAWN_OF_GROUP], members[SHOWN - DRAWN_OF_GROUP :]
+    drawn = others[np.argsort(rank[others])][:DRAWN_OF_GROUP]
+    return [
+        *(ShownImage(position=at, drawn=False) for at in central.tolist()),
+        *(ShownImage(position=at, drawn=True) for at in drawn.tolist()),
+    ]
+
+
+def _asked(done: PileSort, images: Tensor, order: Ints, ask: int, draw: int) -> list[ShownImage]:
+    """Return the images to ask about one by one: chosen ones, and one of DRAWN_OF_ASKED drawn at random.
+
+    Something else has its share of the chosen ones, those nearest the limit first.
+    """
+    waiting = _unanswered(done.answers, order)
+    if draw or not ask:
+        return [ShownImage(position=at, drawn=True) for at in waiting[:draw].tolist()]
+    drawn = waiting[: -(-ask // DRAWN_OF_ASKED)]
+    rest = waiting[len(drawn) :]
+    apart = rest[done.places[rest] == NONE]
+    wanted = min(ask - len(drawn), len(rest))
+    share_apart = round(wanted * len(apart) / max(1, len(rest)))
+    doubtful = apart[np.argsort(np.abs(done.apart.score - done.apart.limit)[apart])][:share_apart]
+    not_asked = np.setdiff1d(np.arange(len(order)), np.setdiff1d(rest, apart))
+    chosen = which_next(
+        done.scores.probabilities, images, wanted - len(doubtful), not_asked.tolist(), (), done.missing
+    )
+    asked = [*chosen, *doubtful.tolist()]
+    shown = [ShownImage(position=at, drawn=False) for at in asked]
+    for number, at in enumerate(drawn.tolist()):
+        shown.insert((number + 1) * DRAWN_OF_ASKED - 1, ShownImage(position=at, drawn=True))
+    return shown

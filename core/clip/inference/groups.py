@@ -1,0 +1,59 @@
+"""Groups of similar images, for one answer each."""
+
+import numpy as np
+from scipy import sparse
+
+from core.clip.inference.graph import Bools, Floats, Ints, Neighbours, cosines, unit
+
+GROUP, MAX_GROUPS = 12, 500
+"""Mean number of images of a group, and maximum number of groups. Small groups are purer, and several may get
+the same name. For more images the groups grow, because nobody looks through more of them."""
+MIN_GROUP, DENSE = 4, 4
+"""Minimum number of images of a group, and number of nearest images, including the image itself, whose mean
+cosine is the image's density."""
+ROUNDS = 30
+"""Maximum number of rounds of k-means."""
+
+
+def groups(
+    images: Floats, value: Floats | None = None, done: Bools | None = None, nearest: Neighbours | None = None
+) -> list[Ints]:
+    """Return groups of similar images [N, D] as rows, the group most worth labelling first.
+
+    The central images of a group come first. All images take part, except those shown before, because images
+    of no class may also be among the classified ones. k-means on the sphere starts from dense images far from
+    each other.
+
+    Args:
+        value: [N], of a label for each image. Groups are ordered by its sum. None: by their number of images.
+        done: [N], True for images that were shown before.
+        nearest: neighbours among the images. None: they are searched.
+    """
+    rest = np.arange(len(images)) if done is None else np.flatnonzero(~done)
+    x = images[rest].astype(np.float32)
+    wanted = min(MAX_GROUPS, len(x) // GROUP)
+    if wanted < 1:
+        return []
+    density = Neighbours.among(x).density(DENSE) if nearest is None else nearest.density(DENSE)[rest]
+    chosen, nearest = [int(density.argmax())], np.full(len(x), -np.inf, np.float32)
+    while len(chosen) < wanted:
+        nearest = np.maximum(nearest, x @ x[chosen[-1]])
+        chosen.append(int((density * (1 - nearest)).argmax()))
+    centres, group = x[chosen], np.full(len(x), -1)
+    for _ in range(ROUNDS):
+        found = np.concatenate([rows.argmax(axis=1) for rows in cosines(x, centres)])
+        if np.array_equal(found, group):
+            break
+        group = found
+        of_group = sparse.csr_matrix(
+            (np.ones(len(x), np.float32), (group, np.arange(len(x)))), (wanted, len(x))
+        )
+        centres = unit(of_group @ x + 1e-6 * centres)
+    use = np.ones(len(x)) if value is None else value[rest]
+    members = [np.flatnonzero(group == g) for g in range(wanted)]
+    kept = [
+        m[np.argsort(-(x[m] @ centres[g]), kind="stable")]
+        for g, m in enumerate(members)
+        if len(m) >= MIN_GROUP
+    ]
+    return [rest[m] for m in sorted(kept, key=lambda m: -use[m].sum())]

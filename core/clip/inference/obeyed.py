@@ -1,0 +1,161 @@
+"""Which images of a pile are something else, after persons answered about some of them.
+
+Nothing is set apart before a person has said "none of these" once. Then walks from every image with a label
+decide, together with the limit of `something_else`. What a person said stays. An image near no answer is
+judged by the limit alone. benchmarks/pages/pile.md has the measurements.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from core.clip.inference.answers import Answers
+from core.clip.inference.graph import Bools, Floats, Ints, Neighbours, logarithm, returns, walk
+from core.clip.inference.pile import NONE, Support, something_else
+
+KEEP = 1.5
+"""Below the limit, an image stays in the classes if walks from the labels of a class reach it e^KEEP times as
+often as walks from none of these."""
+DROP = -1.0
+"""Above the limit, an image is set apart if walks from none of these reach it e^-DROP times as often as those
+from any class."""
+FAR = -3.0
+"""Walks keep no image below this score, in robust deviations from the typical member of a named group."""
+FEW = 10
+"""Number of unseen members of named groups that FAR needs. With fewer, walks keep nothing."""
+SHOWN = 9
+"""Number of images of a question."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The judgement of N images."""
+
+    answers: Answers
+    score: Floats
+    """[N], of `something_else`."""
+    limit: float
+    evidence: Floats
+    """[N], logarithm of the visits by the strongest class, less that of none of these. 0 without NONE."""
+    far: Bools
+    """[N], True for images too unlike the classes to be kept by walks."""
+    without_own: Floats
+    """[N], the same without the image's own label, for the images that measure."""
+    limit_alone: bool = False
+    """Nobody has said anything, and the model has training images: the limit decides."""
+
+    @cached_property
+    def apart(self) -> Bools:
+        """[N], True for something else."""
+        said, found = self.answers, self._judged(self.evidence)
+        found[said.never_none] = False
+        found[said.labelled] = said.labels[said.labelled] == NONE
+        return found
+
+    @cached_property
+    def apart_without_own(self) -> Bools:
+        """[N], the same, each measuring image without what persons said about it."""
+        none = self.answers.labels == NONE
+        # Without its only answer nobody has said "none of these".
+        return self._judged(self.without_own) & ~(none & (none.sum() == 1))
+
+    def _judged(self, evidence: Floats) -> Bools:
+        none, below = self.answers.labels == NONE, self.score < self.limit
+        if not none.any():
+            return below & self.limit_alone
+        found: Bools = below & ((evidence < KEEP) | self.far) | (evidence < DROP)
+        return found
+
+    @property
+    def near_limit(self) -> Floats | None:
+        """[N], the value of a label: images near the limit first. None without a limit."""
+        return np.exp(-np.abs(self.score - self.limit)) if np.isfinite(self.limit) else None
+
+
+def obeyed(
+    images: Floats,
+    shots: Support,
+    answers: Answers,
+    nearest: Neighbours,
+    trained: tuple[Floats, Ints] | None = None,
+    judged: Ints | None = None,
+) -> Apart:
+    """Judge the images [N, D] of a pile, normalised.
+
+    Args:
+        shots: images that set the limit: the training images of the model, or without any, labelled ones.
+        nearest: neighbours among the images.
+        trained: features [T, D] and classes [T] of the model's training images, from which walks start, too.
+            The classes are columns of `answers.names`.
+        judged: images with a label that are judged without it, too.
+    """
+    none = images[answers.examples & (answers.labels == NONE)]
+    support = Support(
+        np.concatenate([shots.features, none]).astype(np.float32),
+        np.concatenate([shots.labels, np.full(len(none), NONE)]),
+        len(shots.labels),
+    )
+    found = something_else(support, images, nearest=nearest)
+    evidence = without_own = np.zeros(len(images), np.float32)
+    if (answers.labels == NONE).any():
+        evidence, without_own = _evidence(images, answers, nearest, trained, judged)
+    limit_alone = answers.nothing and trained is not None
+    far = _far(found.score, answers)
+    return Apart(answers, found.score, found.limit, evidence, far, without_own, limit_alone)
+
+
+def _evidence(
+    images: Floats,
+    answers: Answers,
+    nearest: Neighbours,
+    trained: tuple[Floats, Ints] | None,
+    rows: Ints | None,
+) -> tuple[Floats, Floats]:
+    """Return `Apart.evidence` and `Apart.without_own`."""
+    more, classes = (images[:0], np.empty(0, np.int64)) if trained is None else trained
+    step = nearest.after(more, images).steps()
+    labels = np.concatenate([classes, answers.labels])
+    columns = np.unique(labels[labels >= 0])
+    starts = labels[:, None] == np.append(columns, NONE)  # [T + N, K + 1]
+    visits = walk(step, starts.astype(np.float32))[len(more) :]
+    evidence = _difference(visits)
+    if rows is None or not len(rows):
+        return evidence, evidence
+    others = visits[rows] - starts[len(more) + rows] * returns(step, len(more) + rows)[:, None]
+    without_own = evidence.copy()
+    without_own[rows] = _difference(others)
+    return evidence, without_own
+
+
+def _difference(visits: Floats) -> Floats:
+    if visits.shape[1] == 1:
+        return -logarithm(visits[:, -1])
+    difference: Floats = logarithm(visits[:, :-1].max(axis=1)) - logarithm(visits[:, -1])
+    return difference
+
+
+def _far(score: Floats, answers: Answers) -> Bools:
+    named = (answers.named >= 0) & ~answers.seen
+    if named.sum() < FEW:
+        return np.ones(len(score), bool)
+    middle = np.median(score[named])
+    # Strangers are below the median, so only the upper half counts.
+    above = score[named & (score >= middle)] - middle
+    far: Bools = (score - middle) / (1.4826 * np.median(above) + 1e-6) < FAR
+    return far
+
+
+def least_like(images: Floats, shots: Support, answers: Answers) -> Ints | None:
+    """Return the images to ask about if nobody has said "none of these": those least like any class.
+
+    Returns:
+        At most SHOWN positions, or None if there are no classes, or if a person has seen most of them.
+    """
+    if not len(shots.classes) or (answers.labels == NONE).any():
+        return None
+    near = (images @ shots.means.T).max(axis=1)
+    near[answers.labelled] = np.inf
+    asked = np.argsort(near, kind="stable")[: min(SHOWN, int((~answers.labelled).sum()))]
+    done = answers.skipped[asked] | answers.never_none[asked]
+    return None if 2 * done.sum() > len(asked) or not len(asked) else asked

@@ -1,0 +1,316 @@
+"""Piles: images that wait for labels, and what persons said about them.
+
+Answers are append-only. The last one about an image counts. Each change locks the pile's row, and makes its
+revision greater by 1.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
+
+from clipcite.types.piles import MAX_PILE_IMAGES, AnswerIn
+from core.store.accounts import audit
+from core.store.db.ids import new_id
+from core.store.db.pagination import page
+from core.store.db.session import database_now
+from core.store.db.tables import Pile, PileAnswer, PileFeatures, PileImage
+from core.store.db.text import sanitize_text
+from core.store.errors import Conflict, NotFound, PileNotFound
+from core.store.storage import deletions
+
+MAX_ANSWERS = 10 * MAX_PILE_IMAGES
+"""Maximum number of answers about a pile."""
+PILE_BYTES, IMAGE_BYTES, ANSWER_BYTES = 1_000, 400, 100
+"""Size of a row of each table, for the quota."""
+USED_AGAIN = timedelta(hours=1)
+BATCH = 500
+"""Number of values in a condition. SQLite allows 32,766, and long conditions are slow."""
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image that is added to a pile."""
+
+    sha256: str
+    file: str
+    blob_key: str | None
+    blob_sha256: str | None
+    bytes: int
+
+
+@dataclass
+class Label:
+    """What persons said about an image."""
+
+    answer: PileAnswer | None = None
+    """The answer that counts. None: none, or all were withdrawn."""
+    barred: list[str | None] = field(default_factory=list)
+    """Classes that a person excluded; None is "none of these"."""
+
+
+def blobs_of(pile_id: str) -> str:
+    """Return the folder of the pile's blobs."""
+    return f"piles/{pile_id}"
+
+
+def create(
+    session: Session, *, owner: str, name: str, model: str, class_names: list[Any] | None, keeps_images: bool
+) -> Pile:
+    at = database_now(session)
+    row = Pile(
+        id=new_id("pil"),
+        owner=owner,
+        name=sanitize_text(name),
+        model=model,
+        class_names=class_names,
+        keeps_images=keeps_images,
+        revision=1,
+        images=0,
+        labelled=0,
+        none=0,
+        drawn=0,
+        used_names=[],
+        bytes=PILE_BYTES,
+        created_at=at,
+        used_at=at,
+        created_by=audit.actor().key_id,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def get(session: Session, pile_id: str, *, owner: str, lock: bool = False) -> Pile:
+    """Return a pile. Raise PileNotFound if the owner has no such pile.
+
+    Args:
+        lock: read the row again and lock it until the transaction ends.
+    """
+    query = select(Pile).where(Pile.id == sanitize_text(pile_id), Pile.owner == owner)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    row = session.scalars(query).one_or_none()
+    if row is None:
+        raise PileNotFound(pile_id)
+    return row
+
+
+def list_page(
+    session: Session, *, owner: str, name: str | None, limit: int, after: str | None
+) -> tuple[list[Pile], bool]:
+    """Return a page of piles, newest first, and whether there are more. Raise InvalidCursor."""
+    rows = select(Pile) if name is None else select(Pile).where(Pile.name == sanitize_text(name))
+    return page(session, rows, Pile, owner=owner, limit=limit, after=after)
+
+
+def changed(session: Session, pile: Pile) -> None:
+    """Note a change of a locked pile."""
+    pile.revision += 1
+    pile.used_at = database_now(session)
+    session.flush()
+
+
+def used(session: Session, pile: Pile) -> None:
+    """Note a use of a pile, at most once an hour. Nothing else of the row changes."""
+    at = database_now(session)
+    stale = (Pile.id == pile.id, Pile.used_at < at - USED_AGAIN)
+    session.execute(update(Pile).where(*stale).values(used_at=at))
+
+
+def delete(session: Session, pile: Pile) -> None:
+    """Delete a pile, and mark its blobs for deletion."""
+    session.delete(pile)  # foreign keys cascade
+    deletions.mark_for_deletion(session, blobs_of(pile.id))
+
+
+# --- images ---
+
+
+def images(session: Session, pile_id: str) -> list[PileImage]:
+    """Return all images of a pile in order of position."""
+    rows = select(PileImage).where(PileImage.pile_id == pile_id).order_by(PileImage.position)
+    return list(session.scalars(rows))
+
+
+def image(session: Session, pile_id: str, position: int) -> PileImage:
+    """Return an image of a pile. Raise NotFound."""
+    row = session.get(PileImage, (pile_id, position))
+    if row is None:
+        raise NotFound("image_not_found", f"The pile {pile_id!r} has no image {position}.")
+    return row
+
+
+def positions_of(session: Session, pile_id: str, hashes: Sequence[str]) -> dict[str, int]:
+    """Return the position of each file that the pile has, by SHA-256."""
+    found: dict[str, int] = {}
+    for start in range(0, len(hashes), BATCH):
+        rows = select(PileImage.sha256, PileImage.position).where(
+            PileImage.pile_id == pile_id, PileImage.sha256.in_(hashes[start : start + BATCH])
+        )
+        found |= {sha256: position for sha256, position in session.execute(rows)}
+    return found
+
+
+def having(session: Session, hashes: Sequence[str], *, owner: str) -> list[Pile]:
+    """Return the owner's piles with any of these files, those with most first."""
+    counts = Counter[str]()
+    for start in range(0, len(hashes), BATCH):
+        rows = (
+            select(PileImage.pile_id, func.count())
+            .join(Pile, Pile.id == PileImage.pile_id)
+            .where(Pile.owner == owner, PileImage.sha256.in_(hashes[start : start + BATCH]))
+            .group_by(PileImage.pile_id)
+        )
+        counts.update({pile_id: count for pile_id, count in session.execute(rows)})
+    most = [pile_id for pile_id, _ in counts.most_common(10)]
+    return [get(session, pile_id, owner=owner) for pile_id in most]
+
+
+def add_images(session: Session, pile: Pile, new: Sequence[NewImage]) -> dict[str, int]:
+    """Add images to a locked pile. Return the position of each file, by SHA-256.
+
+    A file that the pile has meanwhile keeps its position.
+
+    Raises:
+        Conflict: the pile would have too many images.
+    """
+    known = positions_of(session, pile.id, [each.sha256 for each in new])
+    fresh = {each.sha256: each for each in new if each.sha256 not in known}
+    if pile.images + len(fresh) > MAX_PILE_IMAGES:
+        raise Conflict(
+            "too_many_images",
+            f"The pile would have {pile.images + len(fresh):,} images, and the maximum is "
+            f"{MAX_PILE_IMAGES:,}. Make another pile for the rest.",
+        )
+    rows = [
+        {"pile_id": pile.id, "position": pile.images + number, **vars(each)}
+        for number, each in enumerate(fresh.values())
+    ]
+    if rows:
+        session.execute(insert(PileImage), rows)
+    pile.images += len(rows)
+    pile.bytes += sum(IMAGE_BYTES + each.bytes for each in fresh.values())
+    return known | {row["sha256"]: row["position"] for row in rows}
+
+
+def add_features(
+    session: Session,
+    pile: Pile,
+    model_key: str,
+    blob_key: str,
+    positions: Sequence[int],
+    *,
+    sha256: str,
+    size: int,
+) -> None:
+    """Add features to a locked pile. Their blob is stored."""
+    session.add(
+        PileFeatures(
+            pile_id=pile.id,
+            model_key=model_key,
+            blob_key=blob_key,
+            positions=list(positions),
+            sha256=sha256,
+            bytes=size,
+        )
+    )
+    pile.bytes += size
+    session.flush()
+
+
+def features(session: Session, pile_id: str, model_key: str) -> list[PileFeatures]:
+    """Return the parts of the features of a pile for a model, oldest first."""
+    mine = (PileFeatures.pile_id == pile_id, PileFeatures.model_key == model_key)
+    return list(session.scalars(select(PileFeatures).where(*mine).order_by(PileFeatures.blob_key)))
+
+
+# --- answers ---
+
+
+def add_answers(session: Session, pile: Pile, given: Iterable[AnswerIn]) -> None:
+    """Append answers about existing images to a locked pile, and count its labels again.
+
+    Raises:
+        Conflict: the pile would have too many answers.
+    """
+    seq = session.scalar(select(func.max(PileAnswer.seq)).where(PileAnswer.pile_id == pile.id)) or 0
+    who, at = audit.actor().key_id, database_now(session)
+    rows = [
+        {
+            "pile_id": pile.id,
+            "position": position,
+            "said": answer.said,
+            "class_name": answer.class_name,
+            "how": answer.how,
+            "created_by": who,
+            "created_at": at,
+        }
+        for answer in given
+        for position in answer.positions
+    ]
+    if seq + len(rows) > MAX_ANSWERS:
+        raise Conflict(
+            "too_many_answers",
+            f"The pile would have {seq + len(rows):,} answers, and the maximum is {MAX_ANSWERS:,}. Train a "
+            "model with them and begin another pile.",
+        )
+    session.execute(insert(PileAnswer), [{"seq": seq + n, **row} for n, row in enumerate(rows, 1)])
+    pile.bytes += ANSWER_BYTES * len(rows)
+    counted = [label.answer for label in labels(answers(session, pile.id)).values() if label.answer]
+    labelled = [answer for answer in counted if answer.said in ("class", "none")]
+    pile.labelled = len(labelled)
+    pile.none = sum(answer.said == "none" for answer in labelled)
+    pile.drawn = sum(answer.how == "drawn" for answer in labelled)
+    pile.used_names = [
+        *dict.fromkeys(str(answer.class_name) for answer in labelled if answer.said == "class")
+    ]
+
+
+def answers(session: Session, pile_id: str) -> list[PileAnswer]:
+    """Return all answers about a pile, oldest first."""
+    return list(
+        session.scalars(select(PileAnswer).where(PileAnswer.pile_id == pile_id).order_by(PileAnswer.seq))
+    )
+
+
+def labels(rows: Sequence[PileAnswer]) -> Mapping[int, Label]:
+    """Return what counts about each image, by position. Unseen members of a group get no label."""
+    found: dict[int, Label] = {}
+    for row in rows:
+        if row.how == "member":
+            continue
+        label = found.setdefault(row.position, Label())
+        if row.said == "withdrawn":
+            found[row.position] = Label()
+        elif row.said == "not_class":
+            label.barred = [*dict.fromkeys([*label.barred, row.class_name])]
+            if label.answer is None or label.answer.class_name == row.class_name:
+                label.answer = row
+        elif row.said == "skip":
+            label.answer = label.answer or row
+        else:
+            name = row.class_name if row.said == "class" else None
+            label.answer, label.barred = row, [other for other in label.barred if other != name]
+    return found
+
+
+def delete_unused(session: Session, older_than: timedelta, batch: int) -> list[str]:
+    """Delete a batch of unused piles. Return the folders to delete after the commit."""
+    before = database_now(session) - older_than
+    old = select(Pile).where(Pile.used_at < before).order_by(Pile.used_at).limit(batch)
+    rows = session.scalars(old.with_for_update(skip_locked=True)).all()
+    for row in rows:
+        delete(session, row)
+    return [blobs_of(row.id) for row in rows]
+
+
+def stored_bytes(session: Session, owner: str) -> int:
+    """Return the bytes of the owner's piles."""
+    return int(
+        session.scalars(select(func.coalesce(func.sum(Pile.bytes), 0)).where(Pile.owner == owner)).one()
+    )
