@@ -113,9 +113,9 @@ def evaluate_model(
 ) -> Evaluation:
     """Evaluate a model and its pre-trained model on labelled images, and keep the result with the model.
 
-    All images of the form are test images, which are not stored. Images that the model was trained on are left
-    out. Untrained classes are scored as new classes. With at least 30 images, or as many as the job had, the
-    result replaces the `metrics` of the model.
+    All images of the form are test images, which are not stored. Images that the model was trained on are
+    left out. Untrained classes are scored as new classes. With at least 30 images, or as many as the job had,
+    the result replaces the `metrics` of the model.
     """
     database, blobs = submission.database, submission.blobs
     with database.read() as session:

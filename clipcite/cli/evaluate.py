@@ -44,7 +44,7 @@ def evaluate(
             upload = images if images.suffix.lower() == ".zip" else read(images)
             response = found.evaluate(upload, on_bad_image=on_bad_image)
     if as_json:
-        print_json(response.model_dump())
+        print_json(response.model_dump(mode="json"))
         return
     console = stdout()
     counted = f"{response.correct:,} of {response.images:,} right."

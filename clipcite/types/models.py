@@ -57,8 +57,8 @@ class Model(Resource):
     created_by: str | None = Field(None, description="Id of the key that made it; `token` without keys.")
     metrics: Metrics | None = Field(
         None,
-        description="Summary of the job's evaluation, or of a later one with at least 30 images, or as many as "
-        "the job's. The report, or `GET /models/{id}/evaluation`, has more.",
+        description="Summary of the job's evaluation, or of a later one with at least 30 images, or as many "
+        "as the job's. The report, or `GET /models/{id}/evaluation`, has more.",
     )
     evaluated: bool = Field(False, description="Whether `GET /models/{id}/evaluation` has an evaluation.")
     promoted: bool | None = Field(None, description=PROMOTED)

@@ -56,6 +56,7 @@ def test_a_model_is_evaluated_on_a_folder(
     said = call("evaluate", learner.model_id, folder / "test").stdout
     assert "of 2 right" in said
     assert " ".join(answer.sentences) in said
-    assert call("evaluate", learner.model_id).stdout == said
+    again = call("evaluate", learner.model_id).stdout
+    assert again.partition("Misclassified")[0] == said.partition("Misclassified")[0]
     printed = json.loads(call("evaluate", learner.model_id, "--json").stdout)
     assert printed["sentences"] == answer.sentences
