@@ -55,7 +55,7 @@ export function duration(seconds) {
  *  @param {Backbone} row @param {number} photos */
 export function timeToTrain({ seconds_per_100_images: seconds, seconds_measured: measured }, photos) {
 	if (!seconds) return "";
-	return `about ${duration((seconds * photos) / 100)} for ${count(photos, "photo")} on this machine, ${measured ? "by a test of its speed" : "as a rough guess"}`;
+	return `about ${duration((seconds * photos) / 100)} for ${count(photos, "photo")} on this machine, ${measured ? "by a test of its speed" : "guessed"}`;
 }
 
 /** Return the remaining time of a job in words. `text` is empty while it is unknown, and `eta` has words for the report
