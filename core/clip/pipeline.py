@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from clipcite.types.images import Image, ImageStats
-from core.clip.checks.estimate import expected_work
 from core.clip.checks.image_stats import SIDE, measure_image
 from core.clip.checks.near_duplicates import find_originals
 from core.clip.config import AdaptConfig
@@ -88,24 +87,25 @@ def adapt(
         raise InvalidClassNames(f"A classifier needs at least 2 classes; there are {len(class_names)}.")
     try:
         # 1. Read images. Copies may not be trained on while their original is evaluated.
+        reporter.phase("reading")
         copied = range(len(positions)) if config.evaluate == "none" else _originals(trained_images, limits)
         index_of = {name: i for i, name in enumerate(class_names)}
         labels = [index_of[image.class_name] for image in trained_images]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
-        reporter.plan(*expected_work(config.model_dump(), len(labels), len(tests)))
-        if trained is None:
-            reporter.stage("training")
         # All images stay in memory, as large as the largest crop needs.
         side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
         pixels = read_images(trained_images, limits, side)
         # Features at α = 0, for the support set and the evaluation.
+        reporter.phase("features")
         stock = file_features(backbone, trained_images, limits)
 
         if trained is None:
             # 2. Fine-tune: θ_1.
+            reporter.phase("steps")
             theta_1 = fine_tune(backbone, pixels, labels, prompts, config, reporter, checkpoints=checkpoints)
 
             # 3. Encode the delta θ_1 − θ_0.
+            reporter.phase("support")
             delta = encode(tower_parameters(backbone.model), theta_1, config.delta_format)
             support_set = encode_support_set(backbone, delta, pixels, labels, stock[support_shots(labels)])
             trained = TrainedModel(Weights(delta, support_set), time.monotonic() - started)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from core.clip.checks.estimate import CV_BUDGET
+from core.clip.checks.estimate import CV_BUDGET, FORWARD
 from core.clip.config import AdaptConfig
 from core.clip.evaluation.context import Candidates, EvalContext
 from core.clip.evaluation.predictions import HeldOutPredictions, predict
@@ -61,8 +61,12 @@ def cross_validate(
     total = len(trained.labels)
     seen = sum(total - len(fold) for fold in folds)  # training images of all fold models
     epochs = min(config.epochs, max(1, round(CV_BUDGET * config.epochs * total / max(1, seen))))
+    # Each image outside a fold is trained on and encoded once, each image inside is encoded once.
+    work = [((epochs + FORWARD) * (total - len(fold)), FORWARD * len(fold)) for fold in folds]
+    all_work = sum(map(sum, work))
     for number, fold in enumerate(folds):
-        fold_reporter = FoldReporter(reporter, number, len(folds))
+        before, own = sum(map(sum, work[:number])), work[number]
+        fold_reporter = FoldReporter(reporter, before / all_work, own[0] / all_work, own[1] / all_work)
         kept = sorted({*range(total)} - {*fold})
         images, labels = [trained.pixels[i] for i in kept], [trained.labels[i] for i in kept]
         theta_1 = fine_tune(

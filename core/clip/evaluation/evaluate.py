@@ -99,18 +99,19 @@ def evaluate(
     _warn_of_unrecognised_classes(context, weights, reporter)
     if config.evaluate == "none":
         return Evaluated(job_metrics(None, source="none", trained_images=trained_images))
-    reporter.stage("evaluating")
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
     text_features = build_zero_shot_classifier(
         context.backbone.model, context.backbone.tokenize, candidates.prompts[: candidates.trained]
     ).cpu()
     cross_validated = None if tests else _cross_validate(context, candidates, reporter)
     if tests:
+        reporter.phase("tests")
         held_out, source = predict_test_images(context, weights, tests, reporter), "test"
     elif cross_validated is not None:
         held_out, source = _one_per_photo(cross_validated, trained), "cross_validation"
     else:
         held_out, source = HeldOutPredictions.none(context.candidates(trained.class_names)), "none"
+    reporter.phase("report")
     rows = np.flatnonzero(held_out.truth < held_out.candidates.trained)
     calibration = fit_calibration(
         held_out.adapted.trained_only[rows],
@@ -173,6 +174,7 @@ def _cross_validate(
     folds = make_folds(trained.labels, context.config.seed, trained.photos.tolist())
     if not folds:
         return None
+    reporter.phase("folds")
     try:
         return cross_validate(context, folds, candidates, reporter)
     except (OutOfMemory, TrainingDiverged, RuntimeError, MemoryError) as error:

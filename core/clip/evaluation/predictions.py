@@ -159,7 +159,7 @@ def predict(
         if stock_features is None:
             of_stock.append(image_features(stock, pixels).cpu())
         seen += len(pixels)
-        reporter.evaluated(seen / len(images))
+        reporter.advance(seen / len(images))
 
     def classifier(network: nn.Module) -> Tensor:
         if reporter.cancelled():

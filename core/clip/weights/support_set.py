@@ -7,17 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.clip.config import MAX_SUPPORT_SHOTS
 from core.clip.data.splits import in_turns
 from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
 from core.clip.weights.delta import Delta
 
-MAX_SUPPORT_SHOTS = 4_096
-"""Maximum number of shots in a support set. If there are more classes, each has one shot.
-
-benchmarks/pages/requests.md has the measurements.
-"""
 SUPPORT_ALPHAS = (0.0, 0.5, 1.0)
 """The α at which the features of the shots are stored."""
 
