@@ -77,6 +77,7 @@ def test_a_key_stays_in_the_browser_only_if_the_person_wants_that(
         made.app.state.serving.warm_up()
         for remembered in (False, True):
             page.goto("/#/models")
+            page.reload()
             field = page.get_by_label("Key", exact=True)
             expect(page.get_by_role("dialog")).to_contain_text("stays in the storage of this browser")
             field.fill(team)

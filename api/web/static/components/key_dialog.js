@@ -71,7 +71,7 @@ export function keyDialog(retry) {
 	opener.addEventListener("click", () => open(key.isToken() ? "token_needed" : ""));
 	document.addEventListener("owner", ({ detail }) => {
 		opener.textContent = detail === "default" ? "Key" : detail;
-		opener.ariaLabel = detail === "default" ? "Key" : `Key of ${detail}`;
+		opener.ariaLabel = detail === "default" ? null : `Key of ${detail}`;
 		opener.title = "Change the key, or sign out";
 	});
 	document.addEventListener("key-needed", ({ detail: { code, sent } }) => {
