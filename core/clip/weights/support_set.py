@@ -1,11 +1,12 @@
 """The support set: features of the training images, stored with a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.clip.config import MAX_SUPPORT_SHOTS
 from core.clip.data.splits import in_turns
@@ -48,6 +49,7 @@ def encode_support_set(
     stock_features: Tensor | None = None,
     *,
     up_to: float = 1.0,
+    networks: Mapping[float, nn.Module] = MappingProxyType({}),
 ) -> SupportSet:
     """Encode the training images of `support_shots` with θ(α) at each α of `SUPPORT_ALPHAS`, in fp32.
 
@@ -57,21 +59,22 @@ def encode_support_set(
         images: N training images, uint8 [3, H, W].
         stock_features: [M, D], the features of the support shots at α = 0, if already computed.
         up_to: the highest α at which the result is used. Beyond it, the features repeat.
+        networks: networks that exist already, by α.
     """
     chosen = support_shots(labels)
     theta_0 = tower_parameters(backbone.model)
     known = [] if stock_features is None else [stock_features]
     highest = next(alpha for alpha in SUPPORT_ALPHAS if alpha >= up_to)
-    networks = [
-        with_parameters(backbone, delta.theta(theta_0, alpha))
+    needed = [
+        networks[alpha] if alpha in networks else with_parameters(backbone, delta.theta(theta_0, alpha))
         for alpha in SUPPORT_ALPHAS[len(known) :]
         if alpha <= highest
     ]
-    encoded: list[list[Tensor]] = [[] for _ in networks]
+    encoded: list[list[Tensor]] = [[] for _ in needed]
     # Each image is prepared once for all networks. All pixels at once may need gigabytes.
-    passes = prepared_batches(lambda i: backbone.preprocess(to_image(images[i])), chosen) if networks else ()
+    passes = prepared_batches(lambda i: backbone.preprocess(to_image(images[i])), chosen) if needed else ()
     for pixels in passes:
-        for network, features in zip(networks, encoded, strict=True):
+        for network, features in zip(needed, encoded, strict=True):
             features.append(image_features(network, pixels).cpu())
     at_alphas = [*known, *map(torch.cat, encoded)]
     at_alphas += at_alphas[-1:] * (len(SUPPORT_ALPHAS) - len(at_alphas))
