@@ -9,19 +9,18 @@ import numpy as np
 from api.classify.scoring import Images, classify
 from api.jobs.upload import ValidatedUpload
 from api.serving.service import Serving
-from api.serving.types import ImageScores
 from clipcite.types.classify import ClassIn, Options
 from clipcite.types.feedback import EvaluatedClass, Evaluation, Mistake
 from clipcite.types.folders import warn
 from clipcite.types.images import Image
+from clipcite.types.predictions import ImageResult
 from clipcite.types.problems import Notice
 from core.admission import ServerBusy
-from core.clip.errors import BadImage
 from core.clip.evaluation.accuracy import accuracy_interval
 from core.clip.prompts import same_class
 from core.store.db.tables import Model
 
-Results = list[ImageScores | BadImage]
+Results = list[ImageResult]
 PART = 32
 """Number of images that are classified at a time."""
 TURN_SECONDS = 60.0
@@ -58,9 +57,7 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
         results = [_classified(serving, model, part, options) for part in parts]
     for part, (adapted, stock), start in zip(parts, results, range(0, len(labels), PART), strict=True):
         for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
-            if isinstance(best, BadImage) or isinstance(
-                plain, BadImage
-            ):  # rare, because it was decoded before
+            if best.error is not None:  # rare, because it was decoded before
                 warnings.append({"code": "bad_image", "detail": f"{image.file_name} was skipped."})
                 continue
             predicted = best.predictions[0].class_name
