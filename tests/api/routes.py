@@ -3,7 +3,6 @@
 The tests of keys, owners, the audit log and the OpenAPI document loop over ROUTES. A new route needs one row.
 """
 
-import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -76,11 +75,6 @@ def classified(things: Things) -> dict[str, Any]:
     return {"data": {"class_names": ["secret fox", "oak"], "model": things["model_id"]}, "files": [IMAGE]}
 
 
-def collection(things: Things) -> dict[str, Any]:
-    features = [base64.b64encode(b"\x00\x3c" * 32).decode()]
-    return {"json": {"model": things["model_id"], "features": features}}
-
-
 def exported(things: Things) -> dict[str, Any]:
     return {"files": {"archive": ("model.zip", things["delta"])}}
 
@@ -131,7 +125,6 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", FEEDBACK): Route("adapt", 200),
     ("DELETE", FEEDBACK + "/{feedback_id}"): Route("adapt", 204, audit="feedback.delete {model_id}"),
     ("POST", "/classify"): Route("classify", 200, classified, 422, audit=READS),
-    ("POST", "/classify/collection"): Route("classify", 200, collection, 422, audit=READS),
     ("GET", "/models/{name}/aliases"): Route(BOTH, 200),
     ("GET", ALIAS): Route(BOTH, 200),
     ("PUT", ALIAS): Route(
