@@ -64,6 +64,10 @@ def correction(things: Things) -> dict[str, Any]:
     return form(**shots(("oak", "elm"), each=1))
 
 
+def evaluated(things: Things) -> dict[str, Any]:
+    return form(images=[("new.jpg", crafted.jpeg(99))], labels=["oak"])
+
+
 def no_changes(things: Things) -> dict[str, Any]:
     return {"json": {}}
 
@@ -119,7 +123,10 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/models/{model_id}/export"): Route("adapt", 200),
     ("POST", "/models"): Route("adapt", 201, exported, 422, foreign=201, audit="model.import {id}"),
     ("POST", "/models/{model_id}/extend"): Route("adapt", 202, images, audit="job.create {id}"),
-    ("POST", "/models/{model_id}/evaluate"): Route("adapt", 200, images, audit=READS),
+    ("POST", "/models/{model_id}/evaluate"): Route(
+        "adapt", 200, evaluated, audit="model.evaluate {model_id}"
+    ),
+    ("GET", "/models/{model_id}/evaluation"): Route("adapt", 200),
     ("POST", FEEDBACK): Route("adapt", 201, correction, audit="feedback.add {model_id}"),
     ("GET", FEEDBACK): Route("adapt", 200),
     ("DELETE", FEEDBACK + "/{feedback_id}"): Route("adapt", 204, audit="feedback.delete {model_id}"),
