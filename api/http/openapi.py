@@ -12,6 +12,7 @@ from clipcite.types.adapt import LayoutJson
 from clipcite.types.classify import ClassifyForm, ClassifyJson, CollectionJson
 from clipcite.types.jobs import Job
 from clipcite.types.models import Model
+from clipcite.types.piles import AnswersJson, MatchJson
 from clipcite.types.predictions import Classification, CollectionClassification
 from clipcite.types.problems import Problem
 
@@ -25,6 +26,8 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     ClassifyJson: "validation",
     CollectionJson: "validation",
     LayoutJson: "validation",
+    AnswersJson: "validation",
+    MatchJson: "validation",
 }
 """Schemas that routes reference only by name."""
 WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification, CollectionClassification)

@@ -24,7 +24,7 @@ def classify_request(
     options: Mapping[str, float | str | Sequence[str] | None],
 ) -> Request:
     """Build a request to /classify, and read the images. Options that are None or False are left out."""
-    names = None if class_names is None else _names(class_names)
+    names = None if class_names is None else names_of(class_names)
     given = {"model": model, "class_names": names, **options}
     fields = {
         field: [json.dumps(value) if isinstance(value, list | bool) else str(value)]
@@ -44,7 +44,7 @@ def collection_request(
     features: Sequence[str], class_names: ClassNames | None, options: Mapping[str, Any]
 ) -> Request:
     """Build a request to /classify/collection. Options that are None are left out."""
-    names = None if class_names is None else _names(class_names)
+    names = None if class_names is None else names_of(class_names)
     given = {"features": list(features), "class_names": names, **options}
     body = {name: value for name, value in given.items() if value is not None}
     return Request("POST", "/classify/collection", json=body, read_seconds=CLASSIFY_SECONDS)
@@ -96,7 +96,8 @@ def join_responses(
     return joined
 
 
-def _names(class_names: ClassNames) -> list[Any]:
+def names_of(class_names: ClassNames) -> list[Any]:
+    """Return class names as the service takes them."""
     if isinstance(class_names, Mapping):
         return [
             name if prompts is None else {"name": name, "prompts": list(prompts)}

@@ -18,7 +18,7 @@ MIN_DRAWN = 8
 """Number of answers about images drawn at random from which the accuracy of a sort is measured."""
 Said = Literal["class", "none", "not_class", "skip", "withdrawn"]
 How = Literal["group", "member", "drawn", "chosen", "moved"]
-Name = Annotated[str, Field(json_schema_extra={"maxLength": 200})]
+Name = Annotated[str, Field(max_length=200)]
 
 
 ANSWERS_EXAMPLE: JsonDict = {

@@ -93,11 +93,9 @@ export function when(time) {
 	return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
-/** @param {Pick<Progress, "stage" | "epoch" | "epochs">} progress */
+/** @param {Pick<Progress, "stage" | "doing">} progress */
 export function stageWords(progress) {
-	const name = STAGES[progress.stage] ?? progress.stage;
-	if (progress.stage !== "training" || !progress.epochs) return name;
-	return `${name}, epoch ${Math.min(progress.epoch ?? 0, progress.epochs)} of ${progress.epochs}`;
+	return progress.doing || (STAGES[progress.stage] ?? progress.stage);
 }
 
 /** Join names: "a", "a and b", "a, b and 3 more". @param {string[]} names */

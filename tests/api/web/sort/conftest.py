@@ -1,7 +1,9 @@
 """A small trained model, and folders to sort with it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from clipcite import Client
@@ -31,5 +33,14 @@ def trained(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Model
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder of 30 images in 3 folders, with equal names."""
-    return write_class_folders(tmp_path / "photos", {"test/red": 10, "test/blue": 10, "test/green": 10})
+    """Return a folder of 42 images in 3 folders, with equal names."""
+    return write_class_folders(tmp_path / "photos", {"red": 14, "blue": 14, "yellow": 14})
+
+
+@pytest.fixture(autouse=True)
+def no_piles(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Delete the piles at the end: the next test has the same photos."""
+    yield
+    for url in [request.getfixturevalue(name) for name in ("quick_url",) if name in request.fixturenames]:
+        for pile in httpx.get(f"{url}/piles").json()["data"]:
+            httpx.delete(f"{url}/piles/{pile['id']}").raise_for_status()
