@@ -15,7 +15,7 @@ from api.jobs.submission import SubmissionDep
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
 from clipcite.types.images import Image
-from clipcite.types.problems import ProblemAction
+from clipcite.types.problems import Notice, ProblemAction
 from core.store.accounts import audit
 from core.store.db.ids import new_id
 from core.store.errors import NotFound
@@ -137,6 +137,9 @@ def evaluate_model(
             checked.warnings.append({"code": "trained_images", "detail": detail})
         checked = replace(checked, images=unseen)
         evaluation, metrics = evaluate(submission.serving, model, checked, owner)
+    if evaluation.images < min(models.own_images(model), models.ENOUGH_IMAGES):
+        detail = f"The verdict stays that of the job: {evaluation.images} images are too few to replace it."
+        evaluation.warnings.append(Notice(code="verdict_kept", detail=detail))
     key = f"{models.blobs_of(model.id)}/{new_id('evl')}.json"
     with deletions.unless_kept(database, blobs, key):
         blobs.put(key, evaluation.model_dump_json().encode())

@@ -126,9 +126,14 @@ def measured(model: Model) -> dict[str, Any] | None:
     own = model.metrics
     if own is None or not (kept := own.get("evaluation")):
         return own
-    images = own.get("measured_on", {}).get("images", 0)
     new: dict[str, Any] = kept["metrics"]
-    return new if new["measured_on"]["images"] >= min(images, ENOUGH_IMAGES) else own
+    return new if new["measured_on"]["images"] >= min(own_images(model), ENOUGH_IMAGES) else own
+
+
+def own_images(model: Model) -> int:
+    """Return the number of images on which the model's job measured it."""
+    images: int = ((model.metrics or {}).get("measured_on") or {}).get("images", 0)
+    return images
 
 
 def is_promoted(session: Session, model_id: str) -> bool | None:

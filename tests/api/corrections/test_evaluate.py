@@ -215,6 +215,7 @@ def test_an_evaluation_of_enough_images_replaces_the_verdict(
     metrics = shared.client.get(f"/models/{model}").json()["metrics"]
     assert metrics["measured_on"]["images"] == (sent if replaces else before)
     assert (metrics["sentences"] == body["sentences"]) is replaces
+    assert ("verdict_kept" in [warning["code"] for warning in body["warnings"]]) is not replaces
     assert shared.client.get(f"/models/{model}/evaluation").json() == body
 
 
