@@ -17,6 +17,7 @@ from clipcite.cli.export import export
 from clipcite.cli.jobs import jobs
 from clipcite.cli.models import models
 from clipcite.cli.operator import Root
+from clipcite.cli.piles import piles
 from clipcite.cli.report import report
 from clipcite.sorting.command import sort
 
@@ -26,6 +27,7 @@ for command in (adapt, classify, sort, report, evaluate, export, doctor):
     app.command()(command)
 app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
+app.add_typer(piles, name="piles")
 app.command("label-studio")(label_studio.command)
 app.command("mcp")(mcp.command)
 

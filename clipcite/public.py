@@ -4,10 +4,12 @@ from clipcite.client._async.client import AsyncClient as AsyncClient
 from clipcite.client._async.jobs import AsyncJob as AsyncJob
 from clipcite.client._async.jobs import AsyncTrainedJob as AsyncTrainedJob
 from clipcite.client._async.models import AsyncModel as AsyncModel
+from clipcite.client._async.piles import AsyncPile as AsyncPile
 from clipcite.client._sync.client import Client as Client
 from clipcite.client._sync.jobs import Job as Job
 from clipcite.client._sync.jobs import TrainedJob as TrainedJob
 from clipcite.client._sync.models import Model as Model
+from clipcite.client._sync.piles import Pile as Pile
 from clipcite.client.request import APIResponseValidationError as APIResponseValidationError
 from clipcite.client.retry import Retry as Retry
 from clipcite.datasets.dataset import Dataset as Dataset
@@ -29,6 +31,7 @@ from clipcite.types.adapt import Preflight as Preflight
 from clipcite.types.health import Readiness as Readiness
 from clipcite.types.jobs import Event as Event
 from clipcite.types.models import Alias as Alias
+from clipcite.types.piles import PileSort as PileSort
 from clipcite.types.predictions import Classification as Classification
 from clipcite.types.predictions import ImageResult as ImageResult
 from clipcite.types.predictions import Prediction as Prediction

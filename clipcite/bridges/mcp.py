@@ -14,7 +14,8 @@ from clipcite.cli.connection import Exit, Key, Url, connected, give_up
 from clipcite.datasets.detect import read
 from clipcite.errors import APIStatusError, ClipCiteError
 from clipcite.sorting.files import carry_out, tidy
-from clipcite.sorting.log import locked, open_log
+from clipcite.sorting.folder_pile import add, find_pile, read_files, sort
+from clipcite.sorting.log import locked, logs_of, open_log
 from clipcite.sorting.plan import find_images, plan, without_sorted
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
     """Return the server of the tools. They read only files below `root`. Each call runs in a thread."""
     from mcp.server import MCPServer
     from mcp.server.mcpserver.exceptions import ToolError
-
-    from clipcite.sorting.asking import ask, ask_again
 
     root = root.resolve()
     server = MCPServer("clipcite", instructions=INSTRUCTIONS.format(root=root), log_level="WARNING")
@@ -142,18 +141,26 @@ def make_server(client: "Client", root: Path) -> "MCPServer":
         source = inside(folder)
         into = inside(source.with_name(f"{source.name}-sorted"))
         used = client.models.get(model)
-        classes = dict.fromkeys(used.trained_classes)
         with locked(source, into):
             closed: list[Path] = []
             found = [image for image in find_images(source, into, closed) if inside(image.path)]
             for earlier_log in into.glob("*.jsonl"):
                 inside(earlier_log)
-            log, others = open_log(into, {"folder": str(source), "model": used.id, "classes": classes})
+            files = read_files(found, source, lambda number: None)
+            earlier = [str(log.subject.get("pile")) for log in logs_of(into, source)]
+            names = used.trained_classes
+            pile = find_pile(client, files.known, earlier, model=used.id, names=names, keeps_images=False)
+            if pile is None:
+                pile = client.piles.create(name=source.name, model=used.id, keeps_images=False)
+            elif pile.model != used.id:
+                pile.update(model=used.id, class_names=None)
+            log, others = open_log(into, {"folder": str(source), "pile": pile.id})
             tidy(log)
             images = without_sorted(found, log, others)
-            ask(client, log, images, None, lambda number: None)
-            ask_again(client, log, images, None, suggest=0)
-            places = plan(images, log, into, unsure=0, how="copy")
+            add(pile, files)
+            result = sort(pile, files)
+            names = [each.name for each in result.class_names]
+            places = plan(images, files.answers(result), names, into, unsure=0, how="copy")
             waiting = [place for place in places if place.target and inside(place.target) and not place.done]
             left = carry_out(log, waiting, "copy", lambda number: None)
             left += [(str(path), "The folder can't be read.") for path in closed]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from clipcite.cli.connection import AsJson, Exit, Key, Url, connected, print_json, stderr, stdout
-from clipcite.cli.references import find_model
+from clipcite.cli.references import find_model, find_pile
 from clipcite.cli.render.progress import upload_bar, wait_for
 from clipcite.cli.render.tables import duration, print_table, table_of
 from clipcite.datasets.detect import read
@@ -25,14 +25,21 @@ MAX_FINDINGS = 30
 
 def adapt(
     images: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="IMAGES",
             help="Folder of class folders, manifest (CSV, JSONL), export (Hugging Face imagefolder, Label "
             "Studio) or .zip.",
             exists=True,
         ),
-    ],
+    ] = None,
+    pile: Annotated[
+        str | None,
+        typer.Option(
+            help="Train on the labelled images of a pile: id, its last characters, or name. Those drawn at "
+            "random are test images."
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Show progress until the job ends. Ctrl-C detaches.")
     ] = False,
@@ -75,22 +82,30 @@ def adapt(
 ) -> None:
     """Train a model on labelled images.
 
-    The command uploads the images and starts a training job.
+    The command uploads the images, or takes those of a pile, and starts a training job.
     """
     own: dict[str, Any] = {"backbone": backbone, "epochs": epochs, "alpha": alpha}
     own["evaluate"] = "none" if no_evaluation else None
     settings = {**_config(config), **{name: value for name, value in own.items() if value is not None}}
+    if images is None and pile is None:
+        raise typer.BadParameter("are needed, or --pile.", param_hint="IMAGES")
     console = stderr()
     with connected(url, key) as client:
         extends = extends and find_model(client, extends)
-        upload: Adaptable = images
-        if images.suffix.lower() != ".zip":
+        pile = pile and find_pile(client, pile)
+        upload: Adaptable | None = images
+        if images is not None and images.suffix.lower() != ".zip":
             upload = read(images, label_column=label_column)
             console.print(upload.summary(), markup=False, soft_wrap=True)
         if dry_run:
             with upload_bar() as on_upload:
                 checked = client.preflight(
-                    upload, extends=extends, config=settings, on_bad_image=on_bad_image, on_upload=on_upload
+                    upload,
+                    pile=pile,
+                    extends=extends,
+                    config=settings,
+                    on_bad_image=on_bad_image,
+                    on_upload=on_upload,
                 )
             if as_json:
                 print_json(checked.raw)
@@ -100,6 +115,7 @@ def adapt(
         with upload_bar() as on_upload:
             job = client.adapt(
                 upload,
+                pile=pile,
                 extends=extends,
                 name=name,
                 config=settings,

@@ -50,7 +50,7 @@ def server_module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-MANAGEMENT = frozenset({"jobs", "models"})
+MANAGEMENT = frozenset({"jobs", "models", "piles"})
 """Commands with a section of their own in the help."""
 OPERATOR = {
     "serve": ("run", "serve"),
@@ -98,7 +98,7 @@ class Root(TyperGroup):
         own = super().list_commands(ctx)
         missing = server_missing()
         sections = {"Commands": [name for name in own if name not in MANAGEMENT]}
-        sections["Jobs and models"] = [name for name in own if name in MANAGEMENT]
+        sections["Jobs, models and piles"] = [name for name in own if name in MANAGEMENT]
         sections[OPERATOR_SECTION] = list(OPERATOR) if missing is None else []
         for title, names in sections.items():
             commands = {name: self.get_command(ctx, name) for name in names}

@@ -1,10 +1,11 @@
-"""Jobs and models as a person names them: whole ids, names, and the short ids that the lists show."""
+"""Jobs, models and piles as a person names them: whole ids, names, and the short ids that the lists show."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -21,19 +22,27 @@ WHOLE = (JOB, "mdl_")
 
 def find_job(client: Client, id: str) -> str:
     """Return the whole id of a job from its name, or its end as `clipcite jobs list` shows it."""
+    return _find(id, JOB, "job", client.jobs.list)
+
+
+def find_pile(client: Client, id: str) -> str:
+    """Return the whole id of a pile from its name, or its end as `clipcite piles list` shows it."""
+    return _find(id, "pil_", "pile", client.piles.list)
+
+
+def _find(id: str, beginning: str, kind: str, list_all: Callable[[], Iterable[Any]]) -> str:
     if not id:
-        raise typer.BadParameter("must not be empty.", param_hint="JOB")
-    if id.startswith(JOB):
+        raise typer.BadParameter("must not be empty.", param_hint=kind.upper())
+    if id.startswith(beginning):
         return id
-    jobs = list(client.jobs.list())
-    found = [job.id for job in jobs if job.id.endswith(id)] or [job.id for job in jobs if job.name == id]
+    listed = list(list_all())
+    found = [each.id for each in listed if each.id.endswith(id)]
+    found = found or [each.id for each in listed if each.name == id]
     if len(found) != 1:
-        those = f"{len(found)} jobs have" if found else "No job has"
-        advice = "Use more of an id:" if found else "Run"
-        give_up(
-            f"{those} the name {id!r}, or an id that ends in it. {advice} `clipcite jobs list`.", Exit.USAGE
-        )
-    return found[0]
+        those = f"{len(found)} {kind}s have" if found else f"No {kind} has"
+        advice = f"{'Use more of an id:' if found else 'Run'} `clipcite {kind}s list`."
+        give_up(f"{those} the name {id!r}, or an id that ends in it. {advice}", Exit.USAGE)
+    return str(found[0])
 
 
 def find_model(client: Client, reference: str, *, or_job: bool = False) -> str:

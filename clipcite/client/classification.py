@@ -24,7 +24,7 @@ def classify_request(
     options: Mapping[str, float | str | Sequence[str] | None],
 ) -> Request:
     """Build a request to /classify, and read the images. Options that are None or False are left out."""
-    names = None if class_names is None else _names(class_names)
+    names = None if class_names is None else names_of(class_names)
     given = {"model": model, "class_names": names, **options}
     fields = {
         field: [json.dumps(value) if isinstance(value, list | bool) else str(value)]
@@ -38,16 +38,6 @@ def classify_request(
         files=[("images", (image.name, image.read(), BINARY)) for image in images],
         read_seconds=CLASSIFY_SECONDS,
     )
-
-
-def collection_request(
-    features: Sequence[str], class_names: ClassNames | None, options: Mapping[str, Any]
-) -> Request:
-    """Build a request to /classify/collection. Options that are None are left out."""
-    names = None if class_names is None else _names(class_names)
-    given = {"features": list(features), "class_names": names, **options}
-    body = {name: value for name, value in given.items() if value is not None}
-    return Request("POST", "/classify/collection", json=body, read_seconds=CLASSIFY_SECONDS)
 
 
 def unreadable(error: UnprocessableEntityError, names: Sequence[str | None]) -> list[ImageResult]:
@@ -84,7 +74,7 @@ def join_responses(
         else:
             for result in unreadable(error, sent):
                 results.append(result)
-                raw.append({**result.model_dump(include={"file", "error"}), "predictions": None})
+                raw.append({**result.model_dump(include={"file", "error"}), "predictions": []})
     first = responses[0]
     times = Timing(
         decode=sum(response.timing_ms["decode"] for response in responses),
@@ -96,7 +86,8 @@ def join_responses(
     return joined
 
 
-def _names(class_names: ClassNames) -> list[Any]:
+def names_of(class_names: ClassNames) -> list[Any]:
+    """Return class names as the service takes them."""
     if isinstance(class_names, Mapping):
         return [
             name if prompts is None else {"name": name, "prompts": list(prompts)}

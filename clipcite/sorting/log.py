@@ -1,12 +1,11 @@
-"""Log of a sort, from which it continues and is undone: answers, labels and actions as lines of JSON."""
+"""Log of a sort: what happened to files, as lines of JSON. From it a sort continues and is undone."""
 
 import errno
 import json
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -14,26 +13,6 @@ from typing import Any, Literal
 from clipcite.datasets.image import IMAGE_ENDINGS
 
 How = Literal["copy", "move", "link"]
-Ranked = Sequence[tuple[str, float]]
-"""Most likely classes of an image with their probabilities, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Answer of the service for one image."""
-
-    ranked: Ranked = ()
-    error: str | None = None
-    """Reason why the image can't be read."""
-    features: str | None = None
-    calibrated: bool = False
-    """True if the probabilities have the temperature of held-out images."""
-    in_collection: bool = False
-    """True if the answer considers the other images of the folder."""
-    rejected: bool = False
-    """True if the image is something else, none of the classes."""
-    changed: int = 0
-    """`Image.changed` when the image was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +35,12 @@ ACTIONS = {("copy", False, False), ("move", False, False), ("move", True, True),
 
 
 class Log:
-    """Records of one folder, model and list of classes (`subject`), in memory and in a file.
-
-    Answers and labels have the key of an image, which changes with the file. Actions are in their order.
-    """
+    """Records of one folder and pile (`subject`), in memory and in a file. Actions are in their order."""
 
     def __init__(self, path: Path) -> None:
         """Read the file. Lines that were cut off or damaged are skipped and counted."""
         self.path = path
         self.subject: dict[str, Any] = {}
-        self.answers: dict[str, Answer] = {}
-        self.labels: dict[str, str | None] = {}
-        """Class that a person gave; None if the image belongs to no class."""
-        self.stored: set[str] = set()
-        """Images whose label is stored as a correction of a model."""
-        self.checked: dict[str, str | None] = {}
-        """Class that a person gave in a check. The service never gets it."""
         self.folders: list[str] = []
         self.actions: list[Action] = []
         self.damaged = 0
@@ -81,12 +50,6 @@ class Log:
                     self._take(json.loads(line))
                 except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
                     self.damaged += 1
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names of the sort, then those that only a person gave."""
-        given = filter(None, (*self.labels.values(), *self.checked.values()))
-        return list(dict.fromkeys([*self.subject["classes"], *given]))
 
     def write(self, *records: dict[str, Any]) -> None:
         """Append records, and wait until the disk has them. After an error, the file is as it was."""
@@ -119,32 +82,10 @@ class Log:
             ArithmeticError, LookupError, TypeError, ValueError: this command wrote no such record.
         """
         match record:
-            case {"subject": {"folder": str(folder), "model": str(), "classes": dict()} as subject}:
+            case {"subject": {"folder": str(folder)} as subject}:
                 if not Path(_path(folder)).is_absolute():
                     raise ValueError(folder)
                 self.subject = subject
-            case {"image": str(key), "answer": dict(answer)}:
-                self.answers[key] = _answer(**answer)
-            case {
-                "image": str(key),
-                "collection": ranked,
-                "calibrated": bool(calibrated),
-                "rejected": bool(rejected),
-            }:
-                self.answers[key] = replace(
-                    self.answers[key],
-                    ranked=_ranked(ranked),
-                    calibrated=calibrated,
-                    in_collection=True,
-                    rejected=rejected,
-                )
-            case {"image": str(key), "label": str() | None as name}:
-                self.labels[key] = _class(name)
-                self.stored.discard(key)
-            case {"image": str(key), "stored": True}:
-                self.stored.add(key)
-            case {"image": str(key), "checked": str() | None as name}:
-                self.checked[key] = _class(name)
             case {"folder": str(folder)}:
                 self.folders.append(_below(folder))
             case {"do": how, "from": str(source), "to": str(target)}:
@@ -158,35 +99,6 @@ class Log:
                 self.actions.append(Action(how, _below(source), _below(target), link, made))
             case _:
                 raise ValueError(record)
-
-
-def _answer(
-    ranked: Any = (),
-    error: Any = None,
-    features: Any = None,
-    calibrated: Any = False,
-    in_collection: Any = False,
-    rejected: Any = False,
-    changed: Any = 0,
-) -> Answer:
-    texts, flags = (error, features), (calibrated, in_collection, rejected)
-    if not all(text is None or isinstance(text, str) for text in texts) or (error is None and not ranked):
-        raise ValueError(texts)
-    if not all(isinstance(flag, bool) for flag in flags) or not isinstance(changed, int):
-        raise ValueError(flags)
-    return Answer(_ranked(ranked), error, features, calibrated, in_collection, rejected, changed)
-
-
-def _ranked(ranked: Any) -> Ranked:
-    pairs = [(str.encode(name).decode(), float(probability)) for name, probability in ranked]
-    if not all(math.isfinite(probability) for _, probability in pairs):
-        raise ValueError(ranked)
-    return pairs
-
-
-def _class(name: str | None) -> str | None:
-    """Return a class name that is valid text."""
-    return None if name is None else name.encode().decode()
 
 
 def _path(text: str) -> str:
@@ -243,32 +155,26 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def logs_of(into: Path, folder: Path) -> list[Log]:
+    """Return the logs of the sorts of a folder, oldest first."""
+    logs = [Log(path) for path in sorted(into.glob("clipcite-sort-*.jsonl")) if path.is_file()]
+    return [log for log in logs if log.subject.get("folder") == str(folder)]
+
+
 def open_log(into: Path, subject: dict[str, Any]) -> tuple[Log, list[Log]]:
     """Return the log of this subject, and the other logs of its folder.
 
-    A new log gets their labels and checks, unless they have no class in common.
-
     Args:
         into: folder of the logs, which is created.
-        subject: `folder`, `model` and `classes`.
+        subject: `folder`, and `pile`, the id of its pile.
     """
     into.mkdir(parents=True, exist_ok=True)
-    found = [Log(path) for path in sorted(into.glob("clipcite-sort-*.jsonl")) if path.is_file()]
-    found = [log for log in found if log.subject.get("folder") == subject["folder"]]
+    found = logs_of(into, Path(subject["folder"]))
     others = [log for log in found if log.subject != subject]
     if len(others) < len(found):
         return next(log for log in reversed(found) if log.subject == subject), others
     path = into / f"clipcite-sort-{datetime.now():%Y%m%d-%H%M%S-%f}.jsonl"
     path.touch(exist_ok=False)
     log = Log(path)
-    alike = [other for other in others if {*other.subject["classes"]} & {*subject["classes"]}]
-    labels = {key: name for other in alike for key, name in other.labels.items()}
-    stored = {key: key in other.stored for other in alike for key in other.labels}
-    checked = {key: name for other in alike for key, name in other.checked.items()}
-    log.write(
-        {"subject": subject},
-        *({"image": key, "label": name} for key, name in labels.items()),
-        *({"image": key, "stored": True} for key, is_stored in stored.items() if is_stored),
-        *({"image": key, "checked": name} for key, name in checked.items()),
-    )
+    log.write({"subject": subject})
     return log, others

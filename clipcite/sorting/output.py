@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +15,9 @@ from rich.text import Text
 from clipcite.cli.render.tables import table_of
 from clipcite.datasets.image import printable
 from clipcite.sorting.plan import SOMETHING_ELSE, UNSURE, Place
+
+if TYPE_CHECKING:
+    from clipcite.types.piles import PileSort
 
 ORIENTATION, EXIF, TAKEN, CHANGED = 0x0112, 0x8769, 0x9003, 0x0132
 """Tags of EXIF: orientation, the block of the camera, the time of the photo, and the time of the file."""
@@ -49,7 +52,6 @@ def plan_csv(places: Sequence[Place], root: Path) -> Iterator[Sequence[object]]:
         "height",
         "class",
         "probability",
-        "second class",
         "unsure",
         "target",
         "error",
@@ -64,7 +66,6 @@ def plan_csv(places: Sequence[Place], root: Path) -> Iterator[Sequence[object]]:
             *photo_of(place.image.path),
             row["class"] or "",
             probability,
-            row["second_class"] or "",
             "yes" if row["unsure"] else "",
             place.target or "",
             row["error"] or "",
@@ -72,18 +73,23 @@ def plan_csv(places: Sequence[Place], root: Path) -> Iterator[Sequence[object]]:
 
 
 def place_of(place: Place) -> dict[str, Any]:
-    """Return the place of an image as JSON. Something else has no probability."""
-    probabilities = dict(place.answer.ranked)
+    """Return the place of an image as JSON. Something else, and what a person said, has no probability."""
     return {
         "file": str(place.image.path),
         "class": place.class_name or None,
-        "probability": probabilities.get(place.class_name),
-        "second_class": next((name for name in probabilities if name != place.class_name), None),
+        "probability": place.answer.probability,
         "unsure": place.folder == UNSURE,
         "something_else": place.folder == SOMETHING_ELSE,
         "target": None if place.target is None else str(place.target),
         "error": place.answer.error,
     }
+
+
+def measured_words(result: PileSort) -> str:
+    """Return the service's sentence on the accuracy of a sort, or how to measure it."""
+    if result.measured is not None and result.sentence:
+        return result.sentence
+    return "Not measured yet. `--check 20` tells you how many images are in the right place."
 
 
 @cache

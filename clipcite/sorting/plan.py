@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from clipcite.datasets.class_folders import images_below
-from clipcite.sorting.log import Answer, How, Log
+from clipcite.sorting.log import How, Log
 
 UNSURE = "unsure"
 """Folder of the images whose class is unsure."""
@@ -27,8 +27,18 @@ class Image:
 
     path: Path
     key: str
-    changed: int = 0
-    """Time of the last change (ns), which nobody can set: its answer is asked for again after another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sort says about an image."""
+
+    class_name: str | None = None
+    """None: something else."""
+    probability: float | None = None
+    """None if a person said it, or for something else."""
+    error: str | None = None
+    """Reason why the image can't be sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,7 @@ def find_images(folder: Path, into: Path, unreadable: list[Path] | None = None) 
         unreadable: list that gets the unreadable folders; without it, they are an error.
     """
     return [
-        Image(path, key_of(path, folder), path.stat().st_ctime_ns)
+        Image(path, key_of(path, folder))
         for path in images_below(folder, links=False, unreadable=unreadable)
         if not (folder in into.parents and into in path.parents)
     ]
@@ -88,32 +98,41 @@ def without_sorted(images: Sequence[Image], log: Log, others: Iterable[Log]) -> 
 
 
 def plan(
-    images: Iterable[Image], log: Log, into: Path, unsure: float, how: How, *, reject: bool = True
+    images: Iterable[Image],
+    answers: Mapping[str, Answer],
+    classes: Iterable[str],
+    into: Path,
+    unsure: float,
+    how: How,
 ) -> list[Place]:
-    """Return the place of each image that has an answer.
+    """Return the place of each image.
 
-    The label or check of a person decides, else the most likely class. Images that belong to no class
-    go to the folder `SOMETHING_ELSE`; with `reject` False only those that a person put there. Below the
-    probability `unsure` an image goes to the folder `UNSURE`. An unreadable image stays. File names stay,
-    with a number if the name is taken.
+    Something else goes to the folder `SOMETHING_ELSE`, and an image below the probability `unsure` to the
+    folder `UNSURE`. An unreadable image stays. File names stay, with a number if the name is taken.
+
+    Args:
+        images: the images.
+        answers: answers by the key of the image.
+        classes: class names. Their order decides which folder name gets a number.
+        into: folder of the class folders.
+        unsure: limit of the probability.
+        how: how images are put into their places.
     """
-    best = (answer.ranked[0][0] for answer in log.answers.values() if answer.ranked)
-    known = {**log.labels, **log.checked}
-    folders = safe_names(dict.fromkeys([*log.classes, *best]))
+    named = (answer.class_name for answer in answers.values() if answer.class_name is not None)
+    folders = safe_names(dict.fromkeys([*classes, *named]))
     taken: set[str] = set()
     numbers: dict[tuple[str, str], int] = {}
     places = []
     for image in images:
-        answer = log.answers[image.key]
-        labelled = image.key in known
-        if not labelled and answer.error is not None:
+        answer = answers[image.key]
+        if answer.error is not None:
             places.append(Place(image, answer, ""))
             continue
-        name = known[image.key] if labelled else class_of(answer, reject=reject)
-        if name is None:
+        if answer.class_name is None:
             name = folder = SOMETHING_ELSE
         else:
-            folder = folders[name] if labelled or answer.ranked[0][1] >= unsure else UNSURE
+            is_sure = answer.probability is None or answer.probability >= unsure
+            name, folder = answer.class_name, folders[answer.class_name] if is_sure else UNSURE
         if _is_same_folder(image.path.parent, into / folder):
             places.append(Place(image, answer, name, folder, image.path, done=True))
             taken.add(str(image.path).casefold())
@@ -128,11 +147,6 @@ def plan(
         taken.add(str(target).casefold())
         places.append(Place(image, answer, name, folder, target, done))
     return places
-
-
-def class_of(answer: Answer, *, reject: bool) -> str | None:
-    """Return the most likely class; None if the image belongs to no class, unless `reject` is False."""
-    return None if answer.rejected and reject else answer.ranked[0][0]
 
 
 def safe_names(classes: Iterable[str]) -> Mapping[str, str]:

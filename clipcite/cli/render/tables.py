@@ -12,10 +12,12 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 
 from clipcite.cli.render.verdict import short_verdict
+from clipcite.datasets.image import printable
 
 if TYPE_CHECKING:
     from clipcite.types.jobs import Job, Progress
     from clipcite.types.models import Alias, Model
+    from clipcite.types.piles import Pile
 
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class"}
@@ -58,6 +60,17 @@ def model_table(models: Iterable[Model], width: int) -> Table:
             *extra,
             short_id(model.id),
         )
+    return table
+
+
+def pile_table(piles: Iterable[Pile], width: int) -> Table:
+    """Return a table of piles. Narrow terminals omit columns."""
+    wide = width >= WIDE
+    table = table_of("name", "images", "labelled", *(("size", "used (UTC)") if wide else ()), "pile")
+    for pile in piles:
+        counts = f"{pile.counts.images:,}", f"{pile.counts.labelled:,}"
+        extra = (f"{pile.bytes / 1e6:.1f} MB", _time(pile.used_at)) if wide else ()
+        table.add_row(escape(printable(pile.name)), *counts, *extra, short_id(pile.id))
     return table
 
 
@@ -129,11 +142,27 @@ def model_facts(model: Model) -> Table:
     )
 
 
+def pile_facts(pile: Pile) -> Table:
+    """Return the details of a pile."""
+    counts = pile.counts
+    return facts(
+        [
+            ("name", escape(printable(pile.name))),
+            ("images", f"{counts.images:,}" + ("" if pile.keeps_images else ", as features only")),
+            ("labelled", f"{counts.labelled:,}, {counts.drawn:,} of them drawn at random"),
+            ("classes", escape(printable(", ".join(pile.class_names)))),
+            ("sorted by", escape(printable(pile.model))),
+            ("size", f"{pile.bytes / 1e6:.1f} MB"),
+            ("used", _time(pile.used_at)),
+            ("kept until", _time(pile.deleted_at) if pile.deleted_at else None),
+            ("pile", pile.id),
+        ]
+    )
+
+
 def progress_words(progress: Progress) -> str:
-    """Return a line such as `training, epoch 3 of 10, 12 s left`."""
-    words: list[str] = [progress.stage]
-    if progress.stage == "training" and progress.epoch and progress.epochs:
-        words.append(f"epoch {progress.epoch} of {progress.epochs}")
+    """Return a line such as `Training, epoch 3 of 10, 12 s left`."""
+    words: list[str] = [progress.doing or progress.stage]
     if progress.eta_seconds:
         words.append(f"{duration(progress.eta_seconds)} left")
     return ", ".join(words)

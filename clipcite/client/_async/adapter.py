@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import anyio.to_thread
 
@@ -15,6 +15,7 @@ from clipcite.datasets.dataset import ByClass
 from clipcite.errors import UnprocessableEntityError
 from clipcite.types.adapt import Preflight
 from clipcite.types.jobs import Job as JobData
+from clipcite.types.piles import Pile
 
 
 class AsyncAdapter(AsyncClassifier):
@@ -24,8 +25,10 @@ class AsyncAdapter(AsyncClassifier):
 
     async def adapt(
         self,
-        images: Adaptable | None,
+        images: Adaptable | None = None,
         *,
+        pile: str | Pile | None = None,
+        pile_drawn: Literal["test", "train"] = "test",
         test: ByClass | None = None,
         extends: str | None = None,
         name: str | None = None,
@@ -35,12 +38,14 @@ class AsyncAdapter(AsyncClassifier):
         idempotency_key: str | None = None,
         on_upload: OnUpload | None = None,
     ) -> AsyncJob:
-        """Upload labelled images and start a training job.
+        """Upload labelled images, or take those of a pile, and start a training job.
 
         Args:
             images: a folder (class folders, manifest or export of an annotation tool), a manifest, a
                 zip, or a mapping from class names to paths, bytes, PIL images or uint8 arrays [H, W, 3].
                 With `extends`, None uses only the corrections of that model.
+            pile: a pile or its id, whose labelled images are training images. Those drawn at random are
+                test images; with `pile_drawn="train"` they are trained on, too.
             test: test images, if `images` is a mapping.
             extends: a model to extend. Its training images and corrections are added to `images`. Its name
                 and settings are the defaults. The model itself does not change.
@@ -57,6 +62,7 @@ class AsyncAdapter(AsyncClassifier):
         """
         upload = await anyio.to_thread.run_sync(upload_of, images, test)
         options = {"name": name, "webhook": webhook, "on_bad_image": on_bad_image}
+        options |= _pile_options(pile, pile_drawn)
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         path = path_of("models", extends, "extend") if extends is not None else "/adapt"
         sent = (upload, path, options, config, on_upload)
@@ -64,8 +70,10 @@ class AsyncAdapter(AsyncClassifier):
 
     async def preflight(
         self,
-        images: Adaptable,
+        images: Adaptable | None = None,
         *,
+        pile: str | Pile | None = None,
+        pile_drawn: Literal["test", "train"] = "test",
         test: ByClass | None = None,
         extends: str | None = None,
         config: Mapping[str, Any] | None = None,
@@ -77,7 +85,7 @@ class AsyncAdapter(AsyncClassifier):
         Nothing is stored. Unusable images are findings, not errors. Arguments: see `adapt`.
         """
         upload = await anyio.to_thread.run_sync(upload_of, images, test)
-        options = {"on_bad_image": on_bad_image}
+        options = {"on_bad_image": on_bad_image, **_pile_options(pile, pile_drawn)}
         path = path_of("models", extends, "extend") if extends is not None else "/adapt"
         sent = (upload, path, options, config, on_upload)
         checked = await self._send_upload(Preflight, *sent, query={"dry_run": "true"})
@@ -117,3 +125,10 @@ class AsyncAdapter(AsyncClassifier):
             raise error.with_files(names) from None
         finally:
             upload.close()
+
+
+def _pile_options(pile: str | Pile | None, drawn: Literal["test", "train"]) -> dict[str, str | None]:
+    """Return the fields for a pile, which are None without one."""
+    if pile is None:
+        return {}
+    return {"pile": pile if isinstance(pile, str) else pile.id, "pile_drawn": drawn}

@@ -7,6 +7,7 @@ from clipcite.client._async.adapter import AsyncAdapter
 from clipcite.client._async.aliases import AsyncAliases
 from clipcite.client._async.jobs import AsyncJobs
 from clipcite.client._async.models import AsyncModels
+from clipcite.client._async.piles import AsyncPiles
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.request import Request, parse
 from clipcite.client.retry import Retry
@@ -26,6 +27,7 @@ class AsyncClient(AsyncAdapter):
     Attributes:
         jobs: training jobs: `list`, `get`, `wait`, `cancel`, `delete`, `report` …
         models: adapted models: `list`, `get`, `rename`, `export`, `import_model`, `delete`.
+        piles: images that wait for labels: `create`, `list`, `get`, `match`, `delete`.
         aliases: references such as `shoes@prod`: `list`, `get`, `promote`, `rollback`, `delete`.
 
     Every method raises `APIConnectionError` without a response, and `APIStatusError` for an error response.
@@ -42,6 +44,7 @@ class AsyncClient(AsyncAdapter):
         self._transport = AsyncTransport(base_url, api_key, retry, verify)
         self.jobs = AsyncJobs(self._transport)
         self.models = AsyncModels(self, self._transport)
+        self.piles = AsyncPiles(self._transport)
         self.aliases = AsyncAliases(self._transport)
 
     async def __aenter__(self) -> Self:

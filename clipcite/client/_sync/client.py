@@ -8,6 +8,7 @@ from clipcite.client._sync.adapter import Adapter
 from clipcite.client._sync.aliases import Aliases
 from clipcite.client._sync.jobs import Jobs
 from clipcite.client._sync.models import Models
+from clipcite.client._sync.piles import Piles
 from clipcite.client._sync.transport import Transport
 from clipcite.client.request import Request, parse
 from clipcite.client.retry import Retry
@@ -27,6 +28,7 @@ class Client(Adapter):
     Attributes:
         jobs: training jobs: `list`, `get`, `wait`, `cancel`, `delete`, `report` …
         models: adapted models: `list`, `get`, `rename`, `export`, `import_model`, `delete`.
+        piles: images that wait for labels: `create`, `list`, `get`, `match`, `delete`.
         aliases: references such as `shoes@prod`: `list`, `get`, `promote`, `rollback`, `delete`.
 
     Every method raises `APIConnectionError` without a response, and `APIStatusError` for an error response.
@@ -43,6 +45,7 @@ class Client(Adapter):
         self._transport = Transport(base_url, api_key, retry, verify)
         self.jobs = Jobs(self._transport)
         self.models = Models(self, self._transport)
+        self.piles = Piles(self._transport)
         self.aliases = Aliases(self._transport)
 
     def __enter__(self) -> Self:

@@ -100,7 +100,7 @@ def test_links_inside_the_root(folder: Path, service: Service) -> None:
 def test_a_log_of_another_sort(folder: Path, service: Service) -> None:
     """It would be read, and continued."""
     into = folder.parent / "images-sorted"
-    subject = {"folder": str(folder), "model": "mdl_1", "classes": {"red": None}}
+    subject = {"folder": str(folder), "pile": "pil_1"}
     log, _ = open_log(folder.parents[1] / "outside", subject)
     before = log.path.read_text()
     into.mkdir()

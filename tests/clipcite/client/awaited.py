@@ -8,10 +8,11 @@ from typing import Any
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from clipcite import AsyncClient, AsyncJob, AsyncModel
+from clipcite import AsyncClient, AsyncJob, AsyncModel, AsyncPile
 from clipcite.client._async.aliases import AsyncAliases
 from clipcite.client._async.jobs import AsyncJobs
 from clipcite.client._async.models import AsyncModels
+from clipcite.client._async.piles import AsyncPiles
 
 END = object()
 
@@ -31,7 +32,7 @@ class _Awaited:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
-        if isinstance(value, AsyncJobs | AsyncModels | AsyncAliases):
+        if isinstance(value, AsyncJobs | AsyncModels | AsyncPiles | AsyncAliases):
             return _Awaited(self._portal, value)
         return partial(self._call, value) if callable(value) else value
 
@@ -39,7 +40,11 @@ class _Awaited:
         result = self._portal.call(_finish, partial(method, *args, **options))
         if isinstance(result, AsyncGenerator):
             return self._iterate(result)
-        return _Awaited(self._portal, result) if isinstance(result, AsyncJob | AsyncModel) else result
+        return (
+            _Awaited(self._portal, result)
+            if isinstance(result, AsyncJob | AsyncModel | AsyncPile)
+            else result
+        )
 
     def _iterate(self, items: AsyncGenerator[Any, None]) -> Iterator[Any]:
         try:

@@ -1,11 +1,11 @@
-"""A folder of files that count as images, with predictions in a log, and its state as data."""
+"""A folder of files that count as images, their answers and log, and its state as data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipcite.sorting.files import Left, carry_out, tidy
 from clipcite.sorting.log import How, Log, open_log
-from clipcite.sorting.plan import find_images, plan, without_sorted
+from clipcite.sorting.plan import Answer, Image, Place, find_images, plan, without_sorted
 
 FILES = {"a.jpg": "cat", "b.jpg": "dog", "below/a.jpg": "cat", "below/c.jpg": "cat", "d.jpg": "unsure"}
 """Class of each file of `make`; the last one has a low probability."""
@@ -19,22 +19,28 @@ def make(folder: Path, files: Mapping[str, str] = FILES) -> Path:
     return folder
 
 
-def start(folder: Path, into: Path, how: How, files: Mapping[str, str] = FILES) -> Log:
-    """Return the log of a sort, in which each image has its class from `files`, else cat."""
-    log, _ = open_log(into, {"folder": str(folder), "model": "m", "classes": {"cat": None, "dog": None}})
-    for image in find_images(folder, into):
+def start(folder: Path, into: Path) -> Log:
+    """Return the log of a sort."""
+    return open_log(into, {"folder": str(folder), "pile": "pil_1"})[0]
+
+
+def planned(
+    images: Sequence[Image], into: Path, how: How, files: Mapping[str, str] = FILES
+) -> Sequence[Place]:
+    """Return the places of images, each in its class from `files`, else cat."""
+    answers = {}
+    for image in images:
         name = files.get(image.path.read_text().removeprefix("content of "), "cat")
-        ranked = [("dog", 0.5), ("cat", 0.4)] if name == "unsure" else [(name, 0.9), ("other", 0.1)]
-        log.write({"image": image.key, "answer": {"ranked": ranked}})
-    return log
+        answers[image.key] = Answer("dog", 0.5) if name == "unsure" else Answer(name, 0.9)
+    return plan(images, answers, ["cat", "dog"], into, 0.6, how)
 
 
 def run(folder: Path, into: Path, how: How, files: Mapping[str, str] = FILES) -> tuple[Log, Left]:
     """Sort as the command does, and continue if it is not the first time."""
-    log = start(folder, into, how, files)
+    found = find_images(folder, into)
+    log = start(folder, into)
     tidy(log)
-    images = without_sorted(find_images(folder, into), log, [])
-    places = plan(images, log, into, 0.6, how)
+    places = planned(without_sorted(found, log, []), into, how, files)
     waiting = [place for place in places if place.target and not place.done]
     return log, carry_out(log, waiting, how, lambda done: None)
 
