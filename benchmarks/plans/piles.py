@@ -202,6 +202,12 @@ def doubt_of(judgement: pile.Judgement) -> Any:
     return np.exp(-above) * np.where(judgement.known, 1, 2)
 
 
+def doubt_of(judgement: pile.Judgement) -> np.ndarray:
+    """Return [N], the value of labelling each image, as it was before. Something else counts twice."""
+    above = np.maximum(judgement.score - (judgement.limit if np.isfinite(judgement.limit) else 0), 0)
+    return np.exp(-above) * np.where(judgement.known, 1, 2)
+
+
 def doubt(made: Pile) -> Callable[[], Any]:
     """Return the order of today: `doubt_of` once there are labels."""
 
