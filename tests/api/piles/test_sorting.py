@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-
 from api.classify.collection import WrongFeatures
+
 from api.piles.sorting import NOT_MEASURED, sort
 from api.serving.service import look_up
 from clipcite.types.classify import Options
