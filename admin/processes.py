@@ -26,27 +26,28 @@ def environment(data: Path | None = None, **settings: object) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", **ours}
 
 
-def api_defaults() -> dict[str, str]:
-    """Return variables for the API process only. Its libraries read them when they are loaded.
+def defaults(module: str) -> dict[str, str]:
+    """Return variables of a process. Its libraries read them when they are loaded.
 
-    A trainer must not inherit MALLOC_* variables, because they would disable its own settings.
+    A trainer inherits those of its worker. It must not inherit MALLOC_* variables, because they would disable
+    its own settings.
     """
     if sys.platform != "linux":
         return {"OMP_WAIT_POLICY": "passive"}
-    return {
-        # OpenMP threads wait for each other after every step. Waking a thread takes longer than most steps,
-        # so waiting threads spin for about ten microseconds. By default they spin for milliseconds, which
-        # would block threads that decode images or serve requests. PyTorch's GNU OpenMP needs both variables.
-        "OMP_WAIT_POLICY": "active",
-        "GOMP_SPINCOUNT": "1000",
-        # glibc defaults to eight arenas per processor, and each retains memory that its threads freed.
-        "MALLOC_ARENA_MAX": str(max(2, os.cpu_count() or 1)),
-    }
+    # OpenMP threads wait for each other after every step. Waking a thread takes longer than most steps, so
+    # waiting threads spin for about ten microseconds. By default they spin for milliseconds, and a thread of
+    # any process that needs the core meanwhile has to wait. PyTorch's GNU OpenMP needs both variables.
+    # benchmarks/pages/training-speed.md has the measurements.
+    waiting = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "1000"}
+    if module != API:
+        return waiting
+    # glibc defaults to eight arenas per processor, and each retains memory that its threads freed.
+    return {**waiting, "MALLOC_ARENA_MAX": str(max(2, os.cpu_count() or 1))}
 
 
 def with_defaults(module: str, environment: dict[str, str]) -> dict[str, str]:
     """Return the environment of a process. Variables that are already set take precedence."""
-    return {**api_defaults(), **environment} if module == API else environment
+    return {**defaults(module), **environment}
 
 
 def become(module: str, environment: dict[str, str]) -> NoReturn:

@@ -26,6 +26,10 @@ from core.errors import ExpectedError
 from core.parent_watch import CHILD
 
 POLL_SECONDS = 0.2
+ALONE_SECONDS = 60
+"""Maximum time that the API loads alone before the worker starts (seconds)."""
+START_FILE = "start_seconds"
+"""File in the data folder with the seconds until the service was last ready."""
 STOP_SECONDS = 8
 """Time after which children that have not stopped are killed (seconds)."""
 ANY_ADDRESS = {"0.0.0.0", "::"}
@@ -70,7 +74,8 @@ def serve_until_stopped(
     address = f"http://{shown}:{port}"
     lock.write(address)
     lock.flush()
-    console.print(f"Starting at {address} …", highlight=False, soft_wrap=True)
+    started, folder = time.monotonic(), settings_of(data).data
+    console.print(f"Starting at {address} ({expected_start(folder)}) …", highlight=False, soft_wrap=True)
     log_level = None if verbose or "CLIPCITE_LOG_LEVEL" in os.environ else "warning"
     settings = environment(data, host=host, port=port, log_level=log_level, **options)
     settings[CHILD] = "1"
@@ -85,7 +90,7 @@ def serve_until_stopped(
     if checked.stdout:  # name of the backbone to download
         del settings["CLIPCITE_BACKBONE"]
 
-    stop, ready = threading.Event(), threading.Event()
+    stop, ready, loaded = threading.Event(), threading.Event(), threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
 
@@ -111,17 +116,22 @@ def serve_until_stopped(
             lock.truncate(0)
             console.print(error.detail, style="red", markup=False, highlight=False, soft_wrap=True)
             return 1
-    children |= {name: start(name) for name in PROCESSES}
+    # API and worker import the same libraries. Side by side both would take twice as long on two cores.
+    children["api"] = start("api")
     token = local_token(None if data is None else data.absolute())
     # The token is in the URL's fragment, because browsers never send fragments to a server.
     lines = [f"[green]Ready:[/] {address}{'' if token is None else f'/#token={token}'}"]
     if token is not None and token != local_token():
-        folder = escape(shlex.quote(settings["CLIPCITE_DATA"]))
-        lines.append(f"In other terminals: export CLIPCITE_DATA={folder}")
-    announcement = (console, address, token, lines, stop, ready, open_page)
+        export = escape(shlex.quote(settings["CLIPCITE_DATA"]))
+        lines.append(f"In other terminals: export CLIPCITE_DATA={export}")
+    announcement = (console, address, token, lines, stop, ready, loaded, open_page)
     threading.Thread(target=_announce, args=announcement, daemon=True).start()
     status = 0
     while not stop.wait(POLL_SECONDS):
+        if "worker" not in children and (loaded.is_set() or time.monotonic() - started > ALONE_SECONDS):
+            children["worker"] = start("worker")
+            if ready.is_set():
+                note_start(folder, time.monotonic() - started)
         for name, child in children.items():
             code = child.poll()
             if code is None:
@@ -167,6 +177,21 @@ def _lock(folder: Path) -> TextIO | str:
     return lock
 
 
+def expected_start(folder: Path) -> str:
+    """Return in words when the service with this data folder will be ready."""
+    try:
+        seconds = float((folder / START_FILE).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return "ready within a minute"  # a first start also assembles the starter
+    return f"ready in about {max(1, round(seconds))} s"
+
+
+def note_start(folder: Path, seconds: float) -> None:
+    """Keep how long the start took, for the next one."""
+    with contextlib.suppress(OSError):
+        (folder / START_FILE).write_text(f"{seconds:.1f}", encoding="ascii")
+
+
 def _stop(children: "list[subprocess.Popen[bytes]]") -> None:
     for child in children:
         child.terminate()
@@ -187,11 +212,12 @@ def _announce(
     lines: list[str],
     stop: threading.Event,
     ready: threading.Event,
+    loaded: threading.Event,
     open_page: bool,
 ) -> None:
     """Print the progress of a download, and `lines` once the service is ready.
 
-    The page is opened as soon as the API responds.
+    The page is opened as soon as the API responds. `loaded` is set when the API no longer loads anything.
     """
     step: str | None = None
     while not stop.wait(0.3):
@@ -202,12 +228,16 @@ def _announce(
                 webbrowser.open(lines[0].partition("[/] ")[2])
             if response.is_success:
                 ready.set()
+                loaded.set()
                 for line in lines:
                     console.print(line, highlight=False, soft_wrap=True)
                 for line in (*_advice(address, token), "Press Ctrl-C to stop."):
                     console.print(line, highlight=False, soft_wrap=True)
                 return
-            before, step = step, preparing_line(response.json().get("preparing"))
+            preparing = response.json().get("preparing")
+            if preparing is None or preparing.get("total_bytes"):
+                loaded.set()  # an error or a download, which may take long
+            before, step = step, preparing_line(preparing)
             if step is not None and step != before:
                 console.print(step, highlight=False, soft_wrap=True)
 

@@ -12,7 +12,7 @@ from typing import IO
 
 import httpx
 
-from admin.processes import api_defaults
+from admin.processes import API, defaults
 
 START_SECONDS = 300
 
@@ -38,7 +38,7 @@ def running_api(
     process = subprocess.Popen(
         [sys.executable, *(("-m", "api") if code is None else ("-c", code))],
         env={
-            **api_defaults(),
+            **defaults(API),
             **os.environ,
             "CLIPCITE_REQUIRE_TOKEN": "false",
             **environment,

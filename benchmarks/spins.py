@@ -35,6 +35,7 @@ from core.clip.config import STARTER, resolve_config
 from core.clip.models.backbone import load_backbone
 from core.clip.pipeline import adapt
 from core.settings import get_settings
+from core.store.db import migrate
 from worker.trainer.process import trainer_environment
 
 ROWS: Mapping[str, Mapping[str, str]] = {
@@ -162,6 +163,7 @@ def other_work(beside: str, options: argparse.Namespace) -> Iterator["Counter"]:
             stack.callback(busy.kill)
         elif beside.endswith(("client", "clients")):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
+            migrate.upgrade(f"sqlite:///{folder}/clipcite.db")
             settings = {"CLIPCITE_DATA": folder, "CLIPCITE_CACHE": str(get_settings().cache)}
             api = stack.enter_context(running_api(settings))
             source = load(options.data)

@@ -32,6 +32,10 @@ ADVICE: Mapping[str, tuple[str | None, str]] = {
         "clipcite adapt FOLDER --extends {model_id}",
         "client.adapt(images, extends={model_id})",
     ),
+    "POST /models/{model_id}/evaluate": (
+        "clipcite evaluate {model_id} FOLDER",
+        "client.models.get({model_id}).evaluate(images)",
+    ),
     "GET /models/{model_id}/feedback": (None, "model.feedback()"),
     "GET /models/{name}/aliases": ("clipcite models aliases {name}", "client.aliases.list({name})"),
     "PUT /models/{name}/aliases/{alias}": (

@@ -1,8 +1,10 @@
 """Input files of a trainer: images, task and, for an evaluation, the published model."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from clipcite.types.images import Image
 from core.clip.config import stored_settings
 from core.clip.weights.manifest import MANIFEST, WEIGHTS
 from core.settings import Settings
@@ -14,8 +16,19 @@ from worker.trainer.protocol import TASK, TASK_JSON, Task
 from worker.trainer.supervisor import Stopped, TrainerFailed
 
 
-def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path) -> None:
+def images_of(lease: Lease) -> list[Image]:
+    """Return the images of the lease's job in the order of their positions."""
+    with lease.database.read() as session:
+        return [jobs.image_of(row) for row in jobs.images(session, lease.claim.job_id)]
+
+
+def download_inputs(
+    settings: Settings, lease: Lease, blobs: Blobs, stored: Sequence[Image], folder: Path
+) -> None:
     """Write the trainer's input to `folder`.
+
+    Args:
+        stored: images of the job.
 
     Raises:
         Stopped: the attempt must stop.
@@ -23,9 +36,8 @@ def download_inputs(settings: Settings, lease: Lease, blobs: Blobs, folder: Path
         StorageUnavailable, BlobNotFound, BlobDamaged: a file can't be read.
     """
     claim, trained_seconds = lease.claim, None
-    with lease.database.read() as session:
-        stored = [jobs.image_of(row) for row in jobs.images(session, claim.job_id)]
-        if claim.model_id is not None:
+    if claim.model_id is not None:
+        with lease.database.read() as session:
             model = session.get(Model, claim.model_id)
             trained_seconds = lifecycle.training_seconds(session, claim.job_id)
     images = []

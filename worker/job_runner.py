@@ -3,11 +3,16 @@
 import atexit
 import logging
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from clipcite.types.jobs import STAGE_OF
+from core.clip.checks.estimate import work_by_phase
+from core.clip.config import stored_settings
+from core.clip.data.splits import MIN_SPLIT_IMAGES
 from core.errors import ExpectedError
 from core.log import about
 from core.scratch import DISK_FULL, WorkerDiskFull, scratch_folder
@@ -21,9 +26,10 @@ from core.store.jobs.lifecycle import RESUMED, Claim, of_request
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
 from worker.checkpoints import CheckpointUploader
-from worker.inputs import download_inputs
+from worker.inputs import download_inputs, images_of
 from worker.lease import Lease
 from worker.metrics import StageClock, WorkerMetrics
+from worker.paces import keep_paces, kept_paces
 from worker.progress import JobProgress
 from worker.publication import end_job, publish_model
 from worker.trainer.process import WarmTrainer
@@ -139,29 +145,28 @@ class JobRunner:
         def on_message(message: dict[str, Any]) -> None:
             kind = message.pop("type")
             if kind == "warning":
-                lease.write(lifecycle.record_warning, **message)
+                lease.write(lifecycle.record_warning, code=message["code"], detail=message["detail"])
             elif kind == "checkpoint":
                 uploader.notify()
             elif kind == "resumed":
+                progress.resume()
                 logger.info("%s: resumed after epoch %d", claim.job_id, message["epoch"])
                 lease.write(lifecycle.record, RESUMED, epoch=message["epoch"])
-            elif kind == "stage":
-                clock.begin(message["stage"])
-                progress.enter(message["stage"])
-            elif kind == "plan":
-                progress.plan(**message)
-            elif kind == "evaluated":
-                progress.evaluated(**message)
+            elif kind == "phase":
+                clock.begin(STAGE_OF[message["phase"]])
+                progress.enter(message["phase"], message["at"])
+            elif kind == "advance":
+                progress.advance(message["share"], message["at"])
             elif kind == "trained":
                 publish(message)
             else:
-                progress.step(message)
+                progress.step(message, message["at"])
 
         def publish(result: dict[str, Any]) -> None:
             if lease.is_over():
                 raise Stopped
             clock.begin(PUBLISHING)
-            progress.enter(PUBLISHING)
+            progress.enter("storing")
             publish_model(
                 lease,
                 self.blobs,
@@ -175,7 +180,16 @@ class JobRunner:
 
         clock.begin(PREPARING)
         installation.check(self.database, self.blobs)
-        download_inputs(self.settings, lease, self.blobs, folder)
+        images, config = images_of(lease), stored_settings(claim.config)
+        per_class = Counter(image.class_name for image in images if image.split == "train")
+        work = work_by_phase(
+            claim.config,
+            per_class.total(),
+            len(images) - per_class.total(),
+            folds=max(per_class.values(), default=0) >= MIN_SPLIT_IMAGES,
+        )
+        progress.plan(work, kept_paces(config, self.settings.cache))
+        download_inputs(self.settings, lease, self.blobs, images, folder)
         if uploader.fetch():
             warning = {
                 "code": "checkpoint_damaged",
@@ -200,6 +214,7 @@ class JobRunner:
         else:
             publish(result)
         clock.begin(None)
+        keep_paces(config, self.settings.cache, progress.paces())
 
     def _remove_checkpoints(self, job_id: str) -> None:
         try:

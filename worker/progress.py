@@ -1,118 +1,228 @@
 """Progress of a job: the fraction done and the time left, from the trainer's messages."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from clipcite.types.jobs import Progress
-from core.store.db.tables import EVALUATING, PREPARING
+from clipcite.types.jobs import DOING, STAGE_OF, Phase, Progress
+from worker.paces import Paces
 
-BEFORE, AFTER = 0.05, 0.01
-"""Fractions of the progress before and after training and evaluation."""
+MEMORY_SECONDS = 20.0
+"""Time after which the measured speed of a job counts for little (seconds)."""
+PRIOR_SECONDS = 4.0
+"""Weight of the expected speed, if it was measured on this machine (seconds)."""
 MIN_SECONDS = 2.0
-"""Minimum measured time before the time left is reported (seconds)."""
-WRONG = (1.5, 5.0)
-"""A reported time left is wrong if the new estimate exceeds it by both this factor and these seconds."""
+"""Minimum measured time before the time left is reported, if nothing was measured before (seconds)."""
+SAMPLE_SECONDS = 0.5
+"""Minimum time of one measurement (seconds)."""
+OVERRUN = 0.25
+"""Expected rest of a phase that takes too long, as a fraction of the time since its last report."""
+LATER = (1.15, 3.0)
+"""A stated time left is replaced by a higher one if that exceeds it by both this factor and these seconds."""
+LAST = 0.99
+"""Fraction of the progress that only the end exceeds."""
+ALIKE: tuple[Phase, ...] = ("steps", "folds")
+"""Phases of the same work. Without earlier jobs, only these are measured."""
+REPORTING: tuple[Phase, ...] = ("steps", "folds", "tests")
+"""Phases that report their finished share."""
+COMPUTED: tuple[Phase, ...] = ("features", "steps", "support", "folds", "tests")
 
 
 class JobProgress:
     """Progress of one attempt at a job.
 
-    `fraction` covers training and evaluation, and never falls. Times left never rise: a higher estimate is
-    not reported, and if it is much higher, the time is unknown (None). Epochs, steps and losses describe
-    the model, not of the fold models. Thread-safe.
+    The plan has the expected seconds of each phase, from earlier jobs on this machine. The time left is what
+    remains of them, at the speed of this job. `fraction` never falls. Epochs, steps and losses describe the
+    model, not the fold models. Thread-safe.
 
     Args:
         published: True if the model exists and this attempt only evaluates it.
+        clock: current time, of the same clock as the trainer's messages (seconds).
     """
 
     def __init__(self, *, published: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._clock = clock
         self._published = published
-        self._progress = Progress(stage=EVALUATING if published else PREPARING, epoch=0, step=0, fraction=0)
-        self._training = self._evaluation = 0.0
-        """Expected work (`core.clip.checks.estimate.expected_work`)."""
-        self._first: tuple[float, float] | None = None
-        """Time and finished work at the first report of the training or the evaluation."""
-        self._last = clock(), 0.0
-        """Time and finished work at the last report."""
-        self._pace: float | None = None
-        """Measured seconds per unit of work."""
+        self._progress = Progress(
+            stage="evaluating" if published else "preparing", epoch=0, step=0, fraction=0
+        )
+        self._expected: dict[Phase, float] = {}
+        """Expected seconds of each phase of this attempt, in their order."""
+        self._work: Mapping[Phase, float] = {}
+        self._measured: dict[Phase, float] = {}
+        """Seconds that each finished phase took."""
+        self._is_whole = not published
+        """False once a part of the steps was the work of an earlier attempt."""
+        self._speed = Speed(known=False)
+        self._phase: Phase = "starting"
+        self._share = 0.0
+        self._entered = self._at = clock()
+        """Times at which the phase began, and of its last report."""
         self._fraction = 0.0
         self._end_left, self._model_left = TimeLeft(), TimeLeft()
+        self._describe()
 
-    def enter(self, stage: str) -> None:
-        """Enter a stage. With a published model, every stage counts as evaluation."""
+    def plan(self, work: Mapping[Phase, float], paces: Paces) -> None:
+        """Store the expected work (`core.clip.checks.estimate.work_by_phase`), and its seconds per unit."""
+        left_out = ("steps", "support", "storing") if self._published else ()
         with self._lock:
-            if not self._published:
-                self._progress = self._progress.model_copy(update={"stage": stage})
+            self._work = {phase: work[phase] for phase in DOING if phase in work and phase not in left_out}
+            self._expected = {phase: amount * paces.seconds[phase] for phase, amount in self._work.items()}
+            self._speed = Speed(known=paces.measured)
 
-    def plan(self, training: float, evaluation: float) -> None:
-        """Store the expected work."""
+    def enter(self, phase: Phase, at: float | None = None) -> None:
+        """Enter a phase."""
         with self._lock:
-            self._training, self._evaluation = 0.0 if self._published else training, evaluation
+            self._enter(phase, self._clock() if at is None else at)
 
-    def step(self, message: Mapping[str, Any]) -> None:
+    def resume(self) -> None:
+        """Note that an earlier attempt made a part of the steps."""
+        with self._lock:
+            self._is_whole = False
+
+    def step(self, message: Mapping[str, Any], at: float | None = None) -> None:
         """Store the state after an optimiser step."""
         names = ("epoch", "epochs", "step", "steps", "images_per_second", "loss")
         with self._lock:
+            is_first = self._progress.step == 0  # sets up kernels, or follows an earlier attempt
             self._progress = self._progress.model_copy(update={name: message[name] for name in names})
-            self._report(self._training * message["step"] / message["steps"])
+            self._describe()
+            self._report(message["step"] / message["steps"], at, counts=not is_first)
+
+    def advance(self, share: float, at: float | None = None) -> None:
+        """Store the finished share of the phase."""
+        with self._lock:
+            self._report(share, at)
 
     def publish(self) -> None:
-        """Start the evaluation of the published model."""
+        """Note that the model is stored. The trainer evaluates it since the storing began."""
         with self._lock:
+            began = self._entered
             self._published = True
-            self._progress = self._progress.model_copy(update={"stage": EVALUATING})
-            self._first = None
-            self._report(self._training)
+            following: Phase = next((p for p in ("folds", "tests") if p in self._expected), "report")
+            self._enter(following, self._clock())
+            self._entered = self._at = began
 
-    def evaluated(self, share: float) -> None:
-        """Store the finished fraction of the evaluation."""
+    def paces(self) -> dict[Phase, float]:
+        """Return the measured seconds per unit of work. Call this when the attempt has succeeded."""
         with self._lock:
-            self._report(self._training + self._evaluation * share)
+            measured = {**self._measured, self._phase: self._clock() - self._entered}
+            return {
+                phase: measured[phase] / work
+                for phase, work in self._work.items()
+                if phase in measured and (phase != "steps" or self._is_whole)
+            }
 
     def fields(self) -> dict[str, Any]:
         """Return the current progress, as the job's row keeps it."""
         with self._lock:
-            total = self._training + self._evaluation
-            at, done = self._last
-            if total > 0:
-                self._fraction = max(self._fraction, BEFORE + (1 - BEFORE - AFTER) * done / total)
-            until_model = until_end = None
-            if self._pace is not None:
-                passed = self._clock() - at
-                until_model, until_end = (
-                    max(0.0, self._pace * (work - done) - passed) for work in (self._training, total)
-                )
+            slower = self._speed.factor()
+            passed = max(0.0, self._clock() - self._at)
+            left = self._expected.get(self._phase, 0.0) * (1 - self._share)
+            to_end = to_model = None
+            if slower is not None and self._expected:
+                now = max(left * slower - passed, OVERRUN * passed)
+                later = self._later()
+                to_end = now + slower * sum(self._expected[phase] for phase in later)
+                if not self._published:
+                    before = (p for p in later if STAGE_OF[p] != "evaluating")
+                    to_model = now + slower * sum(self._expected[phase] for phase in before)
+            # Phases without reports move, too, ever more slowly.
+            moved = 0.0
+            if left > 0 and self._phase not in REPORTING:
+                moved = left * (1 - math.exp(-passed / (left * (slower or 1))))
+            self._fraction = max(self._fraction, self._done(left - moved))
             self._progress.fraction = round(self._fraction, 6)
-            self._progress.eta_seconds = self._end_left.state(until_end)
-            self._progress.model_eta_seconds = (
-                None if self._published else self._model_left.state(until_model)
-            )
+            self._progress.eta_seconds = self._end_left.state(to_end)
+            self._progress.model_eta_seconds = self._model_left.state(to_model)
             return self._progress.model_dump()
 
-    def _report(self, done: float) -> None:
-        now = self._clock()
-        self._first, self._last = self._first or (now, done), (now, done)
-        since, before = self._first
-        if now - since >= MIN_SECONDS and done > before:
-            self._pace = (now - since) / (done - before)
+    def _enter(self, phase: Phase, at: float) -> None:
+        if phase == self._phase:
+            return  # the worker knew before the trainer's message
+        at = max(at, self._at)
+        if self._speed.counts(self._phase) and self._phase != "steps":
+            left = self._expected.get(self._phase, 0.0) * (1 - self._share)
+            self._speed.observe(at - self._at, left)
+        self._measured[self._phase] = self._measured.get(self._phase, 0.0) + at - self._entered
+        self._phase, self._share = phase, 0.0
+        self._entered = self._at = at
+        self._describe()
+
+    def _report(self, share: float, at: float | None, *, counts: bool = True) -> None:
+        at = max(self._at, self._clock() if at is None else at)
+        done = self._expected.get(self._phase, 0.0) * (share - self._share)
+        if counts and self._speed.counts(self._phase) and done > 0:
+            self._speed.observe(at - self._at, done)
+        self._share, self._at = max(share, self._share), at
+
+    def _describe(self) -> None:
+        doing = DOING[self._phase]
+        if self._phase == "steps" and self._progress.epochs:
+            doing += f", epoch {self._progress.epoch} of {self._progress.epochs}"
+        stage = "evaluating" if self._published else STAGE_OF[self._phase]
+        self._progress = self._progress.model_copy(
+            update={"stage": stage, "phase": self._phase, "doing": doing}
+        )
+
+    def _later(self) -> list[Phase]:
+        order = [*DOING]
+        return [phase for phase in self._expected if order.index(phase) > order.index(self._phase)]
+
+    def _done(self, left: float) -> float:
+        """Return the finished fraction, given what is left of the phase (seconds)."""
+        total = sum(self._expected.values())
+        if total == 0:
+            return 0.0
+        return LAST * max(0.0, 1 - (left + sum(self._expected[phase] for phase in self._later())) / total)
+
+
+class Speed:
+    """How much slower than expected a job runs: a geometric mean, in which the last seconds count most."""
+
+    def __init__(self, *, known: bool) -> None:
+        self._known = known
+        self._logarithm, self._weight = 0.0, PRIOR_SECONDS if known else 0.0
+        self._actual = self._expected = 0.0
+        """Seconds since the last sample."""
+
+    def counts(self, phase: Phase) -> bool:
+        """Return whether a phase tells the speed. Reading depends on the photos, storing on the network."""
+        return phase in (COMPUTED if self._known else ALIKE)
+
+    def observe(self, actual: float, expected: float) -> None:
+        """Note that work took `actual` instead of `expected` seconds."""
+        self._actual, self._expected = self._actual + actual, self._expected + expected
+        if self._actual < SAMPLE_SECONDS or self._expected <= 0:
+            return
+        rest = math.exp(-self._actual / MEMORY_SECONDS)
+        new = math.log(self._actual / self._expected)
+        weight = self._weight * rest + self._actual
+        self._logarithm = (self._logarithm * self._weight * rest + new * self._actual) / weight
+        self._weight, self._actual, self._expected = weight, 0.0, 0.0
+
+    def factor(self) -> float | None:
+        """Return actual by expected seconds, or None if unknown."""
+        return math.exp(self._logarithm) if self._weight >= MIN_SECONDS else None
 
 
 class TimeLeft:
-    """A time left that never rises, and is unknown (None) while it is wrong."""
+    """A time left that rises only if it was clearly too short."""
 
     def __init__(self) -> None:
         self._stated: float | None = None
 
     def state(self, estimate: float | None) -> float | None:
         """Return the time left to report (seconds), given the current estimate."""
-        if estimate is None:
-            return None
-        if self._stated is None or estimate < self._stated:
-            self._stated = round(estimate, 1)
-        factor, seconds = WRONG
-        return None if estimate > max(factor * self._stated, self._stated + seconds) else self._stated
+        factor, seconds = LATER
+        stated = self._stated
+        if (
+            estimate is None
+            or stated is None
+            or not stated <= estimate <= max(factor * stated, stated + seconds)
+        ):
+            self._stated = estimate
+        return None if self._stated is None else round(self._stated, 1)

@@ -1,34 +1,41 @@
 """Evaluation of a model on labelled images, in parts, so that other requests run in between."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from api.classify.scoring import Images, classify
 from api.jobs.upload import ValidatedUpload
 from api.serving.service import Serving
-from api.serving.types import ImageScores
 from clipcite.types.classify import ClassIn, Options
 from clipcite.types.feedback import EvaluatedClass, Evaluation, Mistake
 from clipcite.types.folders import warn
 from clipcite.types.images import Image
+from clipcite.types.predictions import ImageResult
 from clipcite.types.problems import Notice
+from clipcite.types.report import AllClasses, ComparedAccuracies, MeasuredOn, Metrics, Verdict
 from core.admission import ServerBusy
-from core.clip.errors import BadImage
-from core.clip.evaluation.accuracy import accuracy_interval
+from core.clip.evaluation.accuracy import accuracy_interval, difference_interval
+from core.clip.evaluation.report_text import sentences
 from core.clip.prompts import same_class
 from core.store.db.tables import Model
 
-Results = list[ImageScores | BadImage]
+MAX_CONFUSION_CLASSES = 200
+"""Maximum number of classes in a confusion matrix, as in the report."""
+Results = list[ImageResult]
 PART = 32
 """Number of images that are classified at a time."""
 TURN_SECONDS = 60.0
 """Maximum time for retries of a part (seconds)."""
 
 
-def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: str) -> Evaluation:
+def evaluate(
+    serving: Serving, model: Model, checked: ValidatedUpload, owner: str
+) -> tuple[Evaluation, Metrics]:
     """Compare the predictions of a model and of its pre-trained model with labels.
 
     The candidates are the classes of the model and of the images.
@@ -40,17 +47,22 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
     spelling = {same_class(name): name for name in model.classes}
     labels = [spelling.setdefault(same_class(image.class_name), image.class_name) for image in checked.images]
     prompts = {same_class(name): sentences for name, sentences in model.prompts.items()}
-    names = [
+    asked = [
         ClassIn(name=name, prompts=prompts[key]) if key in prompts else name for key, name in spelling.items()
     ]
-    options = Options.model_construct(class_names=names, templates=model.templates, top_k=1)
-    warnings = list(checked.warnings)
-    new = [name for name in spelling.values() if name not in model.classes]
-    warn(warnings, "new_classes", "The model was not trained on {names}: scored as new classes", new)
+    options = Options.model_construct(class_names=asked, templates=model.templates, top_k=1)
+    names, warnings = list(spelling.values()), list(checked.warnings)
+    warn(
+        warnings,
+        "new_classes",
+        "The model was not trained on {names}: scored as new classes",
+        names[len(model.classes) :],
+    )
+    column = {name: number for number, name in enumerate(names)}
 
-    right: list[bool] = []
-    stock_right: list[bool] = []
-    images, correct = Counter[str](), Counter[str]()
+    truth: list[int] = []
+    now: list[int] = []
+    before: list[int] = []
     mistakes = []
     parts = [checked.images[start : start + PART] for start in range(0, len(labels), PART)]
     size = max(sum(image.bytes for image in part) for part in parts)
@@ -58,38 +70,110 @@ def evaluate(serving: Serving, model: Model, checked: ValidatedUpload, owner: st
         results = [_classified(serving, model, part, options) for part in parts]
     for part, (adapted, stock), start in zip(parts, results, range(0, len(labels), PART), strict=True):
         for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
-            if isinstance(best, BadImage) or isinstance(
-                plain, BadImage
-            ):  # rare, because it was decoded before
+            if best.error is not None:  # rare, because it was decoded before
                 warnings.append({"code": "bad_image", "detail": f"{image.file_name} was skipped."})
                 continue
-            predicted = best.predictions[0].class_name
-            right.append(predicted == label)
-            stock_right.append(plain.predictions[0].class_name == label)
-            images[label] += 1
-            correct[label] += right[-1]
-            if not right[-1]:
-                probability = best.predictions[0].probability
+            predicted, probability = best.predictions[0].class_name, best.predictions[0].probability
+            truth.append(column[label])
+            now.append(column[predicted])
+            before.append(column[plain.predictions[0].class_name])
+            if predicted != label:
                 mistakes.append(
                     Mistake(
                         file=image.file_name, class_name=label, predicted=predicted, probability=probability
                     )
                 )
-    accuracy = accuracy_interval(np.array(right))
-    return Evaluation(
-        images=len(right),
-        correct=sum(right),
-        accuracy=accuracy.value,
-        interval=(accuracy.low, accuracy.high),
-        stock_accuracy=sum(stock_right) / len(right),
+    measured, new = Answers.of(truth, now, before), np.array(truth) >= len(model.classes)
+    verdict = measured.verdict()
+    everything = measured.compared()
+    assert everything is not None  # there is an image
+    assert everything.interval is not None
+    metrics = Metrics(
+        measured_on=MeasuredOn(source="test", images=len(truth), trained_images=_trained_images(model)),
+        trained_classes=None if new.any() else everything,
+        all_classes=AllClasses(
+            trained=measured[~new].compared(), new=measured[new].compared(), all=everything
+        ),
+        verdict=verdict,
+    )
+    confusion, stock_confusion = measured.confusion(len(names)), measured.stock_right(len(names))
+    shown = [i for i in range(len(names)) if confusion[i].any() or confusion[:, i].any()]
+    evaluation = Evaluation(
+        images=len(truth),
+        correct=int(np.trace(confusion)),
+        accuracy=everything.adapted,
+        interval=everything.interval,
+        stock_accuracy=everything.stock,
+        difference=everything.difference,
+        verdict=verdict,
+        sentences=sentences(metrics),
         classes=[
-            EvaluatedClass(name=name, images=images[name], correct=correct[name])
-            for name in spelling.values()
-            if images[name]
+            EvaluatedClass(
+                name=names[i],
+                images=int(confusion[i].sum()),
+                correct=int(confusion[i, i]),
+                stock_correct=int(stock_confusion[i]),
+            )
+            for i in shown
         ],
+        confusion_matrix=confusion[np.ix_(shown, shown)].tolist()
+        if len(shown) <= MAX_CONFUSION_CLASSES
+        else None,
         mistakes=sorted(mistakes, key=lambda mistake: -mistake.probability),
         warnings=[Notice(**warning) for warning in warnings],
+        created_at=datetime.now(UTC),
     )
+    return evaluation, metrics
+
+
+@dataclass(frozen=True)
+class Answers:
+    """True and predicted classes of N images, as positions [N]."""
+
+    truth: NDArray[np.int64]
+    now: NDArray[np.int64]
+    before: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, *columns: Sequence[int]) -> "Answers":
+        return cls(*(np.array(column, np.int64) for column in columns))
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> "Answers":
+        return Answers(self.truth[rows], self.now[rows], self.before[rows])
+
+    def compared(self) -> ComparedAccuracies | None:
+        """Return the accuracies of both models. None without images."""
+        if not len(self.truth):
+            return None
+        now, before = self.now == self.truth, self.before == self.truth
+        accuracy = accuracy_interval(now)
+        return ComparedAccuracies(
+            stock=float(before.mean()),
+            adapted=accuracy.value,
+            interval=(accuracy.low, accuracy.high),
+            difference=difference_interval(now, before),
+        )
+
+    def verdict(self) -> Verdict:
+        from core.clip.evaluation.verdict import compare  # it imports scipy.stats, which nothing else needs
+
+        right = ((answer == self.truth).astype(np.float64) for answer in (self.before, self.now))
+        return compare(*right).verdict
+
+    def confusion(self, classes: int) -> NDArray[np.int64]:
+        """Return the images [C, C] per true class and predicted one."""
+        counts = np.zeros((classes, classes), np.int64)
+        np.add.at(counts, (self.truth, self.now), 1)
+        return counts
+
+    def stock_right(self, classes: int) -> NDArray[np.int64]:
+        """Return the images [C] of each class that the pre-trained model classifies correctly."""
+        return np.bincount(self.truth[self.before == self.truth], minlength=classes)
+
+
+def _trained_images(model: Model) -> int:
+    images: int = ((model.metrics or {}).get("measured_on") or {}).get("trained_images", 0)
+    return images
 
 
 def _classified(

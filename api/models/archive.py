@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clipcite.types.adapt import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, DeltaFormat
 from clipcite.types.problems import ProblemAction
+from core.clip.config import MAX_SUPPORT_SHOTS
 from core.clip.errors import CorruptWeights
 from core.clip.export.open_clip_folder import ABOUT, CONFIG, relocated
 from core.clip.export.open_clip_folder import WEIGHTS as NETWORK
@@ -21,7 +22,7 @@ from core.clip.models.backbone import PREPROCESS_DEFAULTS, Backbone, tower_param
 from core.clip.weights.delta import encode, tensor_layout
 from core.clip.weights.files import FLOATS, SHOT_LABELS, SHOTS, Weights, load_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-from core.clip.weights.support_set import MAX_SUPPORT_SHOTS, SUPPORT_ALPHAS
+from core.clip.weights.support_set import SUPPORT_ALPHAS
 from core.errors import ExpectedError
 
 MAX_JSON_BYTES = 4_000_000

@@ -34,6 +34,7 @@ from core.errors import ExpectedError
 from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store.db.tables import Model
+from core.store.registry import models
 from core.store.storage.blobs import Blobs
 
 CHUNK = 262_144
@@ -149,7 +150,7 @@ def _model_info(model: Model, alpha: float, delta_format: str, backbone_sha256: 
         templates=model.templates,
         prompts=model.prompts,
         delta_format=delta_format,
-        metrics=model.metrics,
+        metrics=models.measured(model),
     )
 
 

@@ -148,7 +148,14 @@ def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
     columns = {name: getattr(row, name) for name in Model.model_fields if hasattr(row, name)}
     reason = models.not_promoted(row)
     model = Model.model_validate(
-        {**columns, "aliases": aliases, "trained_classes": row.classes, "not_promoted": reason}
+        {
+            **columns,
+            "metrics": models.measured(row),
+            "aliases": aliases,
+            "trained_classes": row.classes,
+            "not_promoted": reason,
+            "evaluated": models.evaluation_key(row) is not None,
+        }
     )
     if model.metrics is not None:
         model.metrics.sentences = sentences(model.metrics)

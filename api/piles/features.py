@@ -1,18 +1,19 @@
 """Features of the images of a pile, computed once per model and alpha."""
 
-import contextvars
 import hashlib
 import logging
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from io import BytesIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from api import quotas
 from api.classify.scoring import Images
 from api.serving.pool.served_model import ServedModel
 from api.serving.service import Serving, Subject, look_up
@@ -22,12 +23,14 @@ from core.admission import ServerBusy
 from core.clip.errors import BadImage
 from core.errors import ExpectedError
 from core.store import piles
+from core.store.accounts import owners
 from core.store.db.ids import new_id
 from core.store.db.session import Database
 from core.store.db.tables import Pile, PileFeatures
 from core.store.errors import Conflict, PileNotFound
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
+from core.turns import TurnThreads
 
 Rows = NDArray[np.float16]
 PART = 16
@@ -93,10 +96,12 @@ class PileFeatureStore:
         self._serving = serving
         self._kept = LruCache(CACHE_BYTES)
         """Rows by blob key. A blob never changes."""
-        self._threads = ThreadPoolExecutor(THREADS, "pile-features")
+        self._threads = TurnThreads(ThreadPoolExecutor(THREADS, "pile-features"))
+        """Threads in which owners take turns after each STORED images."""
         self._lock = threading.Lock()
         self._computing: set[tuple[str, str]] = set()
-        self._errors: dict[tuple[str, str], ExpectedError] = {}
+        self._errors: dict[tuple[str, str], Exception] = {}
+        self._closed = False
 
     def load(self, parts: Sequence[PileFeatures], images: int) -> tuple[Rows, NDArray[np.bool_]]:
         """Return features [N, D] and which images have them.
@@ -109,7 +114,8 @@ class PileFeatureStore:
         for part in parts:
             rows = self._kept.get(part.blob_key)
             if rows is None:
-                rows = np.load(BytesIO(self._blobs.get(part.blob_key)), allow_pickle=False)
+                blob = self._blobs.get(part.blob_key, sha256=part.sha256)
+                rows = np.load(BytesIO(blob), allow_pickle=False)
                 self._kept.put(part.blob_key, rows, rows.nbytes)
             if not features.shape[1]:
                 features = np.zeros((images, rows.shape[1]), np.float16)
@@ -121,7 +127,7 @@ class PileFeatureStore:
 
         Raises:
             Conflict: the pile keeps no images.
-            ExpectedError: the error of the last try, once.
+            Exception: the error of the last try, once.
         """
         if not pile.keeps_images:
             raise Conflict(
@@ -138,52 +144,73 @@ class PileFeatureStore:
             if key in self._computing:
                 return
             self._computing.add(key)
-        run = contextvars.copy_context().run  # the context has the request's id and owner
+        self._submit(key, pile.owner, reference, alpha)
+
+    def _submit(self, key: tuple[str, str], owner: str, reference: str, alpha: float | None) -> None:
+        run = copy_context().run  # the context has the request's id and owner
         try:
-            self._threads.submit(run, self._compute, key, pile.owner, reference, alpha)
+            self._threads.submit(owner, run, self._compute, key, owner, reference, alpha)
         except RuntimeError:  # the service is stopping
             self._computing.discard(key)
 
     def _compute(self, key: tuple[str, str], owner: str, reference: str, alpha: float | None) -> None:
+        """Compute a part. The next one waits for the owner's next turn."""
+        more = False
         try:
-            subject = look_up(self._database, reference, owner=owner)
-            while self._compute_part(key, owner, subject, alpha):
-                pass
+            if not self._closed:
+                subject = look_up(self._database, reference, owner=owner)
+                more = self._compute_part(key, owner, subject, alpha)
         except PileNotFound:  # deleted meanwhile
             pass
-        except ExpectedError as error:
+        except Exception as error:
+            if not isinstance(error, ExpectedError):
+                logger.exception("The features of a pile could not be computed.")
             self._errors[key] = error
-        except Exception:
-            logger.exception("The features of a pile could not be computed.")
-        finally:
+        if more:
+            self._submit(key, owner, reference, alpha)
+        else:
             with self._lock:
                 self._computing.discard(key)
 
     def _compute_part(self, key: tuple[str, str], owner: str, subject: Subject, alpha: float | None) -> bool:
-        """Compute and store the next STORED features. Return whether any were missing."""
+        """Compute and store the next STORED features. Return whether any were missing.
+
+        Raises:
+            BlobDamaged: a copy is damaged.
+            ByteQuota: the features exceed the owner's quota.
+        """
         pile_id, model_key = key
         with self._database.read() as session:
             piles.get(session, pile_id, owner=owner)
-            has = {at for part in piles.features(session, pile_id, model_key) for at in part.positions}
+            has = piles.featured(session, pile_id, model_key)
             rows = [row for row in piles.images(session, pile_id) if row.position not in has][:STORED]
         if not rows:
             return False
-        files = [self._blobs.get(str(row.blob_key)) for row in rows]
+        files = [self._blobs.get(str(row.blob_key), sha256=row.blob_sha256) for row in rows]
         with self._serving.hold(subject, alpha) as held:
             found = encode(self._serving, files, held.served, owner)
         good = [row for row in found if not isinstance(row, BadImage)]
-        if len(good) < len(rows):  # the service made these copies, so a blob is damaged
+        if len(good) < len(rows):  # the service made these copies
             raise next(image for image in found if isinstance(image, BadImage))
         self.store(pile_id, owner, model_key, [row.position for row in rows], as_blob(good))
         return True
 
     def store(self, pile_id: str, owner: str, model_key: str, positions: Sequence[int], blob: bytes) -> None:
-        """Store the features of existing images. Raise PileNotFound."""
+        """Store the features of existing images, unless another process has.
+
+        Raises:
+            PileNotFound: the pile was deleted.
+            ByteQuota: the features exceed the owner's quota.
+        """
         folder = f"{piles.blobs_of(pile_id)}/{new_id('ftr')}"
         with deletions.unless_kept(self._database, self._blobs, folder):
             self._blobs.put(f"{folder}/rows.features", blob)
             with self._database.write() as session:
+                owners.lock(session, owner)
                 pile = piles.get(session, pile_id, owner=owner, lock=True)
+                if piles.featured(session, pile_id, model_key).issuperset(positions):
+                    return
+                quotas.check_quota(session, owner, self._serving.settings, more_bytes=len(blob))
                 deletions.keep(session, folder)
                 digest = hashlib.sha256(blob).hexdigest()
                 piles.add_features(
@@ -198,4 +225,5 @@ class PileFeatureStore:
 
     def close(self) -> None:
         """Stop the threads after their current part."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        self._threads.shutdown()

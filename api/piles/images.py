@@ -1,7 +1,7 @@
 """Upload of images to a pile: hashes, reduced copies and features."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -73,8 +73,8 @@ def add_images(
         with database.read() as session:
             hashes = [_hash(upload) for upload in files]
             positions = piles.positions_of(session, pile.id, hashes)
-            has = {at for part in piles.features(session, pile.id, model_key) for at in part.positions}
-        known = set(positions)
+            has = piles.featured(session, pile.id, model_key)
+        known, new = set(positions), set[str]()
         done = {sha256 for sha256, position in positions.items() if position in has}
         side = max(SHORTER_SIDE, held.served.backbone.image_size)
         fresh: dict[str, Sent] = {}
@@ -88,8 +88,8 @@ def add_images(
         waiting = list(fresh.values())
         for start in range(0, len(waiting), PART):
             part = waiting[start : start + PART]
-            contents = [_read(services, uploads[one.sha256]) for one in part]
-            _reduce(services, part, contents, side)
+            # Not a list: files of 20 MB are in memory only while they are decoded.
+            _reduce(services, part, (_read(services, uploads[one.sha256]) for one in part), side)
             take(sum(len(one.copy) for one in part))
         good = [one for one in waiting if one.error is None]
         for one, row in zip(
@@ -101,10 +101,9 @@ def add_images(
                 one.row = row
         good = [one for one in good if one.row is not None]
         if good:
-            pile, placed = _store(services, pile, good, model_key, owner)
+            pile, placed, new = _store(services, pile, good, known, model_key, owner)
             positions |= placed
     errors = {one.sha256: one.error for one in waiting if one.error is not None}
-    new = {one.sha256 for one in good} - known
     added = []
     for one in sent:
         error = errors.get(one.sha256)
@@ -133,7 +132,7 @@ def _read(services: Services, upload: UploadFile) -> bytes:
     return content
 
 
-def _reduce(services: Services, sent: Sequence[Sent], contents: Sequence[bytes], side: int) -> None:
+def _reduce(services: Services, sent: Sequence[Sent], contents: Iterable[bytes], side: int) -> None:
     """Make the reduced copies: JPEG, whose shorter side has at most `side` pixels."""
     settings = services.settings
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
@@ -148,17 +147,24 @@ def _reduce(services: Services, sent: Sequence[Sent], contents: Sequence[bytes],
 
 
 def _store(
-    services: Services, pile: Pile, sent: Sequence[Sent], model_key: str, owner: str
-) -> tuple[Pile, dict[str, int]]:
-    """Store the blobs, then the rows that refer to them. Return the pile, and the positions by SHA-256."""
+    services: Services, pile: Pile, sent: Sequence[Sent], known: Collection[str], model_key: str, owner: str
+) -> tuple[Pile, dict[str, int], set[str]]:
+    """Store the blobs, then the rows that refer to them.
+
+    Args:
+        known: SHA-256 of files that the pile has, whose features alone are stored.
+
+    Returns:
+        The pile, the positions by SHA-256, and the SHA-256 of new files.
+    """
     database, blobs = services.database, services.blobs
     folder = f"{piles.blobs_of(pile.id)}/{new_id('bat')}"
     keys = {one.sha256: f"{folder}/{number:05d}.image" for number, one in enumerate(sent)}
     features = as_blob([one.row for one in sent if one.row is not None])
+    rows = f"{folder}/rows.features"
+    copied = [one for one in sent if pile.keeps_images and one.sha256 not in known]
     with deletions.unless_kept(database, blobs, folder):
-        rows = f"{folder}/rows.features"
-        copies = [(keys[one.sha256], one.copy) for one in sent] if pile.keeps_images else []
-        blobs.put_all([*copies, (rows, features)])
+        blobs.put_all([*((keys[one.sha256], one.copy) for one in copied), (rows, features)])
         new = [
             NewImage(
                 one.sha256,
@@ -174,10 +180,19 @@ def _store(
         with database.write() as session:
             owners.lock(session, owner)
             pile = piles.get(session, pile.id, owner=owner, lock=True)
-            more = len(features) + sum(piles.IMAGE_BYTES + each.bytes for each in new)
+            # Another request may have stored the same files or features meanwhile.
+            positions = piles.positions_of(session, pile.id, list(keys))
+            fresh = [each for each in new if each.sha256 not in positions]
+            has = piles.featured(session, pile.id, model_key)
+            if not fresh and has.issuperset(positions.values()):
+                return pile, positions, set()
+            more = len(features) + sum(piles.IMAGE_BYTES + each.bytes for each in fresh)
             quotas.check_quota(session, owner, services.settings, more_bytes=more)
             deletions.keep(session, folder)
-            positions = piles.add_images(session, pile, new)
+            for one in copied:
+                if one.sha256 in positions:
+                    deletions.mark_for_deletion(session, keys[one.sha256])
+            positions |= piles.add_images(session, pile, fresh)
             piles.add_features(
                 session,
                 pile,
@@ -189,4 +204,4 @@ def _store(
             )
             piles.changed(session, pile)
             audit.record("pile.add", pile.id)
-    return pile, positions
+    return pile, positions, {each.sha256 for each in fresh}

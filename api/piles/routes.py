@@ -5,13 +5,14 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import BaseModel
 
 from api import quotas
 from api.classify.routes import run_admitted
 from api.deps import After, CurrentOwner, DatabaseDep, Limit
 from api.http.forms import form_body, form_of
-from api.http.problems import InvalidRequest, responses
+from api.http.problems import InvalidRequest, parsed_json, responses
 from api.jobs.images import HEADERS, JPEG, MAX_POSITION
 from api.piles.features import PileFeatureStore
 from api.piles.images import PileImagesForm, add_images
@@ -19,6 +20,7 @@ from api.piles.sorting import sort
 from api.services import Services, ServicesDep
 from api.serving.service import Serving, Subject, look_up
 from api.threads import REQUESTS, UPLOADS
+from clipcite.types.base import MAX_CLASS_NAMES
 from clipcite.types.classify import ClassIn, Options
 from clipcite.types.piles import (
     MAX_ASKED,
@@ -50,7 +52,8 @@ from core.store.accounts import audit, owners
 from core.store.db import tables
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database, database_now
-from core.store.errors import NotFound
+from core.store.db.text import sanitize_text
+from core.store.errors import DatabaseUnavailable, NotFound
 from core.store.storage import deletions
 
 router = APIRouter(prefix="/piles", tags=["piles"])
@@ -62,16 +65,32 @@ SORT_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _json_of(kind: type[BaseModel]) -> Any:
+    """Return a dependency on a large JSON body. It is parsed in a thread, as others must not wait for it."""
+
+    async def read(request: Request) -> BaseModel:
+        return await UPLOADS.run(parsed_json, kind, await request.body())
+
+    return Depends(read)
+
+
+def _json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI description of the body. `api.http.openapi` adds the schema."""
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
 @router.post("", status_code=201, responses=responses(400, 401, 404, 408, 413, 422, 503, 507))
 @UPLOADS.runs
 def create_pile(services: ServicesDep, owner: CurrentOwner, body: PileIn, response: Response) -> Pile:
     """Make a pile: images that wait for labels, what persons say about them, and their sort."""
     names = _checked_names(body.class_names)
-    look_up(services.database, body.model, owner=owner)
+    _check_model(services, body.model, owner)
     with services.database.write() as session:
         owners.ensure(session, owner)
         owners.lock(session, owner)
-        quotas.check_quota(session, owner, services.settings, more_bytes=piles.PILE_BYTES)
+        more = piles.PILE_BYTES + piles.bytes_of_names(names)
+        quotas.check_quota(session, owner, services.settings, more_bytes=more)
         at = database_now(session)
         row = piles.create(
             session,
@@ -103,9 +122,11 @@ def list_piles(
     return PilePage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
-@router.post("/match", responses=responses(400, 401, 408, 413, 422, 503))
+@router.post("/match", responses=responses(400, 401, 408, 413, 422, 503), openapi_extra=_json_body(MatchJson))
 @REQUESTS.runs
-def match_piles(services: ServicesDep, owner: CurrentOwner, body: MatchJson) -> PileMatches:
+def match_piles(
+    services: ServicesDep, owner: CurrentOwner, body: Annotated[MatchJson, _json_of(MatchJson)]
+) -> PileMatches:
     """Find your piles that have any of these files, before an upload. At most ten are returned."""
     with services.database.read() as session:
         found = []
@@ -136,7 +157,7 @@ def get_pile(
     with services.database.read() as session:
         row = piles.get(session, pile_id, owner=owner)
         tag = f'"{row.revision}"'
-        if if_none_match is not None and tag in if_none_match:
+        if if_none_match is not None and (tag in if_none_match or if_none_match.strip() == "*"):
             return Response(status_code=304, headers={"ETag": tag})
         response.headers["ETag"] = tag
         return pile_of(row, services.settings)
@@ -148,16 +169,22 @@ def change_pile(services: ServicesDep, owner: CurrentOwner, pile_id: str, patch:
     """Change name, model or class names of a pile. Answers stay."""
     changes: dict[str, Any] = {}
     if patch.name is not None and patch.name.strip():
-        changes["name"] = patch.name.strip()
+        changes["name"] = sanitize_text(patch.name.strip())
     if patch.model is not None:
-        look_up(services.database, patch.model, owner=owner)
+        _check_model(services, patch.model, owner)
         changes["model"] = patch.model
     if "class_names" in patch.model_fields_set:
         changes["class_names"] = _checked_names(patch.class_names)
     if not changes:
         raise InvalidRequest("The object changes nothing. Send `name`, `model` or `class_names`.")
     with services.database.write() as session:
+        piles.get(session, pile_id, owner=owner)  # before the owner, which may not exist
+        owners.lock(session, owner)
         row = piles.get(session, pile_id, owner=owner, lock=True)
+        if "class_names" in changes:
+            more = piles.bytes_of_names(changes["class_names"]) - piles.bytes_of_names(row.class_names)
+            quotas.check_quota(session, owner, services.settings, more_bytes=max(0, more))
+            row.bytes += more
         for field, value in changes.items():
             setattr(row, field, value)
         piles.changed(session, row)
@@ -240,15 +267,27 @@ def get_pile_image(
     return Response(services.blobs.get(row.blob_key), media_type="image/jpeg", headers=HEADERS)
 
 
-@router.post("/{pile_id}/answers", responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507))
+@router.post(
+    "/{pile_id}/answers",
+    responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
+    openapi_extra=_json_body(AnswersJson),
+)
 @UPLOADS.runs
-def add_answers(services: ServicesDep, owner: CurrentOwner, pile_id: str, body: AnswersJson) -> Pile:
+def add_answers(
+    services: ServicesDep,
+    owner: CurrentOwner,
+    pile_id: str,
+    body: Annotated[AnswersJson, _json_of(AnswersJson)],
+) -> Pile:
     """Say what images are. The last answer about an image counts; earlier ones are kept."""
+    with services.database.read() as session:
+        row = piles.get(session, pile_id, owner=owner)
+    trained = _trained_names(services, row.model, owner)  # not while the rows are locked
     with services.database.write() as session:
         owners.lock(session, owner)
         row = piles.get(session, pile_id, owner=owner, lock=True)
-        given = _checked_answers(body.answers, row, _spelling(services, row, owner))
-        more = piles.ANSWER_BYTES * sum(len(answer.positions) for answer in given)
+        given = _checked_answers(body.answers, row, trained)
+        more = piles.bytes_of_answers(given)
         quotas.check_quota(session, owner, services.settings, more_bytes=more)
         piles.add_answers(session, row, given)
         piles.changed(session, row)
@@ -289,37 +328,42 @@ async def sort_pile(
     store: PileFeatureStore = request.app.state.pile_features
 
     def work(serving: Serving, database: Database, owner: str, take: Take) -> PileSort:
-        with database.write() as session:
+        with database.read() as session:
             row = piles.get(session, pile_id, owner=owner)
-            piles.used(session, row)
+            unnoted = piles.is_unnoted(session, row)
+        if unnoted:
+            with suppress(DatabaseUnavailable), database.write() as session:  # a full disk still sorts
+                piles.used(session, row)
         reference = model or row.model
         subject = look_up(database, reference, owner=owner)
         with serving.hold(subject, alpha) as held:
             model_key = held.served.key
         with database.read() as session:
-            row = piles.get(session, pile_id, owner=owner)
             parts = piles.features(session, row.id, model_key)
             answers = piles.answers(session, row.id)
+            # Last, so that it has all images of these, even if one was added meanwhile.
+            row = piles.get(session, pile_id, owner=owner)
             pile = pile_of(row, services.settings)
         with serving.memory.hold(owner, sum(part.bytes for part in parts)):
             rows, has = store.load(parts, row.images)
-            if not has.all():
-                store.compute(row, reference, alpha, model_key)
-                return PileSort(pile=pile, ready=False, done=int(has.sum()))
-            options = Options(class_names=row.class_names, model=reference, alpha=alpha)
-            fields = sort(
-                serving,
-                rows,
-                answers,
-                options,
-                subject,
-                owner=owner,
-                take=take,
-                seed=row.id,
-                groups=groups,
-                ask=ask,
-                draw=draw,
-            )
+        if not has.all():
+            store.compute(row, reference, alpha, model_key)
+            return PileSort(pile=pile, ready=False, done=int(has.sum()))
+        options = Options(class_names=row.class_names, model=reference, alpha=alpha)
+        # It holds its own memory: two parts of one request would exceed the owner's share.
+        fields = sort(
+            serving,
+            rows,
+            answers,
+            options,
+            subject,
+            owner=owner,
+            take=take,
+            seed=row.id,
+            groups=groups,
+            ask=ask,
+            draw=draw,
+        )
         return PileSort(pile=pile, ready=True, done=len(rows), **fields)
 
     found = await run_admitted(request, work)
@@ -327,7 +371,7 @@ async def sort_pile(
     headers = {} if found.ready else {"Retry-After": str(POLL_SECONDS)}
     wants_csv = CSV in (part.split(";")[0].strip().lower() for part in accept.split(","))
     if wants_csv and found.ready:
-        text = await REQUESTS.run(_as_csv, services.database, found)
+        text = await REQUESTS.run(_as_csv, services.database, request.state.caller.owner, found)
         return Response(text, 200, media_type=CSV)
     body = await REQUESTS.run(found.model_dump_json)
     return Response(body, status, headers, media_type="application/json")
@@ -355,7 +399,7 @@ def pile_of(row: tables.Pile, settings: Settings) -> Pile:
     )
 
 
-def _label_of(row: tables.PileAnswer) -> PileLabel:
+def _label_of(row: piles.Answer) -> PileLabel:
     return PileLabel(
         said=row.said, class_name=row.class_name, how=row.how, by=row.created_by, at=row.created_at
     )
@@ -365,7 +409,7 @@ def _names(row: tables.Pile) -> list[str]:
     """Return the given names and those that persons used, each once."""
     given = [name if isinstance(name, str) else name["name"] for name in row.class_names or ()]
     first: dict[str, str] = {}
-    for name in (*given, *row.used_names):
+    for name in (*given, *(name for name, count in row.used_names.items() if count)):
         first.setdefault(same_class(name), name)
     return list(first.values())
 
@@ -390,20 +434,24 @@ def _checked_names(names: Sequence[str | ClassIn] | None) -> list[Any] | None:
     return checked or None
 
 
-def _spelling(services: Services, row: tables.Pile, owner: str) -> dict[str, str]:
-    """Return the spelling of each class that the pile or its model has."""
+def _check_model(services: Services, reference: str, owner: str) -> None:
+    """Raise ModelNotFound, JobNotFound or UnknownBackbone."""
+    subject = look_up(services.database, reference, owner=owner)
+    if isinstance(subject, str):
+        services.serving.stock_backbone(subject)
+
+
+def _trained_names(services: Services, reference: str, owner: str) -> Sequence[str]:
     subject: Subject | None = None
     with suppress(ExpectedError):  # a deleted model
-        subject = look_up(services.database, row.model, owner=owner)
-    trained = [] if subject is None or isinstance(subject, str) else subject.classes
-    names = (*trained, *_names(row))
-    return {same_class(name): name for name in reversed(names)}
+        subject = look_up(services.database, reference, owner=owner)
+    return [] if subject is None or isinstance(subject, str) else subject.classes
 
 
-def _checked_answers(
-    answers: Sequence[AnswerIn], row: tables.Pile, spelling: dict[str, str]
-) -> list[AnswerIn]:
-    """Return answers with the pile's spelling of class names. Raise InvalidRequest."""
+def _checked_answers(answers: Sequence[AnswerIn], row: tables.Pile, trained: Sequence[str]) -> list[AnswerIn]:
+    """Return answers with the spelling of class names of the model or the pile. Raise InvalidRequest."""
+    spelling = {same_class(name): name for name in reversed((*trained, *_names(row)))}
+    used = {*row.used_names}
     checked: list[AnswerIn] = []
     errors: list[dict[str, str]] = []
     for index, answer in enumerate(answers):
@@ -421,18 +469,26 @@ def _checked_answers(
             try:
                 clean = clean_class_name(name)
                 name = spelling.setdefault(same_class(clean), clean)
+                used.add(name)
             except InvalidClassNames as error:
                 pointer = f"/answers/{index}/class_name"
                 errors.append({"pointer": pointer, "code": error.code, "detail": error.detail})
         checked.append(answer.model_copy(update={"class_name": name}))
+    if len(used) > MAX_CLASS_NAMES:
+        detail = (
+            f"The answers about this pile would have {len(used):,} class names, and the maximum is "
+            f"{MAX_CLASS_NAMES:,}. Use names that it has, or begin another pile."
+        )
+        errors.append({"pointer": "/answers", "code": "too_many_class_names", "detail": detail})
     if errors:
         raise InvalidRequest(errors[0]["detail"], errors[:100], "invalid_answers")
     return checked
 
 
-def _as_csv(database: Database, found: PileSort) -> str:
-    """Return a sort as CSV, a line per image."""
+def _as_csv(database: Database, owner: str, found: PileSort) -> str:
+    """Return a sort as CSV, a line per image. Raise PileNotFound if it was deleted meanwhile."""
     with database.read() as session:
+        piles.get(session, found.pile.id, owner=owner)
         files = {row.position: row.file for row in piles.images(session, found.pile.id)}
     rows: list[list[object]] = [["file", "class", "probability", "something_else"]]
     for image in found.images:

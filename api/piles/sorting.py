@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from api.classify.collection import check_features
 from api.classify.scoring import kinds_of, sorter_of, warnings_of
 from api.piles.features import Rows
 from api.serving.service import Serving, Subject
@@ -20,18 +19,18 @@ from core.admission import Take
 from core.clip.inference.answers import Answer, Answers
 from core.clip.inference.graph import Floats, Ints, Neighbours
 from core.clip.inference.groups import groups as groups_of
-from core.clip.inference.obeyed import SHOWN, least_like
+from core.clip.inference.groups import shown_of
+from core.clip.inference.obeyed import least_like
 from core.clip.inference.pile import NONE
 from core.clip.inference.sort import PileSort, draw_order, share, sort_pile
 from core.clip.inference.which_next import which_next
 from core.clip.prompts import same_class
 
-DRAWN_OF_GROUP = 2
-"""Number of the SHOWN images of a group that are drawn at random."""
 DRAWN_OF_ASKED = 5
 """One of so many images that are asked one by one is drawn at random."""
 LEAST_LIKE_AFTER = 10
-"""Number of answered groups after which the images least like any class are shown, before other groups."""
+"""Number of answered groups after which the images least like any class are asked about, before other groups.
+If a model has training images, they are the first."""
 COPIES, SCORE_COPIES = 6, 3
 """Number of copies of features and scores that are in memory at once, in float32."""
 NOT_MEASURED = "Not measured yet. Check with 20 tells you."
@@ -65,7 +64,6 @@ def sort(
         draw: number of images that are all drawn at random, instead of those of `ask`.
 
     Raises:
-        WrongFeatures: the features are not of this model.
         The errors of `api.classify.scoring.classify`.
     """
     said = Answers.of(len(rows), answers)
@@ -91,7 +89,6 @@ def sort(
         options = options.model_copy(update={"class_names": names})
         classifier = serving.texts.classifier(held, options)
         serving.texts.encode(classifier, held, take)
-        check_features(images, classifier.text_features.shape[1])
         fitted = held.calibration
         done = sort_pile(
             images,
@@ -218,23 +215,15 @@ def _groups(
         for members in groups_of(images, value, answers.seen, nearest)
     ]
     least = None if done is None else least_like(images, done.support, answers)
-    if least is not None and (not found or answers.groups >= LEAST_LIKE_AFTER):
+    now = done is not None and (done.from_model or answers.groups >= LEAST_LIKE_AFTER or not found)
+    if least is not None and now:
         shown = [ShownImage(position=at, drawn=False) for at in least.tolist()]
         found.insert(0, PileGroup(kind="least_like", shown=shown, members=least.tolist()))
     return found[:most]
 
 
 def _shown(members: Ints, rank: Ints) -> list[ShownImage]:
-    """Return the images that show a group: the most typical, and of the others those that are drawn first.
-
-    So whether an image counts as drawn does not depend on how typical it is of those that would not be seen.
-
-    Args:
-        members: the most typical first.
-        rank: [N], place of each image in the order in which images are drawn.
-    """
-    central, others = members[: SHOWN - DRAWN_OF_GROUP], members[SHOWN - DRAWN_OF_GROUP :]
-    drawn = others[np.argsort(rank[others])][:DRAWN_OF_GROUP]
+    central, drawn = shown_of(members, rank)
     return [
         *(ShownImage(position=at, drawn=False) for at in central.tolist()),
         *(ShownImage(position=at, drawn=True) for at in drawn.tolist()),

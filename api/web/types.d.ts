@@ -5,9 +5,9 @@ import type { components, paths } from "../../build/openapi";
 type Segments<Path extends string> = Path extends `${infer First}/${infer Rest}` ? [First, ...Segments<Rest>] : [Path];
 type Placed<Path extends string[]> = { [I in keyof Path]: Path[I] extends `{${string}}` ? string : Path[I] };
 /** Route in the document of a path such as `/jobs/${string}/report`. */
-type RouteOf<Path extends string> = {
-	[Route in keyof paths]: Segments<Path> extends Placed<Segments<Route>> ? Route : never;
-}[keyof paths];
+type RouteOf<Path extends string> = Path extends keyof paths
+	? Path
+	: { [Route in keyof paths]: Segments<Path> extends Placed<Segments<Route>> ? Route : never }[keyof paths];
 type Responses<Path extends string, M extends Method> = paths[RouteOf<Path>] extends {
 	[L in Lowercase<M>]: { responses: infer R };
 }
@@ -64,24 +64,11 @@ declare global {
 	}
 	/** Class that a person gives to an image: its name, NONE of lib/sorting/groups.js, or null without a label. */
 	type Label = string | symbol | null;
-	/** An image of the Sort view. */
-	interface SortedImage extends PageImage {
-		path: string[];
-		/** Once it is classified, else `error`. */
-		predictions: Prediction[] | null;
-		rejected: boolean;
-		likeness: number;
-		features: string | null;
-		error: string;
-		label: Label;
-		/** The person doesn't know its class. */
-		skipped: boolean;
-		/** Size of the pile that it was drawn from, if its label checks the sort and is kept out of training, else 0. */
-		held: number;
-		/** Label that the service has. */
-		saved: { model: string; id: string | null; class_name: Label; learned?: boolean } | null;
-		/** This browser remembers it. */
-		noted?: boolean;
+	/** A photo of a pile, with its place in the last sort. */
+	interface Photo extends Omit<Schemas["PileImage"], "answer"> {
+		name: string;
+		answer: Schemas["PileLabel"] | null;
+		place: Schemas["SortedImage"] | null;
 	}
 	interface DroppedFile {
 		path: string[];

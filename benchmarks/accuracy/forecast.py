@@ -9,7 +9,7 @@ import torch
 from benchmarks.accuracy.harness import Trial, shots_of, store_of
 from benchmarks.methods.clip_cite import config_of, train
 from benchmarks.methods.common.task import Task
-from core.clip.checks.estimate import TRAINING_COST
+from core.clip.checks.estimate import FORWARD
 from core.clip.config import resolve_config
 from core.clip.models.backbone import Backbone
 
@@ -23,8 +23,7 @@ def forecast(methods: Sequence[str], trials: Sequence[Trial], backbone: Backbone
         return count
     epochs = resolve_config(backbone=backbone.name).epochs  # tests are encoded at two α
     images = sum(
-        epochs * len(shots_of(trial)) + 2 / TRAINING_COST * sum(len(t.test) for t in trial.tests)
-        for trial in left
+        epochs * len(shots_of(trial)) + 2 * FORWARD * sum(len(t.test) for t in trial.tests) for trial in left
     )
     rate = images_per_second(backbone)
     return f"{count} About {images / rate / 3600:.1f} hours, at {rate:.1f} training images per second."

@@ -18,9 +18,13 @@ from clipcite.datasets.detect import read
 def evaluate(
     model: Reference,
     images: Annotated[
-        Path,
-        typer.Argument(metavar="IMAGES", help="Labelled images in any form that `adapt` takes.", exists=True),
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="[IMAGES]",
+            help="Labelled images in any form that `adapt` takes (default: show the last evaluation).",
+            exists=True,
+        ),
+    ] = None,
     on_bad_image: Annotated[
         Literal["fail", "skip"], typer.Option(help="Stop at unusable images, or skip them.")
     ] = "fail",
@@ -28,31 +32,29 @@ def evaluate(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Evaluate a model on labelled images.
+    """Evaluate a model on labelled images, or show its last evaluation.
 
-    All of them are test images. Nothing is trained or stored.
+    All of them are test images. The service keeps the result, but not the images.
     """
     with connected(url, key) as client:
         found = client.models.get(find_model(client, model))
-        upload = images if images.suffix.lower() == ".zip" else read(images)
-        response = found.evaluate(upload, on_bad_image=on_bad_image)
+        if images is None:
+            response = found.evaluation()
+        else:
+            upload = images if images.suffix.lower() == ".zip" else read(images)
+            response = found.evaluate(upload, on_bad_image=on_bad_image)
     if as_json:
-        print_json(response.model_dump())
+        print_json(response.model_dump(mode="json"))
         return
     console = stdout()
-    accuracy, low, high, stock = (
-        f"{100 * share:.0f}" for share in (response.accuracy, *response.interval, response.stock_accuracy)
-    )
-    console.print(
-        f"[bold]{response.correct:,} of {response.images:,} right[/] ({accuracy}%, likely {low} to {high}). "
-        f"Pre-trained: {stock}%.",
-        soft_wrap=True,
-    )
+    counted = f"{response.correct:,} of {response.images:,} right."
+    console.print(f"[bold]{counted}[/] {escape(' '.join(response.sentences))}", soft_wrap=True)
     for warning in response.warnings:
         console.print(f"[yellow]note[/] {escape(warning.detail)}", soft_wrap=True)
-    table = table_of("class", "images", "right")
+    table = table_of("class", "images", "right before", "right now")
     for row in response.classes:
-        table.add_row(escape(row.name), str(row.images), str(row.correct))
+        counts = (row.images, row.stock_correct, row.correct)
+        table.add_row(escape(row.name), *map(str, counts))
     print_table(console, table)
     if response.mistakes:
         table = table_of("image", "true class", "predicted", "probability")

@@ -1,5 +1,6 @@
 """Training jobs: state, progress, events and images."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,6 +13,25 @@ from clipcite.types.report import NOT_PROMOTED, PROMOTED, Metrics
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Stage = Literal["preparing", "training", "publishing", "evaluating"]
+Phase = Literal["starting", "reading", "features", "steps", "support", "storing", "folds", "tests", "report"]
+DOING: Mapping[Phase, str] = {
+    "starting": "Starting",
+    "reading": "Reading the images",
+    "features": "Encoding the images",
+    "steps": "Training",
+    "support": "Encoding with the new model",
+    "storing": "Storing the model",
+    "folds": "Measuring the accuracy",
+    "tests": "Measuring on test images",
+    "report": "Writing the report",
+}
+"""All phases of a job in their order, in words."""
+STAGE_OF: Mapping[Phase, Stage] = {
+    "starting": "preparing",
+    **dict.fromkeys(("reading", "features", "steps", "support"), "training"),
+    "storing": "publishing",
+    **dict.fromkeys(("folds", "tests", "report"), "evaluating"),
+}
 Until = Literal["model", "end"]
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -30,6 +50,12 @@ class Progress(ResponseModel):
     stage: Open[Stage] = Field(
         description="`preparing`, `training`, `publishing`, then `evaluating`, when the job has a `model_id`."
     )
+    phase: Open[Phase] = Field(
+        "starting",
+        description="Part of the stage: `starting`; `reading`, `features`, `steps` and `support`; `storing`; "
+        "`folds` or `tests`, then `report`.",
+    )
+    doing: str = Field("", description="The phase in words.")
     epoch: int
     epochs: int | None = None
     step: int
@@ -40,8 +66,8 @@ class Progress(ResponseModel):
     )
     eta_seconds: float | None = Field(
         None,
-        description="Estimated seconds until the job ends; null if unknown. It never rises within an "
-        "attempt.",
+        description="Estimated seconds until the job ends; null if unknown. It rises only if the job "
+        "takes much longer than stated before.",
     )
     model_eta_seconds: float | None = Field(
         None,
@@ -73,6 +99,8 @@ JOB_EXAMPLE: JsonDict = {
     "attempts": 1,
     "progress": {
         "stage": "training",
+        "phase": "steps",
+        "doing": "Training, epoch 3 of 10",
         "epoch": 3,
         "epochs": 10,
         "step": 3,

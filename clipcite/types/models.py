@@ -29,6 +29,7 @@ MODEL_EXAMPLE: JsonDict = {
     "created_at": "2026-11-25T02:06:03.690667Z",
     "created_by": "key_01m880r1e3wjq5m2yd9hn7z4tb",
     "metrics": None,
+    "evaluated": False,
     "promoted": True,
     "not_promoted": None,
 }
@@ -54,7 +55,12 @@ class Model(Resource):
     delta_format: Open[Literal["full", "4bit"]] = Field(description="Storage format of the weights.")
     created_at: datetime
     created_by: str | None = Field(None, description="Id of the key that made it; `token` without keys.")
-    metrics: Metrics | None = Field(None, description="Summary of the evaluation; the report has more.")
+    metrics: Metrics | None = Field(
+        None,
+        description="Summary of the job's evaluation, or of a later one with at least 30 images, or as many "
+        "as the job's. The report, or `GET /models/{id}/evaluation`, has more.",
+    )
+    evaluated: bool = Field(False, description="Whether `GET /models/{id}/evaluation` has an evaluation.")
     promoted: bool | None = Field(None, description=PROMOTED)
     not_promoted: Notice | None = Field(None, description=NOT_PROMOTED)
 

@@ -18,7 +18,7 @@ MIN_DRAWN = 8
 """Number of answers about images drawn at random from which the accuracy of a sort is measured."""
 Said = Literal["class", "none", "not_class", "skip", "withdrawn"]
 How = Literal["group", "member", "drawn", "chosen", "moved"]
-Name = Annotated[str, Field(json_schema_extra={"maxLength": 200})]
+Name = Annotated[str, Field(max_length=200)]
 
 
 ANSWERS_EXAMPLE: JsonDict = {
@@ -179,7 +179,7 @@ class MatchJson(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"sha256": ["0" * 64]}]})
 
-    sha256: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
+    sha256: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$", max_length=64)]] = Field(
         min_length=1, max_length=MAX_PILE_IMAGES
     )
 

@@ -52,6 +52,9 @@ class MeasuredOn(ResponseModel):
     source: str = Field(description="`test`, `cross_validation`, or `none` if nothing was measured.")
     images: int = Field(description="Number of evaluated images.")
     trained_images: int = Field(description="Number of training images.")
+    fold_models: int = Field(
+        0, description="Number of fold models that were evaluated; two have half of the training images each."
+    )
 
 
 class Metrics(Resource):

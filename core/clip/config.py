@@ -22,6 +22,11 @@ GOOD_IMAGES = (4, 16)
 """Training images per class that work well (docs/how-to/images-and-names.md)."""
 USUAL_SIDE = 224
 """Input side that batch sizes assume (pixels)."""
+MAX_SUPPORT_SHOTS = 4_096
+"""Maximum number of shots in a support set. If there are more classes, each has one shot.
+
+benchmarks/pages/requests.md has the measurements.
+"""
 MAX_ENLARGEMENT = 2
 """Maximum input side as a multiple of the network's own, or of a larger usual one. Memory and time
 grow with its square or faster."""

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from clipcite.types.images import Image, ImageStats
-from core.clip.checks.estimate import expected_work
 from core.clip.checks.image_stats import SIDE, measure_image
 from core.clip.checks.near_duplicates import find_originals
 from core.clip.config import AdaptConfig
@@ -16,8 +15,8 @@ from core.clip.data.images import open_image
 from core.clip.data.loader import DECODERS, read_images
 from core.clip.errors import InvalidClassNames, OutOfMemory
 from core.clip.evaluation.context import EvalContext, TrainingSet
-from core.clip.evaluation.evaluate import Evaluated, evaluate
-from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.evaluation.evaluate import Evaluated, evaluate, warn_of_unrecognised_classes
+from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import file_features
 from core.clip.prompts import class_prompts
@@ -86,30 +85,39 @@ def adapt(
     class_names = tuple(dict.fromkeys(image.class_name for image in trained_images))
     if len(class_names) < 2:
         raise InvalidClassNames(f"A classifier needs at least 2 classes; there are {len(class_names)}.")
+    theta_0 = tower_parameters(backbone.model)
     try:
         # 1. Read images. Copies may not be trained on while their original is evaluated.
+        reporter.phase("reading")
         copied = range(len(positions)) if config.evaluate == "none" else _originals(trained_images, limits)
         index_of = {name: i for i, name in enumerate(class_names)}
         labels = [index_of[image.class_name] for image in trained_images]
         prompts = [class_prompts(name, config.templates, config.prompts) for name in class_names]
-        reporter.plan(*expected_work(config.model_dump(), len(labels), len(tests)))
-        if trained is None:
-            reporter.stage("training")
         # All images stay in memory, as large as the largest crop needs.
         side = math.ceil(backbone.image_size / math.sqrt(max(config.crop_scale, 0.25)))
         pixels = read_images(trained_images, limits, side)
         # Features at α = 0, for the support set and the evaluation.
+        reporter.phase("features")
         stock = file_features(backbone, trained_images, limits)
 
         if trained is None:
             # 2. Fine-tune: θ_1.
+            reporter.phase("steps")
             theta_1 = fine_tune(backbone, pixels, labels, prompts, config, reporter, checkpoints=checkpoints)
 
             # 3. Encode the delta θ_1 − θ_0.
-            delta = encode(tower_parameters(backbone.model), theta_1, config.delta_format)
-            support_set = encode_support_set(backbone, delta, pixels, labels, stock[support_shots(labels)])
+            reporter.phase("support")
+            delta = encode(theta_0, theta_1, config.delta_format)
+            del theta_1
+            network = with_parameters(backbone, delta.theta(theta_0, config.alpha))
+            support_set = encode_support_set(
+                *(backbone, delta, pixels, labels, stock[support_shots(labels)]),
+                networks={config.alpha: network},
+            )
             trained = TrainedModel(Weights(delta, support_set), time.monotonic() - started)
             on_trained(trained)
+        else:
+            network = with_parameters(backbone, trained.weights.theta(theta_0, config.alpha))
 
         # 4. Evaluate θ(α) against θ_0.
         distinct = [i for i, original in enumerate(copied) if i == original]
@@ -122,12 +130,11 @@ def adapt(
             [labels[i] for i in distinct],
             stock[distinct],
         )
-        evaluation = evaluate(
-            EvalContext(backbone, training_set, config, limits),
-            trained.weights,
-            tests,
-            reporter,
-        )
+        context = EvalContext(backbone, training_set, config, limits)
+        warn_of_unrecognised_classes(context, trained.weights, network, reporter)
+        of_tests = network if tests else None
+        del network  # fold models need the memory
+        evaluation = evaluate(context, trained.weights, tests, reporter, of_tests)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

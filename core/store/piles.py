@@ -4,11 +4,12 @@ Answers are append-only. The last one about an image counts. Each change locks t
 revision greater by 1.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ from core.store.storage import deletions
 MAX_ANSWERS = 10 * MAX_PILE_IMAGES
 """Maximum number of answers about a pile."""
 PILE_BYTES, IMAGE_BYTES, ANSWER_BYTES = 1_000, 400, 100
-"""Size of a row of each table, for the quota."""
+"""Size of a row of each table, without class names, for the quota."""
 USED_AGAIN = timedelta(hours=1)
 BATCH = 500
 """Number of values in a condition. SQLite allows 32,766, and long conditions are slow."""
@@ -43,11 +44,22 @@ class NewImage:
     bytes: int
 
 
+class Answer(NamedTuple):
+    """An answer of a person about an image: a row of `pile_answers`, of which a pile may have 200,000."""
+
+    position: int
+    said: str
+    class_name: str | None
+    how: str
+    created_by: str
+    created_at: datetime
+
+
 @dataclass
 class Label:
     """What persons said about an image."""
 
-    answer: PileAnswer | None = None
+    answer: Answer | None = None
     """The answer that counts. None: none, or all were withdrawn."""
     barred: list[str | None] = field(default_factory=list)
     """Classes that a person excluded; None is "none of these"."""
@@ -74,8 +86,8 @@ def create(
         labelled=0,
         none=0,
         drawn=0,
-        used_names=[],
-        bytes=PILE_BYTES,
+        used_names={},
+        bytes=PILE_BYTES + bytes_of_names(class_names),
         created_at=at,
         used_at=at,
         created_by=audit.actor().key_id,
@@ -83,6 +95,11 @@ def create(
     session.add(row)
     session.flush()
     return row
+
+
+def bytes_of_names(class_names: Sequence[Any] | None) -> int:
+    """Return the size of the class names of a pile, for the quota."""
+    return len(json.dumps(class_names)) if class_names else 0
 
 
 def get(session: Session, pile_id: str, *, owner: str, lock: bool = False) -> Pile:
@@ -115,11 +132,14 @@ def changed(session: Session, pile: Pile) -> None:
     session.flush()
 
 
+def is_unnoted(session: Session, pile: Pile) -> bool:
+    """Return whether a use of the pile has to be noted, which is at most once an hour."""
+    return pile.used_at < database_now(session) - USED_AGAIN
+
+
 def used(session: Session, pile: Pile) -> None:
-    """Note a use of a pile, at most once an hour. Nothing else of the row changes."""
-    at = database_now(session)
-    stale = (Pile.id == pile.id, Pile.used_at < at - USED_AGAIN)
-    session.execute(update(Pile).where(*stale).values(used_at=at))
+    """Note a use of a pile. Nothing else of the row changes."""
+    session.execute(update(Pile).where(Pile.id == pile.id).values(used_at=database_now(session)))
 
 
 def delete(session: Session, pile: Pile) -> None:
@@ -172,30 +192,26 @@ def having(session: Session, hashes: Sequence[str], *, owner: str) -> list[Pile]
 
 
 def add_images(session: Session, pile: Pile, new: Sequence[NewImage]) -> dict[str, int]:
-    """Add images to a locked pile. Return the position of each file, by SHA-256.
-
-    A file that the pile has meanwhile keeps its position.
+    """Add images, which it lacks, to a locked pile. Return the position of each file, by SHA-256.
 
     Raises:
         Conflict: the pile would have too many images.
     """
-    known = positions_of(session, pile.id, [each.sha256 for each in new])
-    fresh = {each.sha256: each for each in new if each.sha256 not in known}
-    if pile.images + len(fresh) > MAX_PILE_IMAGES:
+    if pile.images + len(new) > MAX_PILE_IMAGES:
         raise Conflict(
             "too_many_images",
-            f"The pile would have {pile.images + len(fresh):,} images, and the maximum is "
+            f"The pile would have {pile.images + len(new):,} images, and the maximum is "
             f"{MAX_PILE_IMAGES:,}. Make another pile for the rest.",
         )
     rows = [
         {"pile_id": pile.id, "position": pile.images + number, **vars(each)}
-        for number, each in enumerate(fresh.values())
+        for number, each in enumerate(new)
     ]
     if rows:
         session.execute(insert(PileImage), rows)
     pile.images += len(rows)
-    pile.bytes += sum(IMAGE_BYTES + each.bytes for each in fresh.values())
-    return known | {row["sha256"]: row["position"] for row in rows}
+    pile.bytes += sum(IMAGE_BYTES + each.bytes for each in new)
+    return {row["sha256"]: row["position"] for row in rows}
 
 
 def add_features(
@@ -229,16 +245,38 @@ def features(session: Session, pile_id: str, model_key: str) -> list[PileFeature
     return list(session.scalars(select(PileFeatures).where(*mine).order_by(PileFeatures.blob_key)))
 
 
+def featured(session: Session, pile_id: str, model_key: str) -> set[int]:
+    """Return the positions of the images that have features for a model."""
+    mine = (PileFeatures.pile_id == pile_id, PileFeatures.model_key == model_key)
+    return {
+        at for positions in session.scalars(select(PileFeatures.positions).where(*mine)) for at in positions
+    }
+
+
 # --- answers ---
 
 
-def add_answers(session: Session, pile: Pile, given: Iterable[AnswerIn]) -> None:
-    """Append answers about existing images to a locked pile, and count its labels again.
+def bytes_of_answers(given: Sequence[AnswerIn]) -> int:
+    """Return the size of the rows of answers, for the quota."""
+    return sum(
+        len(answer.positions) * (ANSWER_BYTES + len((answer.class_name or "").encode())) for answer in given
+    )
+
+
+def add_answers(session: Session, pile: Pile, given: Sequence[AnswerIn]) -> None:
+    """Append answers about existing images to a locked pile, and count the labels of these images again.
 
     Raises:
         Conflict: the pile would have too many answers.
     """
     seq = session.scalar(select(func.max(PileAnswer.seq)).where(PileAnswer.pile_id == pile.id)) or 0
+    total = seq + sum(len(answer.positions) for answer in given)
+    if total > MAX_ANSWERS:
+        raise Conflict(
+            "too_many_answers",
+            f"The pile would have {total:,} answers, and the maximum is {MAX_ANSWERS:,}. Train a model with "
+            "them and begin another pile.",
+        )
     who, at = audit.actor().key_id, database_now(session)
     rows = [
         {
@@ -253,32 +291,45 @@ def add_answers(session: Session, pile: Pile, given: Iterable[AnswerIn]) -> None
         for answer in given
         for position in answer.positions
     ]
-    if seq + len(rows) > MAX_ANSWERS:
-        raise Conflict(
-            "too_many_answers",
-            f"The pile would have {seq + len(rows):,} answers, and the maximum is {MAX_ANSWERS:,}. Train a "
-            "model with them and begin another pile.",
-        )
+    about = sorted({position for answer in given for position in answer.positions})
+    before = labels(answers(session, pile.id, about))
     session.execute(insert(PileAnswer), [{"seq": seq + n, **row} for n, row in enumerate(rows, 1)])
-    pile.bytes += ANSWER_BYTES * len(rows)
-    counted = [label.answer for label in labels(answers(session, pile.id)).values() if label.answer]
-    labelled = [answer for answer in counted if answer.said in ("class", "none")]
-    pile.labelled = len(labelled)
-    pile.none = sum(answer.said == "none" for answer in labelled)
-    pile.drawn = sum(answer.how == "drawn" for answer in labelled)
-    pile.used_names = [
-        *dict.fromkeys(str(answer.class_name) for answer in labelled if answer.said == "class")
+    pile.bytes += bytes_of_answers(given)
+    names = {**pile.used_names}
+    for answer in given:
+        if answer.class_name is not None:
+            names.setdefault(answer.class_name, 0)
+    for found, sign in ((before, -1), (labels(answers(session, pile.id, about)), 1)):
+        for label in found.values():
+            counted = label.answer
+            if counted is None or counted.said not in ("class", "none"):
+                continue
+            pile.labelled += sign
+            pile.none += sign * (counted.said == "none")
+            pile.drawn += sign * (counted.how == "drawn")
+            if counted.class_name is not None:
+                names[counted.class_name] += sign
+    pile.used_names = names
+
+
+def answers(session: Session, pile_id: str, about: Sequence[int] | None = None) -> list[Answer]:
+    """Return the answers about a pile, oldest first.
+
+    Args:
+        about: positions, each once. Only answers about these images are returned, oldest first for each.
+    """
+    columns = [getattr(PileAnswer, name) for name in Answer._fields]
+    mine = select(*columns).where(PileAnswer.pile_id == pile_id).order_by(PileAnswer.seq)
+    if about is None:
+        return [Answer._make(row) for row in session.execute(mine)]
+    return [
+        Answer._make(row)
+        for start in range(0, len(about), BATCH)
+        for row in session.execute(mine.where(PileAnswer.position.in_(about[start : start + BATCH])))
     ]
 
 
-def answers(session: Session, pile_id: str) -> list[PileAnswer]:
-    """Return all answers about a pile, oldest first."""
-    return list(
-        session.scalars(select(PileAnswer).where(PileAnswer.pile_id == pile_id).order_by(PileAnswer.seq))
-    )
-
-
-def labels(rows: Sequence[PileAnswer]) -> Mapping[int, Label]:
+def labels(rows: Sequence[Answer]) -> Mapping[int, Label]:
     """Return what counts about each image, by position. Unseen members of a group get no label."""
     found: dict[int, Label] = {}
     for row in rows:

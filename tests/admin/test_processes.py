@@ -12,6 +12,7 @@ import pytest
 from admin.processes import API, WORKER, with_defaults
 from core.store.db import migrate
 from tests.service.running import wait_for
+from worker.trainer.process import trainer_environment
 
 
 def clipcite(*arguments: str, cwd: Path, **more: str) -> "subprocess.Popen[str]":
@@ -34,14 +35,17 @@ def test_the_process_is_the_dispatcher_itself(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-def test_the_api_alone_gets_variables_of_threads_and_memory() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP and glibc")
+def test_every_process_waits_by_the_same_rule() -> None:
     """A trainer that inherits any MALLOC_* doesn't apply its own settings."""
-    given = {"OMP_WAIT_POLICY": "passive", "PATH": "/bin"}
-    changed = with_defaults(API, given)
-    assert changed["OMP_WAIT_POLICY"] == "passive"
-    if sys.platform == "linux":
-        assert {"GOMP_SPINCOUNT", "MALLOC_ARENA_MAX"} <= changed.keys()
-    assert with_defaults(WORKER, given) == given
+    api, worker = (with_defaults(module, {"PATH": "/bin"}) for module in (API, WORKER))
+    assert api.keys() - worker.keys() == {"MALLOC_ARENA_MAX"}
+    rule = {"PATH", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
+    assert worker.keys() == rule
+    trainer = trainer_environment(worker)
+    assert {name: trainer[name] for name in rule} == {name: api[name] for name in rule} == worker
+    given = with_defaults(WORKER, {"OMP_WAIT_POLICY": "passive"})
+    assert given["OMP_WAIT_POLICY"] == "passive"
 
 
 @pytest.mark.slow

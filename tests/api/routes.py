@@ -3,7 +3,6 @@
 The tests of keys, owners, the audit log and the OpenAPI document loop over ROUTES. A new route needs one row.
 """
 
-import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -64,17 +63,16 @@ def correction(things: Things) -> dict[str, Any]:
     return form(**shots(("oak", "elm"), each=1))
 
 
+def evaluated(things: Things) -> dict[str, Any]:
+    return form(images=[("new.jpg", crafted.jpeg(99))], labels=["oak"])
+
+
 def no_changes(things: Things) -> dict[str, Any]:
     return {"json": {}}
 
 
 def classified(things: Things) -> dict[str, Any]:
     return {"data": {"class_names": ["secret fox", "oak"], "model": things["model_id"]}, "files": [IMAGE]}
-
-
-def collection(things: Things) -> dict[str, Any]:
-    features = [base64.b64encode(b"\x00\x3c" * 32).decode()]
-    return {"json": {"model": things["model_id"], "features": features}}
 
 
 def exported(things: Things) -> dict[str, Any]:
@@ -119,12 +117,14 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/models/{model_id}/export"): Route("adapt", 200),
     ("POST", "/models"): Route("adapt", 201, exported, 422, foreign=201, audit="model.import {id}"),
     ("POST", "/models/{model_id}/extend"): Route("adapt", 202, images, audit="job.create {id}"),
-    ("POST", "/models/{model_id}/evaluate"): Route("adapt", 200, images, audit=READS),
+    ("POST", "/models/{model_id}/evaluate"): Route(
+        "adapt", 200, evaluated, audit="model.evaluate {model_id}"
+    ),
+    ("GET", "/models/{model_id}/evaluation"): Route("adapt", 200),
     ("POST", FEEDBACK): Route("adapt", 201, correction, audit="feedback.add {model_id}"),
     ("GET", FEEDBACK): Route("adapt", 200),
     ("DELETE", FEEDBACK + "/{feedback_id}"): Route("adapt", 204, audit="feedback.delete {model_id}"),
     ("POST", "/classify"): Route("classify", 200, classified, 422, audit=READS),
-    ("POST", "/classify/collection"): Route("classify", 200, collection, 422, audit=READS),
     ("GET", "/models/{name}/aliases"): Route(BOTH, 200),
     ("GET", ALIAS): Route(BOTH, 200),
     ("PUT", ALIAS): Route(

@@ -18,7 +18,7 @@ HEAD = """
 import json, os, sys, time
 
 def say(**message):
-    print(json.dumps(message), flush=True)
+    print(json.dumps({"at": time.monotonic(), **message}), flush=True)
 
 def job():
     "The folder, as the real one gets it."

@@ -39,7 +39,7 @@ from core.clip.training.checkpoint_files import checkpoint_name, epoch_of, newes
 
 folder = Path(job())
 checkpoints = folder / "checkpoints"
-say(type="stage", stage="training")
+say(type="phase", phase="steps")
 found = [epoch_of(path.name) for path in newest_first(checkpoints)]
 if found:
     say(type="resumed", epoch=found[0])

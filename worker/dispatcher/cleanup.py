@@ -28,8 +28,8 @@ DELETIONS_SECONDS = 60.0
 """Interval between rounds of deletions (seconds)."""
 RETENTION_PAUSE_SECONDS = 0.2
 """Pause between batches of retention (seconds). It lets other processes write to SQLite."""
-BATCH = 50
-"""Maximum number of jobs that one transaction deletes."""
+BATCH, PILES_BATCH = 50, 1
+"""Maximum number of jobs and of piles that one transaction deletes. A pile has up to 220,000 rows."""
 CLOCK_STEP, CLOCK_LEAD = timedelta(hours=1), timedelta(days=1)
 """Largest step of the trusted time, and largest lead over it at which the clock is trusted."""
 
@@ -52,14 +52,14 @@ def enforce_retention(
             _warn_of_clock(session)
             return 0
     kinds = (
-        ("jobs", settings.keep_days, _delete_jobs),
-        ("piles", settings.pile_days, piles.delete_unused),
+        ("jobs", settings.keep_days, _delete_jobs, BATCH),
+        ("piles", settings.pile_days, piles.delete_unused, PILES_BATCH),
     )
-    for kind, days, delete in kinds:
+    for kind, days, delete, batch in kinds:
         count = 0
         while days and not should_stop():
             with database.write() as session:
-                gone = delete(session, timedelta(days=days), BATCH)
+                gone = delete(session, timedelta(days=days), batch)
             if not gone:
                 break
             count += len(gone)

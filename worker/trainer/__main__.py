@@ -11,12 +11,14 @@ import os
 import queue
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from clipcite.types.jobs import Phase
 from core.clip.training.progress import Reporter
 from core.parent_watch import exit_with_parent
 from core.scratch import DISK_FULL, WorkerDiskFull
@@ -41,21 +43,18 @@ class Channel(Reporter):
         self._stream = stream
 
     def send(self, type: str, **fields: Any) -> None:
-        """Write a message."""
-        self._stream.write(json.dumps({"type": type, **fields}) + "\n")
+        """Write a message with its time, because the worker may read it later."""
+        self._stream.write(json.dumps({"type": type, "at": time.monotonic(), **fields}) + "\n")
         self._stream.flush()
 
-    def stage(self, name: str) -> None:
-        self.send("stage", stage=name)
+    def phase(self, name: Phase) -> None:
+        self.send("phase", phase=name)
 
     def step(self, progress: Any) -> None:
         self.send("step", **vars(progress))
 
-    def plan(self, training: float, evaluation: float) -> None:
-        self.send("plan", training=training, evaluation=evaluation)
-
-    def evaluated(self, share: float) -> None:
-        self.send("evaluated", share=share)
+    def advance(self, share: float) -> None:
+        self.send("advance", share=share)
 
     def warn(self, code: str, detail: str) -> None:
         self.send("warning", code=code, detail=detail)
@@ -130,7 +129,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     Returns:
         Content of the last message.
     """
-    channel.stage("preparing")
+    channel.phase("starting")
     from core.clip.data.decoders import decoded_apart
     from core.clip.data.header import ImageLimits
     from core.clip.evaluation.accuracy import job_metrics

@@ -32,7 +32,7 @@ KEPT = {
 }
 KEPT_PREFIXES = (
     *("LC_", "LD_", "PYTHON", "SSL_", "XDG_", "HF_", "TORCH", "PYTORCH", "CUDA", "NVIDIA", "NCCL"),
-    *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_"),
+    *("OMP_", "GOMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_"),
 )
 # Keep freed memory in the process, because returning it to the system after each step costs page faults.
 MALLOC = {

@@ -94,7 +94,7 @@ def run_trainer(
                 raise kind(message["code"], message["detail"])
             if message["type"] == "done":
                 return message  # all files are closed
-            loading = message.get("stage") == "preparing" or (loading and message["type"] != "stage")
+            loading = message.get("phase") == "starting" or (loading and message["type"] != "phase")
             if message["type"] != "alive":
                 on_message(message)
                 heard = time.monotonic()  # the caller may have published the model, which may take long

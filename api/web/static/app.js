@@ -15,7 +15,7 @@ import { tryView } from "./views/try.js";
 const VIEWS = [
 	[/^#?\/?$/, "#/", "Train", trainView],
 	[/^#\/try(?:\/(.+))?$/, "#/try", "Try", tryView],
-	[/^#\/sort(?:\/(.+))?$/, "#/sort", "Sort", sortView],
+	[/^#\/sort(?:(?:\/|\?model=)(.+))?$/, "#/sort", "Sort", sortView],
 	[/^#\/models$/, "#/models", "Models", modelsView],
 	[/^#\/jobs$/, "#/jobs", "Jobs", jobsView],
 	[/^#\/jobs\/(.+)$/, "#/jobs", "Job", jobView],

@@ -108,7 +108,7 @@ def _ctrl_c_detaches(job_id: str) -> Iterator[None]:
 
 @contextmanager
 def watched(console: Console) -> Iterator[Callable[[Job], None]]:
-    """Show the progress of a job: one live line on a terminal, else one line per stage and epoch.
+    """Show the progress of a job: one live line on a terminal, else one line per phase and epoch.
 
     Yields a function to call with the job after every change.
     """
@@ -117,7 +117,7 @@ def watched(console: Console) -> Iterator[Callable[[Job], None]]:
     def print_line(job: Job) -> None:
         nonlocal shown
         progress = job.progress
-        now = (job.status, progress and (progress.stage, progress.epoch))
+        now = (job.status, progress and (progress.doing or progress.stage))
         if now != shown:
             shown = now
             words = progress_words(progress) if progress and job.status == "running" else job.status
@@ -127,7 +127,7 @@ def watched(console: Console) -> Iterator[Callable[[Job], None]]:
         yield print_line
         return
     columns = (
-        TextColumn("  {task.description:<10}"),
+        TextColumn("  {task.description}"),
         BarColumn(20),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[rest]}"),
@@ -138,7 +138,7 @@ def watched(console: Console) -> Iterator[Callable[[Job], None]]:
         def update(job: Job) -> None:
             progress = job.progress
             if job.status == "queued" or progress is None:
-                stage = "waiting" if job.status == "queued" else "starting"
+                stage = "Waiting" if job.status == "queued" else "Starting"
                 bar.update(
                     task,
                     description=stage,
@@ -148,7 +148,7 @@ def watched(console: Console) -> Iterator[Callable[[Job], None]]:
             known = progress.fraction > 0  # unknown before the training
             bar.update(
                 task,
-                description=progress.stage,
+                description=progress.doing or progress.stage,
                 total=1.0 if known else None,
                 completed=progress.fraction,
                 rest=f"{duration(progress.eta_seconds)} left" if progress.eta_seconds else "",

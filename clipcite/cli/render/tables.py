@@ -161,10 +161,8 @@ def pile_facts(pile: Pile) -> Table:
 
 
 def progress_words(progress: Progress) -> str:
-    """Return a line such as `training, epoch 3 of 10, 12 s left`."""
-    words: list[str] = [progress.stage]
-    if progress.stage == "training" and progress.epoch and progress.epochs:
-        words.append(f"epoch {progress.epoch} of {progress.epochs}")
+    """Return a line such as `Training, epoch 3 of 10, 12 s left`."""
+    words: list[str] = [progress.doing or progress.stage]
     if progress.eta_seconds:
         words.append(f"{duration(progress.eta_seconds)} left")
     return ", ".join(words)

@@ -202,7 +202,9 @@ class AsyncModel(ModelData):
         )
 
     async def evaluate(self, images: Adaptable, *, on_bad_image: OnBadImage = "fail") -> Evaluation:
-        """Measure the accuracy of the model and its pre-trained model on labelled images. Nothing is stored.
+        """Measure the accuracy of the model and its pre-trained model on labelled images.
+
+        The service keeps the result, but not the images.
 
         Args:
             images: test images, as for `client.adapt`.
@@ -214,6 +216,11 @@ class AsyncModel(ModelData):
         for mistake in response.mistakes:
             mistake.file = upload.local_name(mistake.file)
         return response
+
+    async def evaluation(self) -> Evaluation:
+        """Return the last evaluation. Raise NotFoundError without one."""
+        request = Request("GET", path_of("models", self.id, "evaluation"))
+        return await self._client._transport.fetch(Evaluation, request)
 
     async def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Download the model as a zip to `path`. Takes the options of `client.models.export`."""

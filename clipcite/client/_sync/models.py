@@ -199,7 +199,9 @@ class Model(ModelData):
         self._client._transport.send(Request("DELETE", path_of("models", self.id, "feedback", feedback_id)))
 
     def evaluate(self, images: Adaptable, *, on_bad_image: OnBadImage = "fail") -> Evaluation:
-        """Measure the accuracy of the model and its pre-trained model on labelled images. Nothing is stored.
+        """Measure the accuracy of the model and its pre-trained model on labelled images.
+
+        The service keeps the result, but not the images.
 
         Args:
             images: test images, as for `client.adapt`.
@@ -211,6 +213,11 @@ class Model(ModelData):
         for mistake in response.mistakes:
             mistake.file = upload.local_name(mistake.file)
         return response
+
+    def evaluation(self) -> Evaluation:
+        """Return the last evaluation. Raise NotFoundError without one."""
+        request = Request("GET", path_of("models", self.id, "evaluation"))
+        return self._client._transport.fetch(Evaluation, request)
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Download the model as a zip to `path`. Takes the options of `client.models.export`."""

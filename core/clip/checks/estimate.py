@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipcite.types.adapt import Estimate
-from core.clip.config import STARTER, AdaptConfig
+from clipcite.types.jobs import Phase
+from core.clip.config import MAX_SUPPORT_SHOTS, STARTER, AdaptConfig
 
-TRAINING_COST = 3.0
-"""Cost of one training step on an image, in forward passes of one image."""
+FORWARD = 1 / 3
+"""Work of one forward pass of an image."""
+READING = 0.1
+"""Work of reading one image."""
+STARTING, STORING, REPORT = 60.0, 15.0, 15.0
+"""Work of the phases that do not depend on the images."""
 CV_BUDGET = 0.7
 """Maximum training cost of all fold models, as a fraction of the model's training. With their predictions, a
 report then costs at most as much as the model."""
@@ -63,10 +68,9 @@ def estimate(
         past: jobs with this backbone and `image_size` on the same service, newest first.
         speed: speed of the backbone, if it is not the starter. Used without past jobs.
     """
-    work = sum(expected_work(config.model_dump(), trained, tests))
+    work = image_work(config.model_dump(), trained, tests)
     rates = [
-        sum(expected_work(job.config, job.trained, job.tests))
-        / max(job.seconds - START_SECONDS, 0.1 * job.seconds)
+        image_work(job.config, job.trained, job.tests) / max(job.seconds - START_SECONDS, 0.1 * job.seconds)
         for job in past
         if job.seconds > 0
     ]
@@ -100,20 +104,38 @@ def estimate(
     )
 
 
-def expected_work(config: Mapping[str, Any], trained: int, tests: int) -> tuple[float, float]:
-    """Return the work of a job's training and of its evaluation, in training steps on one image.
+def work_by_phase(
+    config: Mapping[str, Any], trained: int, tests: int, *, folds: bool = True
+) -> dict[Phase, float]:
+    """Return the work of each phase of a job, in training steps on one image.
 
-    A forward pass costs less. Evaluated images pass 5 networks. Up to 4,096 shots pass 3 networks for the
-    support set. An evaluation without test images also trains fold models, at nearly the cost of the model.
+    Up to 4,096 shots pass 2 networks for the support set, test images 2. An evaluation without test images
+    trains fold models, at nearly the cost of the model.
 
     Args:
         config: settings of the job, as stored.
         trained: number of training images.
         tests: number of test images.
+        folds: whether there are enough images for fold models.
     """
-    evaluation = 0.0
-    if config.get("evaluate", "none") != "none":  # jobs of older versions lack the field
-        evaluation = 5 / TRAINING_COST * (tests or trained)
-        if not tests:
-            evaluation += CV_BUDGET * config["epochs"] * trained
-    return float(config["epochs"] * trained + min(4_096, trained)), evaluation
+    work: dict[Phase, float] = {
+        "starting": STARTING,
+        "reading": READING * trained,
+        "features": (READING + FORWARD) * trained,
+        "steps": float(config["epochs"] * trained),
+        "support": 2 * FORWARD * min(MAX_SUPPORT_SHOTS, trained),
+        "storing": STORING,
+    }
+    if config.get("evaluate", "none") == "none":  # jobs of older versions lack the field
+        return work
+    if tests:
+        work["tests"] = (READING + 2 * FORWARD) * tests
+    elif folds:
+        work["folds"] = (CV_BUDGET * config["epochs"] + READING + 2 * FORWARD) * trained
+    return {**work, "report": REPORT}
+
+
+def image_work(config: Mapping[str, Any], trained: int, tests: int) -> float:
+    """Return the work of a job that depends on its images, in training steps on one image."""
+    fixed = {"starting", "storing", "report"}
+    return sum(work for phase, work in work_by_phase(config, trained, tests).items() if phase not in fixed)

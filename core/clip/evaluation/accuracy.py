@@ -149,7 +149,12 @@ def job_metrics(
         )
 
     return Metrics(
-        measured_on=MeasuredOn(source=source, images=len(held_out.truth), trained_images=trained_images),
+        measured_on=MeasuredOn(
+            source=source,
+            images=len(held_out.truth),
+            trained_images=trained_images,
+            fold_models=held_out.fold_models,
+        ),
         trained_classes=shown(accuracies(held_out, trained, "trained_only")),
         new_classes=shown(accuracies(held_out, new, "new")),
         all_classes=AllClasses(

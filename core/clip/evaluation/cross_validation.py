@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from core.clip.checks.estimate import CV_BUDGET
+from core.clip.checks.estimate import CV_BUDGET, FORWARD
 from core.clip.config import AdaptConfig
 from core.clip.evaluation.context import Candidates, EvalContext
 from core.clip.evaluation.predictions import HeldOutPredictions, predict
-from core.clip.models.backbone import tower_parameters
+from core.clip.models.backbone import tower_parameters, with_parameters
+from core.clip.models.features import build_zero_shot_classifier
 from core.clip.training.progress import FoldReporter, Reporter
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode
@@ -57,12 +58,18 @@ def cross_validate(
         ExpectedError: as for `fine_tune` and `predict`.
     """
     backbone, trained, config = context.backbone, context.trained, context.config
+    theta_0 = tower_parameters(backbone.model)
+    stock_texts = build_zero_shot_classifier(backbone.model, backbone.tokenize, candidates.prompts).cpu()
     predictions = []
     total = len(trained.labels)
     seen = sum(total - len(fold) for fold in folds)  # training images of all fold models
     epochs = min(config.epochs, max(1, round(CV_BUDGET * config.epochs * total / max(1, seen))))
+    # Each image outside a fold is trained on and encoded once, each image inside is encoded once.
+    work = [((epochs + FORWARD) * (total - len(fold)), FORWARD * len(fold)) for fold in folds]
+    all_work = sum(map(sum, work))
     for number, fold in enumerate(folds):
-        fold_reporter = FoldReporter(reporter, number, len(folds))
+        before, own = sum(map(sum, work[:number])), work[number]
+        fold_reporter = FoldReporter(reporter, before / all_work, own[0] / all_work, own[1] / all_work)
         kept = sorted({*range(total)} - {*fold})
         images, labels = [trained.pixels[i] for i in kept], [trained.labels[i] for i in kept]
         theta_1 = fine_tune(
@@ -73,9 +80,14 @@ def cross_validate(
             _fold_config(config, total, len(kept), epochs, number),
             fold_reporter,
         )
-        delta = encode(tower_parameters(backbone.model), theta_1, config.delta_format)
+        delta = encode(theta_0, theta_1, config.delta_format)
         stock_features = trained.stock_features[[kept[i] for i in support_shots(labels)]]
-        support_set = encode_support_set(backbone, delta, images, labels, stock_features, up_to=config.alpha)
+        network = with_parameters(backbone, delta.theta(theta_0, config.alpha))
+        support_set = encode_support_set(
+            *(backbone, delta, images, labels, stock_features),
+            up_to=config.alpha,
+            networks={config.alpha: network},
+        )
         predicted = predict(
             context,
             Weights(delta, support_set),
@@ -84,7 +96,10 @@ def cross_validate(
             [trained.labels[i] for i in fold],
             [trained.positions[i] for i in fold],
             fold_reporter,
+            network=network,
             stock_features=trained.stock_features[fold],
+            stock_texts=stock_texts,
         )
+        del network  # the next fold model needs the memory
         predictions.append(replace(predicted, images_per_fold_model=len(set(trained.photos[kept]))))
     return HeldOutPredictions.concatenate(predictions)

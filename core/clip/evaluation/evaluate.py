@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from clipcite.types.images import Image
 from clipcite.types.report import Metrics, StoredReport
@@ -20,7 +21,6 @@ from core.clip.evaluation.report_text import MAX_NAMES, how_measured
 from core.clip.evaluation.verdict import judge
 from core.clip.inference.calibration import FittedCalibration, fit_calibration
 from core.clip.inference.request_rule import MIN_IMAGES, adapted_rule
-from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import distractor_classes
@@ -33,7 +33,11 @@ OTHERS = 20
 
 
 def predict_test_images(
-    context: EvalContext, weights: Weights, tests: Sequence[tuple[int, Image]], reporter: Reporter
+    context: EvalContext,
+    weights: Weights,
+    tests: Sequence[tuple[int, Image]],
+    reporter: Reporter,
+    network: nn.Module | None = None,
 ) -> HeldOutPredictions:
     """Predict the test images with the adapted model.
 
@@ -54,6 +58,7 @@ def predict_test_images(
         [names.index(name) for name in truths],
         [position for position, _ in tests],
         reporter,
+        network=network,
     )
 
 
@@ -80,15 +85,16 @@ def evaluate(
     weights: Weights,
     tests: Sequence[tuple[int, Image]],
     reporter: Reporter,
+    network: nn.Module | None = None,
 ) -> Evaluated:
     """Evaluate on `tests` if there are any, else by cross-validation (`core.clip.data.splits`).
 
-    With `config.evaluate` "none" the evaluation is skipped. Warn of classes whose training images the model
-    does not recognise, in any case.
+    With `config.evaluate` "none" the evaluation is skipped.
 
     Args:
         weights: the stored weights, so that the result includes the loss from quantisation.
         tests: (position in the upload, image), of trained or new classes.
+        network: the network of `weights` at the α of the settings, if it exists already.
 
     Raises:
         BadImage: an image can't be read.
@@ -96,21 +102,21 @@ def evaluate(
     """
     config, trained, scale = context.config, context.trained, context.backbone.logit_scale
     trained_images = sum(trained.class_images)
-    _warn_of_unrecognised_classes(context, weights, reporter)
     if config.evaluate == "none":
         return Evaluated(job_metrics(None, source="none", trained_images=trained_images))
-    reporter.stage("evaluating")
     candidates = context.candidates([*trained.class_names, *distractor_classes(trained.class_names, OTHERS)])
     text_features = build_zero_shot_classifier(
         context.backbone.model, context.backbone.tokenize, candidates.prompts[: candidates.trained]
     ).cpu()
     cross_validated = None if tests else _cross_validate(context, candidates, reporter)
     if tests:
-        held_out, source = predict_test_images(context, weights, tests, reporter), "test"
+        reporter.phase("tests")
+        held_out, source = predict_test_images(context, weights, tests, reporter, network), "test"
     elif cross_validated is not None:
         held_out, source = _one_per_photo(cross_validated, trained), "cross_validation"
     else:
         held_out, source = HeldOutPredictions.none(context.candidates(trained.class_names)), "none"
+    reporter.phase("report")
     rows = np.flatnonzero(held_out.truth < held_out.candidates.trained)
     calibration = fit_calibration(
         held_out.adapted.trained_only[rows],
@@ -137,12 +143,13 @@ def evaluate(
     return Evaluated(metrics, calibration, report, held_out)
 
 
-def _warn_of_unrecognised_classes(context: EvalContext, weights: Weights, reporter: Reporter) -> None:
+def warn_of_unrecognised_classes(
+    context: EvalContext, weights: Weights, network: nn.Module, reporter: Reporter
+) -> None:
     """Warn of each class of `MIN_IMAGES` or more shots of which the model recognises fewer than half."""
     backbone, alpha, names = context.backbone, context.config.alpha, context.trained.class_names
     if weights.shots is None or alpha == 0:
         return
-    network = with_parameters(backbone, weights.theta(tower_parameters(backbone.model), alpha))
     candidates = context.candidates(names)
     texts = build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
     shots, labels = weights.shots.at(alpha), weights.shots.labels
@@ -173,6 +180,7 @@ def _cross_validate(
     folds = make_folds(trained.labels, context.config.seed, trained.photos.tolist())
     if not folds:
         return None
+    reporter.phase("folds")
     try:
         return cross_validate(context, folds, candidates, reporter)
     except (OutOfMemory, TrainingDiverged, RuntimeError, MemoryError) as error:

@@ -132,7 +132,9 @@ def predict(
     positions: Sequence[int],
     reporter: Reporter,
     *,
+    network: nn.Module | None = None,
     stock_features: Tensor | None = None,
+    stock_texts: Tensor | None = None,
 ) -> HeldOutPredictions:
     """Compute the class scores of the images from the stock model and the adapted model.
 
@@ -140,15 +142,17 @@ def predict(
 
     Args:
         weights: stored weights of a model that was not trained on the images.
+        network: the network of `weights` at this α, if it exists already.
         stock_features: [N, D] of the images, if already computed.
+        stock_texts: [C, D] of the candidates, by the stock model, if already computed.
 
     Raises:
         BadImage: an image can't be read.
         Cancelled: the reporter requested a stop.
     """
     backbone, alpha = context.backbone, context.config.alpha
-    theta = weights.theta(tower_parameters(backbone.model), alpha)
-    adapted, stock = with_parameters(backbone, theta), backbone.model
+    stock = backbone.model
+    adapted = network or with_parameters(backbone, weights.theta(tower_parameters(stock), alpha))
     features: list[Tensor] = []
     of_stock = [] if stock_features is None else [stock_features]
     seen = 0
@@ -159,14 +163,15 @@ def predict(
         if stock_features is None:
             of_stock.append(image_features(stock, pixels).cpu())
         seen += len(pixels)
-        reporter.evaluated(seen / len(images))
+        reporter.advance(seen / len(images))
 
     def classifier(network: nn.Module) -> Tensor:
         if reporter.cancelled():
             raise Cancelled("The evaluation was cancelled.")
         return build_zero_shot_classifier(network, backbone.tokenize, candidates.prompts).cpu()
 
-    of_adapted, texts, scale = torch.cat(features), classifier(stock), backbone.logit_scale
+    texts = classifier(stock) if stock_texts is None else stock_texts
+    of_adapted, scale = torch.cat(features), backbone.logit_scale
     stock_scores = cosine_scores(torch.cat(of_stock), texts, candidates)
     adapted_scores = balanced_scores(of_adapted, classifier(adapted), weights.shots, alpha, candidates, scale)
     support = None if weights.shots is None else support_of(weights.shots, alpha)

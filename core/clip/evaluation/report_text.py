@@ -63,6 +63,8 @@ def sentences(metrics: Metrics, *, reason: str = "", more_certain: int | None = 
     unproven = metrics.verdict == "better" and difference is not None and difference.low <= 0
     if unproven and more_certain is not None:
         found.append(f"It is more certain of the right class on {more_certain} of {images} images.")
+    if metrics.measured_on.fold_models == 2:
+        found.append("Your model is trained on all of them and is probably better.")
     if new is not None:
         found.append(f"Of the new classes alone: {_percent(new.adapted)}, {_trend(new)}.")
     return found
@@ -76,11 +78,11 @@ def report_sentences(report: StoredReport, metrics: Metrics) -> list[str]:
         return made
     difference = found.adapted_against_stock
     unproven = " (the change is not proven)" if difference.low <= 0 <= difference.high else ""
-    further = f"{len(names)} further name{'' if len(names) == 1 else 's'}"
+    others = f"{len(names)} name{'' if len(names) == 1 else 's'} of other things"
     return [
         *made,
-        f"With {further} to choose from, such as {names[0]}, {_percent(found.adapted.value)} are correct; "
-        f"before the training, {_percent(found.stock.value)} were{unproven}.",
+        f"If it may also answer with {others}, {_percent(found.adapted.value)} are correct; before the "
+        f"training, {_percent(found.stock.value)} were{unproven}.",
     ]
 
 
@@ -93,7 +95,12 @@ def _evaluated_on(measured: MeasuredOn) -> str:
     if measured.source == "test":
         return f" on your {measured.images} test images"
     of = "" if measured.images == measured.trained_images else f"{measured.images} of "
-    return f", estimated from {of}your {measured.trained_images} training images"
+    photos = f"{of}your {measured.trained_images} photos"
+    if measured.fold_models == 2:
+        return f", measured on {photos} with models that were trained on half of them"
+    if measured.fold_models == 1:
+        return f", measured on {photos} with a model that was trained without them"
+    return f", estimated from {photos}"
 
 
 def recommend(

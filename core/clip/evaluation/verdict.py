@@ -43,7 +43,17 @@ def judge(held_out: HeldOutPredictions, logit_scale: float) -> Comparison:
         is_correct(scores, held_out.truth, which, trained).astype(np.float64)
         for scores in (held_out.stock, held_out.adapted)
     )
-    gains = brier_gains(held_out, logit_scale)
+    return compare(before, after, brier_gains(held_out, logit_scale))
+
+
+def compare(
+    before: NDArray[np.float64], after: NDArray[np.float64], gains: NDArray[np.float64] | None = None
+) -> Comparison:
+    """Compare two models by what each classifies correctly, [N] with 1 or 0, and by the gain of each image.
+
+    Args:
+        gains: [N], positive where the second model is better (default: +1, 0 or −1).
+    """
     if gains is None:
         gains = after - before
     change = float(after.sum() - before.sum())

@@ -50,8 +50,9 @@ def model_card(about: ModelInfo, loading: str) -> str:
     prompts = "\n".join(
         f"- {_plain(name)}: {'; '.join(map(_plain, sentences))}" for name, sentences in about.prompts.items()
     )
-    # Leave out `calibration`: a hundred numbers that only /classify uses.
-    measured = {key: value for key, value in (about.metrics or {}).items() if key != "calibration"}
+    # Leave out `calibration`, a hundred numbers that only /classify uses, and the key of the evaluation.
+    left_out = {"calibration", "evaluation"}
+    measured = {key: value for key, value in (about.metrics or {}).items() if key not in left_out}
     metrics = json.dumps(measured, indent=2, ensure_ascii=False) if measured else "not measured"
     if measured.get("verdict") == "evaluating":
         metrics = "not measured yet: export the model again when its job has succeeded"

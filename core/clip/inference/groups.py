@@ -11,6 +11,8 @@ the same name. For more images the groups grow, because nobody looks through mor
 MIN_GROUP, DENSE = 4, 4
 """Minimum number of images of a group, and number of nearest images, including the image itself, whose mean
 cosine is the image's density."""
+SHOWN, DRAWN = 9, 2
+"""Number of images that show a group, and how many of them are drawn at random."""
 ROUNDS = 30
 """Maximum number of rounds of k-means."""
 
@@ -35,10 +37,10 @@ def groups(
     if wanted < 1:
         return []
     density = Neighbours.among(x).density(DENSE) if nearest is None else nearest.density(DENSE)[rest]
-    chosen, nearest = [int(density.argmax())], np.full(len(x), -np.inf, np.float32)
+    chosen, closest = [int(density.argmax())], np.full(len(x), -np.inf, np.float32)
     while len(chosen) < wanted:
-        nearest = np.maximum(nearest, x @ x[chosen[-1]])
-        chosen.append(int((density * (1 - nearest)).argmax()))
+        closest = np.maximum(closest, x @ x[chosen[-1]])
+        chosen.append(int((density * (1 - closest)).argmax()))
     centres, group = x[chosen], np.full(len(x), -1)
     for _ in range(ROUNDS):
         found = np.concatenate([rows.argmax(axis=1) for rows in cosines(x, centres)])
@@ -57,3 +59,16 @@ def groups(
         if len(m) >= MIN_GROUP
     ]
     return [rest[m] for m in sorted(kept, key=lambda m: -use[m].sum())]
+
+
+def shown_of(members: Ints, rank: Ints, drawn: int = DRAWN) -> tuple[Ints, Ints]:
+    """Return the images that show a group: the most typical, and of the others those that are drawn first.
+
+    A drawn image would not be seen otherwise, so those that are drawn stand for the ones that are not seen.
+
+    Args:
+        members: the most typical first.
+        rank: [N], place of each image in the order in which images are drawn.
+    """
+    central, others = members[: SHOWN - drawn], members[SHOWN - drawn :]
+    return central, others[np.argsort(rank[others])][:drawn]

@@ -12,6 +12,7 @@ import numpy as np
 
 from core.clip.inference.answers import Answers
 from core.clip.inference.graph import Bools, Floats, Ints, Neighbours, logarithm, returns, walk
+from core.clip.inference.groups import SHOWN
 from core.clip.inference.pile import NONE, Support, something_else
 
 KEEP = 1.5
@@ -24,8 +25,6 @@ FAR = -3.0
 """Walks keep no image below this score, in robust deviations from the typical member of a named group."""
 FEW = 10
 """Number of unseen members of named groups that FAR needs. With fewer, walks keep nothing."""
-SHOWN = 9
-"""Number of images of a question."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,8 @@ class Apart:
         """[N], the same, each measuring image without what persons said about it."""
         none = self.answers.labels == NONE
         # Without its only answer nobody has said "none of these".
-        return self._judged(self.without_own) & ~(none & (none.sum() == 1))
+        found: Bools = self._judged(self.without_own) & ~(none & (none.sum() == 1))
+        return found
 
     def _judged(self, evidence: Floats) -> Bools:
         none, below = self.answers.labels == NONE, self.score < self.limit

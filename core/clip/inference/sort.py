@@ -35,6 +35,8 @@ class PileSort:
     apart: Apart
     support: Support
     """Images that set the limit."""
+    from_model: bool
+    """They are training images of the model."""
     missing: list[int]
     """Number of labels that each new name lacks for a training; empty without a trained model."""
     method: str
@@ -84,7 +86,17 @@ def sort_pile(
         found = _classes(images, sorter, answers.without(rows), without, None)[1]
         right[part] = found[rows] == answers.labels[rows]
     return PileSort(
-        answers, scores, places, apart, support, shots.missing(), method, reason, measuring, right
+        answers,
+        scores,
+        places,
+        apart,
+        support,
+        started is not None and len(started[1]) > 0,
+        shots.missing(),
+        method,
+        reason,
+        measuring,
+        right,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import open_clip
 import torch
@@ -17,6 +17,7 @@ from core.clip.data.loader import DECODERS
 from core.clip.models.backbone import Backbone
 from core.clip.models.device import in_parts
 
+T = TypeVar("T")
 PROMPT_BATCH_SIZE = 256
 IMAGE_BATCH_SIZE = 64
 USUAL_TOKENS = 16
@@ -171,10 +172,15 @@ def batches(
     def read(image: Image) -> Tensor:
         return backbone.preprocess(open_image(image.read(), limits, shortest_side=2 * backbone.image_size))
 
+    return prepared_batches(read, images)
+
+
+def prepared_batches(prepare: Callable[[T], Tensor], images: Sequence[T]) -> Iterator[Tensor]:
+    """Yield batches [B, 3, S, S] of `prepare(image)`. Threads prepare the next batch."""
     with ThreadPoolExecutor(DECODERS) as threads:
         starts = range(0, len(images), IMAGE_BATCH_SIZE)
         parts = [[*images[start : start + IMAGE_BATCH_SIZE]] for start in starts]
-        ahead = [threads.submit(read, image) for image in parts[0]]
+        ahead = [threads.submit(prepare, image) for image in parts[0]]
         for following in [*parts[1:], []]:
-            ready, ahead = ahead, [threads.submit(read, image) for image in following]
+            ready, ahead = ahead, [threads.submit(prepare, image) for image in following]
             yield torch.stack([future.result() for future in ready])

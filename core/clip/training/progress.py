@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-FOLD_TRAINING = 0.8
-"""Fraction of a fold model's work that is its training. The rest is its predictions."""
+from clipcite.types.jobs import Phase
 
 
 @dataclass(frozen=True)
@@ -22,17 +21,14 @@ class StepProgress:
 class Reporter:
     """Receiver of a training's progress. This class ignores the progress and never cancels."""
 
-    def plan(self, training: float, evaluation: float) -> None:
-        """Announce the work of training and evaluation, as `core.clip.checks.estimate.expected_work`."""
-
-    def stage(self, name: str) -> None:
-        """Enter a stage: `training` or `evaluating`."""
+    def phase(self, name: Phase) -> None:
+        """Enter a phase of the job."""
 
     def step(self, progress: StepProgress) -> None:
         """Report a completed optimiser step."""
 
-    def evaluated(self, share: float) -> None:
-        """Report the finished share of the evaluation, from 0 to 1."""
+    def advance(self, share: float) -> None:
+        """Report the finished share of the phase, from 0 to 1. `step` does so, too."""
 
     def warn(self, code: str, detail: str) -> None:
         """Report a problem that does not stop the training."""
@@ -49,17 +45,20 @@ class Reporter:
 
 
 class FoldReporter(Reporter):
-    """Reporter for a fold model. Its training and predictions are a part of the evaluation."""
+    """Reporter for a fold model. Its training and predictions are a share of one phase.
 
-    def __init__(self, reporter: Reporter, number: int, folds: int) -> None:
+    Args:
+        before: finished share of the phase.
+        training, predictions: shares of this fold model.
+    """
+
+    def __init__(self, reporter: Reporter, before: float, training: float, predictions: float) -> None:
         self.warn, self.cancelled = reporter.warn, reporter.cancelled  # type: ignore[method-assign]
-        self._reporter, self._number, self._folds = reporter, number, folds
+        self._advance = reporter.advance
+        self._before, self._training, self._predictions = before, training, predictions
 
     def step(self, progress: StepProgress) -> None:
-        self._report(FOLD_TRAINING * progress.step / progress.steps)
+        self._advance(self._before + self._training * progress.step / progress.steps)
 
-    def evaluated(self, share: float) -> None:
-        self._report(FOLD_TRAINING + (1 - FOLD_TRAINING) * share)
-
-    def _report(self, share: float) -> None:
-        self._reporter.evaluated((self._number + share) / self._folds)
+    def advance(self, share: float) -> None:
+        self._advance(self._before + self._training + self._predictions * share)

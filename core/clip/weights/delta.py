@@ -112,10 +112,8 @@ def tensor_layout(
 def _packed(codes: Tensor) -> Tensor:
     """Pack codes [R, C] into words [R, W]. Plane p of a row has its p-th block of W weights."""
     codes = F.pad(codes, (0, -codes.shape[1] % PLANES)).unflatten(1, (PLANES, -1)) & (2**BITS - 1)
-    words = torch.zeros_like(codes[:, 0])
-    for plane in range(PLANES):
-        words |= codes[:, plane] << (BITS * plane)
-    return words
+    shifts = torch.arange(0, WORD, BITS, dtype=torch.int32)
+    return (codes << shifts[:, None]).sum(dim=1, dtype=torch.int32)  # no two planes share a bit
 
 
 def _at_the_top(words: Tensor) -> Tensor:

@@ -1,23 +1,20 @@
 """The support set: features of the training images, stored with a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from core.clip.config import MAX_SUPPORT_SHOTS
 from core.clip.data.splits import in_turns
 from core.clip.data.transforms import to_image
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
-from core.clip.models.features import IMAGE_BATCH_SIZE, image_features
+from core.clip.models.features import image_features, prepared_batches
 from core.clip.weights.delta import Delta
 
-MAX_SUPPORT_SHOTS = 4_096
-"""Maximum number of shots in a support set. If there are more classes, each has one shot.
-
-benchmarks/pages/requests.md has the measurements.
-"""
 SUPPORT_ALPHAS = (0.0, 0.5, 1.0)
 """The α at which the features of the shots are stored."""
 
@@ -52,6 +49,7 @@ def encode_support_set(
     stock_features: Tensor | None = None,
     *,
     up_to: float = 1.0,
+    networks: Mapping[float, nn.Module] = MappingProxyType({}),
 ) -> SupportSet:
     """Encode the training images of `support_shots` with θ(α) at each α of `SUPPORT_ALPHAS`, in fp32.
 
@@ -61,19 +59,23 @@ def encode_support_set(
         images: N training images, uint8 [3, H, W].
         stock_features: [M, D], the features of the support shots at α = 0, if already computed.
         up_to: the highest α at which the result is used. Beyond it, the features repeat.
+        networks: networks that exist already, by α.
     """
     chosen = support_shots(labels)
     theta_0 = tower_parameters(backbone.model)
-    features = [] if stock_features is None else [stock_features]
-    for number in range(len(features), len(SUPPORT_ALPHAS)):
-        if number and SUPPORT_ALPHAS[number - 1] >= up_to:
-            features.append(features[-1])
-            continue
-        network = with_parameters(backbone, delta.theta(theta_0, SUPPORT_ALPHAS[number]))
-        encoded = []
-        for start in range(0, len(chosen), IMAGE_BATCH_SIZE):  # all pixels at once may need gigabytes
-            batch = [to_image(images[i]) for i in chosen[start : start + IMAGE_BATCH_SIZE]]
-            pixels = torch.stack([backbone.preprocess(image) for image in batch])
-            encoded.append(image_features(network, pixels).cpu())
-        features.append(torch.cat(encoded))
-    return SupportSet(torch.stack(features), torch.tensor([labels[i] for i in chosen]))
+    known = [] if stock_features is None else [stock_features]
+    highest = next(alpha for alpha in SUPPORT_ALPHAS if alpha >= up_to)
+    needed = [
+        networks[alpha] if alpha in networks else with_parameters(backbone, delta.theta(theta_0, alpha))
+        for alpha in SUPPORT_ALPHAS[len(known) :]
+        if alpha <= highest
+    ]
+    encoded: list[list[Tensor]] = [[] for _ in needed]
+    # Each image is prepared once for all networks. All pixels at once may need gigabytes.
+    passes = prepared_batches(lambda i: backbone.preprocess(to_image(images[i])), chosen) if needed else ()
+    for pixels in passes:
+        for network, features in zip(needed, encoded, strict=True):
+            features.append(image_features(network, pixels).cpu())
+    at_alphas = [*known, *map(torch.cat, encoded)]
+    at_alphas += at_alphas[-1:] * (len(SUPPORT_ALPHAS) - len(at_alphas))
+    return SupportSet(torch.stack(at_alphas), torch.tensor([labels[i] for i in chosen]))

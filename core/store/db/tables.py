@@ -312,8 +312,8 @@ class Pile(Base):
     none: Mapped[int]
     drawn: Mapped[int]
     """Numbers of images: all, with a label, of these none of the classes, of these drawn at random."""
-    used_names: Mapped[list[str]] = mapped_column(JSON_VALUE)
-    """Classes of the labels."""
+    used_names: Mapped[dict[str, int]] = mapped_column(JSON_VALUE)
+    """Number of labels of each class that was ever named, in the order of the first answer."""
     bytes: Mapped[int] = mapped_column(BigInteger)
     """Size of the copies, the features and the rows."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -360,6 +360,7 @@ class PileAnswer(Base):
     """Immutable answer of a person about an image of a pile."""
 
     __tablename__ = "pile_answers"
+    __table_args__ = (Index(None, "pile_id", "position"),)
 
     pile_id: Mapped[str] = mapped_column(ForeignKey("piles.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

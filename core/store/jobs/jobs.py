@@ -56,6 +56,12 @@ def images(session: Session, job_id: str) -> list[JobImage]:
     return list(session.scalars(rows.order_by(JobImage.position)))
 
 
+def trained_hashes(session: Session, job_id: str | None) -> set[str]:
+    """Return the SHA-256 of the files that the job trains on. Empty once it is deleted."""
+    rows = select(JobImage.sha256).where(JobImage.job_id == job_id, JobImage.split == "train")
+    return set(session.scalars(rows))
+
+
 def image(session: Session, job_id: str, position: int) -> JobImage | None:
     return session.scalar(select(JobImage).where(JobImage.job_id == job_id, JobImage.position == position))
 

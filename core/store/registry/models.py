@@ -23,6 +23,8 @@ from core.store.errors import Conflict, ModelNotFound, NotFound
 from core.store.registry import references
 from core.store.storage import deletions
 
+ENOUGH_IMAGES = 30
+"""With as many images, or with as many as the job had, an evaluation replaces the verdict of the job."""
 WORSE = ("worse", "probably_worse")
 """Verdicts with which a model is not promoted."""
 NOT_PROMOTED = {
@@ -80,10 +82,58 @@ def add_model(
 
 
 def set_metrics(session: Session, model_id: str, metrics: dict[str, Any] | None) -> None:
-    """Set the metrics of a model, unless it was deleted. A person may have promoted it before."""
+    """Set the metrics of a model, unless it was deleted. A person may have promoted or evaluated it."""
     takes_name = (metrics or {}).get("verdict") not in WORSE
+    before = session.scalar(select(Model.metrics).where(Model.id == model_id).with_for_update())
+    if before and (evaluation := before.get("evaluation")):
+        metrics = {**(metrics or {"verdict": "not_evaluated"}), "evaluation": evaluation}
     values = {"metrics": metrics, "promoted": func.coalesce(Model.promoted, takes_name)}
     session.execute(update(Model).where(Model.id == model_id).values(values))
+
+
+def keep_evaluation(
+    session: Session, model_id: str, key: str, metrics: dict[str, Any], *, owner: str
+) -> str | None:
+    """Keep an evaluation with its model. Return the key of the one before, whose blob the caller must delete.
+
+    Args:
+        key: blob of the evaluation, in the model's folder. Its deletion was announced before (`deletions`).
+        metrics: its summary.
+
+    Raises:
+        ModelNotFound: the model was deleted.
+    """
+    owners.lock(session, owner)
+    model = get(session, model_id, owner=owner)
+    before = evaluation_key(model)
+    deletions.keep(session, key)
+    if before is not None:
+        deletions.mark_for_deletion(session, before)
+    kept = {"key": key, "metrics": metrics}
+    model.metrics = {**(model.metrics or {"verdict": "not_evaluated"}), "evaluation": kept}
+    return before
+
+
+def evaluation_key(model: Model) -> str | None:
+    """Return the blob key of the model's last evaluation with images of a person. None without one."""
+    key: str | None = ((model.metrics or {}).get("evaluation") or {}).get("key")
+    return key
+
+
+def measured(model: Model) -> dict[str, Any] | None:
+    """Return the metrics to show: those of the last evaluation, unless its images are too few to replace
+    those of the job."""
+    own = model.metrics
+    if own is None or not (kept := own.get("evaluation")):
+        return own
+    new: dict[str, Any] = kept["metrics"]
+    return new if new["measured_on"]["images"] >= min(own_images(model), ENOUGH_IMAGES) else own
+
+
+def own_images(model: Model) -> int:
+    """Return the number of images on which the model's job measured it."""
+    images: int = ((model.metrics or {}).get("measured_on") or {}).get("images", 0)
+    return images
 
 
 def is_promoted(session: Session, model_id: str) -> bool | None:

@@ -92,10 +92,18 @@ class Blobs:
                     running.add(threads.submit(obstore.put, self._store, _checked(key), data))
                 _raise_first(wait(running).done)
 
-    def get(self, key: str) -> bytes:
-        """Return the content of a blob. Raise BlobNotFound if it is missing."""
+    def get(self, key: str, *, sha256: str | None = None) -> bytes:
+        """Return the content of a blob.
+
+        Raises:
+            BlobNotFound: the blob is missing.
+            BlobDamaged: the blob does not match `sha256`.
+        """
         with _storage_errors("read", key):
-            return bytes(obstore.get(self._store, _checked(key)).bytes())
+            data = bytes(obstore.get(self._store, _checked(key)).bytes())
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise _damaged(key)
+        return data
 
     def exists(self, key: str) -> bool:
         """Return whether the storage has this blob."""

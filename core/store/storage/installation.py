@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.store.db.session import Database
-from core.store.db.tables import Installation, JobImage, Model
+from core.store.db.tables import Installation, JobImage, Model, PileFeatures
 from core.store.errors import BlobNotFound, StorageUnavailable
 from core.store.storage.blobs import ABSENT, Blobs
 
@@ -39,10 +39,14 @@ def check(database: Database, blobs: Blobs, *, bind: bool = False) -> None:
     with database.read() as session:  # before the listing, because a file is stored before its row
         own_id = find(session).id
         newest = session.scalar(select(Model.manifest_key).order_by(Model.created_at.desc()).limit(1))
-        named = newest or session.scalar(select(JobImage.blob_key).limit(1))
+        named = (
+            newest
+            or session.scalar(select(JobImage.blob_key).limit(1))
+            or session.scalar(select(PileFeatures.blob_key).limit(1))
+        )
     content = json.dumps({"id": own_id})
     if stored is None and (
-        blobs.exists(named) if named else not (blobs.folders("jobs") or blobs.folders("models"))
+        blobs.exists(named) if named else not any(map(blobs.folders, ("jobs", "models", "piles")))
     ):
         if bind:
             blobs.put(KEY, content.encode())

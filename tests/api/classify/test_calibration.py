@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from api.piles.features import encode
+from api.serving.service import look_up
+from core.clip.errors import BadImage
 from core.clip.inference import pile
+from core.clip.inference.graph import unit
 from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import SupportSet
+from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.registry import models
 from tests.api import crafted
 from tests.api.service import Body, Service, assert_problem, shots
@@ -139,15 +144,12 @@ def test_reject_needs_training_images_and_no_evaluation(
 ) -> None:
     """The score is the cosine with the nearest class mean; the limit comes from the training images."""
     service, knows, other = world
-    asked = {"images": [], "model": other, "class_names": NAMES, "features": True}
-    asked["images"] = [
-        {"base64": base64.b64encode(crafted.jpeg(i, *size)).decode()}
-        for size in ((40, 30), (30, 200))
-        for i in range(9)
-    ]
-    body: Body = service.client.post("/classify", json=asked).json()
-    rows = np.stack([np.frombuffer(base64.b64decode(r["features"]), "<f2") for r in body["results"]])
-    rows = pile.unit(rows.astype(np.float32))
+    images = [crafted.jpeg(i, *size) for size in ((40, 30), (30, 200)) for i in range(9)]
+    asked: Body = {"images": [{"base64": base64.b64encode(image).decode()} for image in images]}
+    serving = service.app.state.serving
+    with serving.hold(look_up(service.database, other, owner=DEFAULT_OWNER), None) as held:
+        found = encode(serving, images, held.served, DEFAULT_OWNER)
+    rows = unit(np.stack([row.astype(np.float32) for row in found if not isinstance(row, BadImage)]))
     labels = np.arange(9) % 3
     support = SupportSet(torch.from_numpy(rows[:9]).expand(3, -1, -1), torch.from_numpy(labels))
     model = publish_model(service.database, service.blobs, backbone, classes=NAMES, shots=support)
@@ -155,7 +157,7 @@ def test_reject_needs_training_images_and_no_evaluation(
         asked |= {"model": model, "class_names": names, "reject": True}
         response = service.client.post("/classify", json=asked)
         assert response.status_code == 200, response.text
-        body = response.json()
+        body: Body = response.json()
         trained = np.arange(min(3, len(names)))
         expected = pile.alone(pile.Support(rows[:9], labels), rows, trained)
         assert body["calibration"]["calibrated"] is False

@@ -1,17 +1,22 @@
-"""Evaluation of a model on test images: no training, and nothing is stored."""
+"""Evaluation of a model on test images: no training, and only the result is stored."""
 
 import base64
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from api.corrections import evaluate as evaluation
 from api.serving.types import WeightsKey
 from core.clip.data.decoder import Decoder
 from core.clip.models.backbone import Backbone, load_backbone
 from core.store.accounts.owners import DEFAULT_OWNER
+from core.store.db.tables import Model
+from core.store.registry import models
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, form
 from tests.api.serving.adapted import publish_model
@@ -28,24 +33,28 @@ def evaluate(service: Service, model: str, **fields: Any) -> httpx.Response:
     return service.client.post(f"/models/{model}/evaluate", **form(**fields))
 
 
-def predicted(service: Service, model: str, images: list[bytes], names: list[str]) -> list[dict[str, Any]]:
+def predicted(service: Service, model: str, images: list[bytes], names: list[Any]) -> list[dict[str, Any]]:
     """Return the first prediction of /classify for each image."""
     files = [("images", ("a.jpg", data)) for data in images]
-    fields = {"model": model, "class_names": names}
+    fields = {"model": model, "class_names": json.dumps(names)}
     answer = service.client.post("/classify", data=fields, files=files)
     assert answer.status_code == 200, answer.text
     return [result["predictions"][0] for result in answer.json()["results"]]
 
 
+PROMPTED: list[Any] = [
+    {"name": "red fox", "prompts": ["a secret sentence"]},
+    {"name": "Badger"},
+    {"name": "oak"},
+]
 IMAGES = [crafted.jpeg(seed) for seed in range(20)]
 LABELS = ["RED FOX", "badger", "oak"] * 6 + ["badger", "oak"]
 
 
 def test_twenty_images_are_compared_with_their_labels(
-    shared: Service, model: str, monkeypatch: pytest.MonkeyPatch
+    shared: Service, model: str, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "PART", 7)
-    before = shared.stored()
     files = [(f"{number}.jpg", data) for number, data in enumerate(IMAGES)]
     answer = evaluate(shared, "animals", images=files, labels=LABELS)
     assert answer.status_code == 200, answer.text
@@ -55,6 +64,8 @@ def test_twenty_images_are_compared_with_their_labels(
     best = predicted(shared, model, IMAGES, names)
     right = [prediction["class_name"] == label for prediction, label in zip(best, labels, strict=True)]
     assert 0 < sum(right) < 20
+    stock = predicted(shared, f"stock:{backbone.name}", IMAGES, PROMPTED)
+    right_before = [one["class_name"] == label for one, label in zip(stock, labels, strict=True)]
     assert (body["images"], body["correct"], body["accuracy"]) == (20, sum(right), sum(right) / 20)
     assert body["interval"][0] < body["accuracy"] < body["interval"][1]
     assert body["classes"] == [
@@ -62,9 +73,14 @@ def test_twenty_images_are_compared_with_their_labels(
             "name": name,
             "images": labels.count(name),
             "correct": sum(r for r, label in zip(right, labels, strict=True) if label == name),
+            "stock_correct": sum(r for r, label in zip(right_before, labels, strict=True) if label == name),
         }
         for name in names
     ]
+    counted = Counter(zip(labels, (one["class_name"] for one in best), strict=True))
+    assert body["confusion_matrix"] == [[counted[true, guess] for guess in names] for true in names]
+    assert body["difference"]["value"] == pytest.approx((sum(right) - sum(right_before)) / 20)
+    assert f"{100 * body['accuracy']:.0f}% correct" in body["sentences"][1]
     wrong = [
         {
             "file": f"{number}.jpg",
@@ -78,7 +94,8 @@ def test_twenty_images_are_compared_with_their_labels(
     assert body["mistakes"] == sorted(wrong, key=lambda row: -row["probability"].expected)
     assert [warning["code"] for warning in body["warnings"]] == ["new_classes"]
     assert "'oak'" in body["warnings"][0]["detail"]
-    assert shared.stored() == before  # no job, no image, no temporary file
+    kept = shared.client.get("/models/animals/evaluation")
+    assert kept.json() == body
 
 
 def test_both_models_share_the_decoded_images(
@@ -135,7 +152,7 @@ def test_an_archive_with_a_single_class_and_all_of_its_folders_are_test_images(
 ) -> None:
     files = {"train/badger/a.jpg": IMAGES[0], "test/badger/b.jpg": IMAGES[1]}
     body = evaluate(shared, model, archive=crafted.zip_of(files)).json()
-    assert body["classes"] == [{"name": "Badger", "images": 2, "correct": body["correct"]}]
+    assert [(row["name"], row["images"]) for row in body["classes"] if row["images"]] == [("Badger", 2)]
 
 
 def test_bad_images_are_refused_or_left_out(shared: Service, model: str) -> None:
@@ -157,3 +174,69 @@ def test_an_evaluation_without_room_is_refused_before_its_first_part(shared: Ser
         assert_problem(evaluate(shared, model, **files), 503, "busy", "Try again")
     assert evaluate(shared, model, **files).status_code == 200
     assert images.held == 0
+
+
+def stored_below(service: Service, model: str) -> list[str]:
+    return sorted(blob.key.rpartition("/")[2] for blob in service.blobs.list(f"models/{model}"))
+
+
+def test_the_last_evaluation_stays_with_the_model(fresh: Service, backbone: Backbone) -> None:
+    model = publish_model(fresh.database, fresh.blobs, backbone, name="animals")
+    assert_problem(fresh.client.get(f"/models/{model}/evaluation"), 404, "evaluation_not_found", "evaluate")
+    weights = stored_below(fresh, model)
+    for images in (1, 3):  # the second one replaces the first
+        files = [(f"{number}.jpg", data) for number, data in enumerate(IMAGES[:images])]
+        body = evaluate(fresh, model, images=files, labels=["badger"] * images).json()
+        assert fresh.client.get(f"/models/{model}/evaluation").json() == body
+        assert len(stored_below(fresh, model)) == len(weights) + 1
+    shown = fresh.client.get(f"/models/{model}").json()
+    assert shown["evaluated"]
+    assert shown["metrics"]["measured_on"]["images"] == 3
+    assert fresh.client.delete(f"/models/{model}").status_code == 204
+    assert stored_below(fresh, model) == []
+
+
+def metrics_of(images: int) -> dict[str, Any]:
+    accuracy = {"stock": 0.5, "adapted": 0.9, "interval": (0.8, 0.95), "difference": None}
+    return {
+        "measured_on": {"source": "cross_validation", "images": images, "trained_images": images},
+        "trained_classes": accuracy,
+        "verdict": "better",
+    }
+
+
+@pytest.mark.parametrize(("before", "sent", "replaces"), [(10, 9, False), (10, 10, True), (200, 20, False)])
+def test_an_evaluation_of_enough_images_replaces_the_verdict(
+    shared: Service, backbone: Backbone, before: int, sent: int, replaces: bool
+) -> None:
+    model = publish_model(shared.database, shared.blobs, backbone, metrics=metrics_of(before))
+    files = [(f"{number}.jpg", data) for number, data in enumerate(IMAGES[:sent])]
+    body = evaluate(shared, model, images=files, labels=LABELS[:sent]).json()
+    metrics = shared.client.get(f"/models/{model}").json()["metrics"]
+    assert metrics["measured_on"]["images"] == (sent if replaces else before)
+    assert (metrics["sentences"] == body["sentences"]) is replaces
+    assert ("verdict_kept" in [warning["code"] for warning in body["warnings"]]) is not replaces
+    assert shared.client.get(f"/models/{model}/evaluation").json() == body
+
+
+def test_the_end_of_the_job_keeps_an_earlier_evaluation(shared: Service, backbone: Backbone) -> None:
+    model = publish_model(shared.database, shared.blobs, backbone, metrics={"verdict": "evaluating"})
+    body = evaluate(shared, model, images=[("a.jpg", IMAGES[0])], labels=["badger"]).json()
+    with shared.database.write() as session:
+        models.set_metrics(session, model, metrics_of(24))
+    assert shared.client.get(f"/models/{model}/evaluation").json() == body
+    assert shared.client.get(f"/models/{model}").json()["metrics"]["measured_on"]["images"] == 24
+
+
+def test_images_that_trained_the_model_are_left_out(fresh: Service, backbone: Backbone) -> None:
+    job = fresh.client.post(
+        "/adapt", **form(images=[("a.jpg", IMAGES[0]), ("b.jpg", IMAGES[1])], labels=["red fox", "badger"])
+    ).json()
+    model = publish_model(fresh.database, fresh.blobs, backbone)
+    with fresh.database.write() as session:
+        session.execute(update(Model).where(Model.id == model).values(job_id=job["id"]))
+    files = [("a.jpg", IMAGES[0]), ("c.jpg", IMAGES[2])]
+    body = evaluate(fresh, model, images=files, labels=["red fox", "badger"]).json()
+    assert (body["images"], [warning["code"] for warning in body["warnings"]]) == (1, ["trained_images"])
+    refused = evaluate(fresh, model, images=files[:1], labels=["red fox"])
+    assert_problem(refused, 422, "trained_images", "trained on all")

@@ -21,6 +21,8 @@ from tests.core.store import samples
 
 PROGRESS = {
     "stage": "training",
+    "phase": "steps",
+    "doing": "Training, epoch 3 of 20",
     "epoch": 3,
     "epochs": 20,
     "step": 41,

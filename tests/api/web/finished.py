@@ -67,6 +67,7 @@ def finish_job(
         held_out(stock, adapted, images),
         candidates=Candidates(NAMES, len(CLASSES), tuple((n,) for n in NAMES)),
         positions=np.arange(train, train + images),
+        fold_models=0 if test else 2,
     )
     source = "test" if test else "cross_validation"
     verdict = judge(held, LOGIT_SCALE).verdict if evaluated else "not_evaluated"

@@ -88,7 +88,7 @@ def test_real_clip_is_one_click(browser: Browser, quick_url: str) -> None:
         banner = page.get_by_role("complementary", name="Model of this service")
         expect(banner).to_contain_text(
             "You're using the small starter model. CLIP ViT-B/16 fits this machine (599 MB, about 6 minutes "
-            "for 40 photos on this machine, as a rough guess)."
+            "for 40 photos on this machine, guessed)."
         )
         assert accessibility_problems(page) == []
         backbones.clip |= {"state": "downloading", "progress": {"done_bytes": 0, "total_bytes": 599_000_000}}

@@ -4,6 +4,7 @@ import re
 
 from playwright.sync_api import Browser, expect
 
+from core.store.accounts import api_keys
 from tests.api.conftest import MakeService
 from tests.api.service import listening, shots
 from tests.api.web.window import window
@@ -58,6 +59,40 @@ def test_the_page_asks_for_a_key(browser: Browser, make_service: MakeService) ->
         page.reload()
         expect(page.get_by_role("heading", name="secret")).to_be_visible()
         page.get_by_role("button", name=re.compile("^Key")).click()
-        page.get_by_role("button", name="Forget key").click()
+        page.get_by_role("button", name="Sign out").click()
         expect(field).to_be_visible()
         expect(page.get_by_role("heading", name="secret")).to_be_hidden()
+
+
+def test_a_key_stays_in_the_browser_only_if_the_person_wants_that(
+    browser: Browser, make_service: MakeService
+) -> None:
+    made = make_service()
+    with made.database.write() as session:
+        team = api_keys.create(session, owner="team-a", scopes=["classify", "adapt"]).key
+    with (
+        listening(made.app) as port,
+        window(browser, f"http://127.0.0.1:{port}", expected=["401"]) as page,
+    ):
+        made.app.state.serving.warm_up()
+        for remembered in (False, True):
+            page.goto("/#/models")
+            page.reload()
+            field = page.get_by_label("Key", exact=True)
+            expect(page.get_by_role("dialog")).to_contain_text("stays in the storage of this browser")
+            field.fill(team)
+            page.get_by_label("Remember on this device").set_checked(remembered)
+            field.press("Enter")
+            expect(page.locator("#key")).to_have_text("team-a")
+            later = page.context.new_page()  # a later session of the browser
+            later.goto("/#/models")
+            expect(later.get_by_role("dialog")).to_be_visible(visible=not remembered)
+            if remembered:
+                later.get_by_role("button", name="Key of team-a").click()
+                expect(later.get_by_label("Remember on this device")).to_be_checked()
+                later.get_by_role("button", name="Sign out").click()
+                assert later.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
+            later.close()
+            page.reload()
+            expect(page.get_by_role("dialog")).to_be_visible(visible=remembered)  # signed out everywhere
+            page.evaluate("sessionStorage.clear()")

@@ -104,8 +104,8 @@ def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:
     [
         (
             metrics("better", 0.78, 0.94, "cross_validation"),
-            "Better. 94% correct (likely 87 to 98), estimated from 96 of your 192 training images, up from "
-            "78% (+16 points, 95% CI +7 to +24)",
+            "Better. 94% correct (likely 87 to 98), estimated from 96 of your 192 photos, up from 78% ("
+            "+16 points, 95% CI +7 to +24)",
         ),
         (
             metrics("no_clear_gain", 0.84, 0.91),

@@ -32,18 +32,31 @@ def test_corrections_are_stored_listed_extended_and_deleted(
         client.jobs.cancel(extended.id)
 
 
+@pytest.mark.parametrize("client_of", [Client, awaited_client])
 def test_a_model_is_evaluated_on_a_folder(
-    service: Service, taught: Job, folder: Path, call: Callable[..., Result]
+    service: Service,
+    learner: Job,
+    folder: Path,
+    call: Callable[..., Result],
+    client_of: Callable[..., Client],
 ) -> None:
-    with Client(service.url) as client:
+    with client_of(service.url) as client:
         jobs = len(list(client.jobs.list()))
-        answer = client.models.get(taught.model_id or "").evaluate(folder)
+        model = client.models.get(learner.model_id or "")
+        answer = model.evaluate(folder)
         assert len(list(client.jobs.list())) == jobs
-    assert (answer.images, {each.name for each in answer.classes}) == (14, {"red", "green", "blue"})
-    assert answer.correct + len(answer.mistakes) == 14
+        kept = model.evaluation()
+    assert answer.images == 2  # the others trained the model
+    assert [warning.code for warning in answer.warnings if warning.code == "trained_images"]
+    assert answer.correct + len(answer.mistakes) == 2
     assert all(Path(mistake.file).is_file() for mistake in answer.mistakes)
-    said = call("evaluate", taught.model_id, folder / "test").stdout
-    assert "of 6 right" in said
-    assert "Pre-trained:" in said
-    printed = json.loads(call("evaluate", taught.model_id, folder, "--json").stdout)
-    assert printed == answer.model_dump(mode="json")
+    assert kept.model_dump(exclude={"mistakes"}) == answer.model_dump(exclude={"mistakes"})
+    # The service knows no folders of this machine.
+    assert [folder / each.file for each in kept.mistakes] == [Path(each.file) for each in answer.mistakes]
+    said = call("evaluate", learner.model_id, folder / "test").stdout
+    assert "of 2 right" in said
+    assert " ".join(answer.sentences) in said
+    again = call("evaluate", learner.model_id).stdout
+    assert again.partition("Misclassified")[0] == said.partition("Misclassified")[0]
+    printed = json.loads(call("evaluate", learner.model_id, "--json").stdout)
+    assert printed["sentences"] == answer.sentences

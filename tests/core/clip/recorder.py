@@ -21,17 +21,18 @@ class Recorder(Reporter):
         self.cancel_after = cancel_after
         self.cancel_evaluation = cancel_evaluation
         self.shares: list[float] = []
+        """Finished shares of fold models or test images."""
         self.steps: list[StepProgress] = []
-        self.stages: list[str] = []
+        self.phases: list[str] = []
         self.warnings: list[tuple[str, str]] = []
 
-    def stage(self, name: str) -> None:
-        self.stages.append(name)
+    def phase(self, name: str) -> None:
+        self.phases.append(name)
 
     def step(self, progress: StepProgress) -> None:
         self.steps.append(progress)
 
-    def evaluated(self, share: float) -> None:
+    def advance(self, share: float) -> None:
         self.shares.append(share)
 
     def warn(self, code: str, detail: str) -> None:

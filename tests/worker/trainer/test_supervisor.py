@@ -33,11 +33,11 @@ def run(stand_in: StandIn, tmp_path: Path) -> Run:
 def test_the_last_message_is_the_result(run: Run) -> None:
     heard: list[dict[str, Any]] = []
     result = run(
-        "say(type='stage', stage='training'); say(type='alive'); say(type='done', metrics={'a': 1})",
+        "say(type='phase', phase='steps'); say(type='alive'); say(type='done', metrics={'a': 1})",
         on_message=heard.append,
     )
     assert result["metrics"] == {"a": 1}
-    assert heard == [{"type": "stage", "stage": "training"}]
+    assert [(message["type"], message["phase"]) for message in heard] == [("phase", "steps")]
 
 
 def test_an_error_of_the_trainer_is_final_but_a_missing_backbone_is_not(run: Run) -> None:
@@ -67,11 +67,11 @@ def test_an_end_without_a_result_is_retried(run: Run, script: str, says: str) ->
 @pytest.mark.slow
 def test_silence_is_a_stall_except_while_loading(run: Run) -> None:
     with pytest.raises(TrainerDied) as stalled:
-        run("say(type='stage', stage='training'); time.sleep(60)", stall_seconds=0.5)
+        run("say(type='phase', phase='steps'); time.sleep(60)", stall_seconds=0.5)
     assert stalled.value.code == "training_stalled"
-    loading = "say(type='stage', stage='preparing'); time.sleep(1.5); say(type='done', metrics={})"
+    loading = "say(type='phase', phase='starting'); time.sleep(1.5); say(type='done', metrics={})"
     assert run(loading, stall_seconds=0.5)["metrics"] == {}
-    alive = "say(type='stage', stage='evaluating')\nfor _ in range(35): time.sleep(0.1); say(type='alive')\n"
+    alive = "say(type='phase', phase='folds')\nfor _ in range(35): time.sleep(0.1); say(type='alive')\n"
     assert run(alive + "say(type='done', metrics={})", stall_seconds=3)["metrics"] == {}
 
 
@@ -87,7 +87,7 @@ def test_a_frozen_trainer_is_killed(run: Run, tmp_path: Path) -> None:
     """Only the trainer gets SIGSTOP; the supervisor continues until its stall timeout."""
     freezes = """
 open(job() + '/pid', 'w').write(str(os.getpid()))
-say(type='stage', stage='training')
+say(type='phase', phase='steps')
 os.kill(os.getpid(), 19)
 """
     with pytest.raises(TrainerDied) as frozen:
@@ -103,7 +103,7 @@ def test_the_deadline_ends_a_computation_that_holds_the_gil(run: Run, tmp_path: 
 import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open(job() + '/pid', 'w').write(str(os.getpid()))
-say(type='stage', stage='training')
+say(type='phase', phase='steps')
 sum(iter(int, 1))
 """
     heard: list[dict[str, Any]] = []

@@ -171,7 +171,7 @@ def test_warm_and_cold_give_the_same(warm_trainer: WarmTrainer, tmp_path: Path) 
     cold = run(write_job(tmp_path / "cold", backbone), None)
     assert warm[1]["metrics"] == cold[1]["metrics"]
     assert warm[1]["metrics"]["trained_classes"]
-    assert [m.get("stage") for m in warm[0]] == [m.get("stage") for m in cold[0]]
+    assert [m.get("phase") for m in warm[0]] == [m.get("phase") for m in cold[0]]
     losses = [[m["loss"]["total"] for m in heard if m["type"] == "step"] for heard in (warm[0], cold[0])]
     assert len(losses[0]) == 6
     assert losses[0] == losses[1]

@@ -107,7 +107,7 @@ def test_a_hanging_trainer_is_replaced(
 def test_a_trainer_that_dies_during_the_job_costs_an_attempt(
     warm_trainer: WarmTrainer, stand_in: StandIn, tmp_path: Path
 ) -> None:
-    stand_in("job(); say(type='stage', stage='preparing'); os.kill(os.getpid(), 9)")
+    stand_in("job(); say(type='phase', phase='starting'); os.kill(os.getpid(), 9)")
     warm_trainer.prepare()
     with pytest.raises(TrainerDied, match="memory"):
         run(warm_trainer, tmp_path)

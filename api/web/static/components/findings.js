@@ -46,9 +46,7 @@ export async function checkWithService(shots, config, box, leaving) {
 function summary({ images, good, warnings, estimate }) {
 	const { seconds, low_seconds: low, high_seconds: high } = estimate;
 	const time =
-		seconds === null
-			? ""
-			: ` Estimated time: ${high > 1.5 * low ? `${durationRange(low, high)} (rough)` : duration(seconds)}.`;
+		seconds === null ? "" : ` It takes about ${high > 1.5 * low ? durationRange(low, high) : duration(seconds)}.`;
 	return [
 		h(
 			"p",

@@ -19,7 +19,9 @@ export function keyDialog(retry) {
 		{ class: "problem", role: "alert", hidden: true },
 		"That key isn't valid. Copy it again in full (a key begins with cc_), or ask the operator for a new one.",
 	);
-	const forget = button("Forget key", forgetKey);
+	const remember = h("input", { type: "checkbox" });
+	const choice = h("label", { class: "soft" }, remember, " Remember on this device");
+	const signOut = button("Sign out", forgetKey);
 	const text = h("p", { class: "soft" });
 	let refused = false; // until another key is used: requests in parallel fail one after the other
 	const dialog = h(
@@ -33,7 +35,8 @@ export function keyDialog(retry) {
 			{ onsubmit: submit },
 			h("label", { for: "key-field" }, "Key"),
 			field,
-			h("div", { class: "row end" }, forget, h("button", { type: "submit", class: "main" }, "Use this key")),
+			choice,
+			h("div", { class: "row end" }, signOut, h("button", { type: "submit", class: "main" }, "Use this key")),
 		),
 	);
 	document.body.append(dialog);
@@ -46,14 +49,16 @@ export function keyDialog(retry) {
 	function open(code) {
 		replace(text, code === "token_needed" ? TOKEN_TEXT() : KEY_TEXT());
 		opener.hidden = false;
-		forget.hidden = !key.get();
+		signOut.hidden = !key.get();
+		choice.hidden = code === "token_needed"; // a token is remembered always
+		remember.checked = key.isRemembered();
 		wrong.hidden = !refused;
 		if (!dialog.open) dialog.showModal();
 		field.focus();
 	}
 	function submit(event) {
 		event.preventDefault(); // the content security policy forbids form submission
-		key.set(field.value.trim());
+		key.set(field.value.trim(), choice.hidden || remember.checked);
 		close();
 		retry();
 	}
@@ -65,7 +70,9 @@ export function keyDialog(retry) {
 	opener.hidden = !key.get();
 	opener.addEventListener("click", () => open(key.isToken() ? "token_needed" : ""));
 	document.addEventListener("owner", ({ detail }) => {
-		opener.textContent = detail === "default" ? "Key" : `Key of ${detail}`;
+		opener.textContent = detail === "default" ? "Key" : detail;
+		opener.ariaLabel = detail === "default" ? null : `Key of ${detail}`;
+		opener.title = "Change the key, or sign out";
 	});
 	document.addEventListener("key-needed", ({ detail: { code, sent } }) => {
 		if (sent !== key.get()) return; // another key is used by now
@@ -88,5 +95,5 @@ const TOKEN_TEXT = () => [
 const KEY_TEXT = () => [
 	"This service requires an API key. Its operator creates keys with ",
 	h("code", {}, "clipcite keys create"),
-	". The page keeps the key in this tab until you close the tab.",
+	". The page keeps the key until you close this tab. If you remember it on this device, it stays in the storage of this browser until you sign out: everybody who uses the browser can then use the service as you.",
 ];

@@ -8,7 +8,7 @@ import { whenSeen } from "./when_seen.js";
 /** Create a list of the objects at `path`. `item` renders one, or returns null for an object that another one shows;
  *  `empty` is shown for an empty list.
  *
- *  @template {"/jobs" | "/models"} Path
+ *  @template {"/jobs" | "/models" | "/piles"} Path
  *  @param {{ path: Path, item: (row: Answer<Path>["data"][number]) => Child, empty: Child, signal: AbortSignal }} options */
 export function pagedList({ path, item, empty, signal }) {
 	const list = h("ul", { class: "list" });

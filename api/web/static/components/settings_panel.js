@@ -98,7 +98,7 @@ export function settingsPanel(settings, shots, signal) {
 		const hasTests = shots.images.some((image) => image.split === "test");
 		evaluation.textContent = hasTests
 			? "The model is evaluated on your test images."
-			: "The model trains on all images and is evaluated by cross-validation.";
+			: "All images train the model. Trial models that are trained on a part of them measure it.";
 	}
 	return { element, refresh, fill };
 }

@@ -154,8 +154,8 @@ export function modal(dialog, signal) {
 
 /** Ask for confirmation in a dialog. Resolves to true if the user confirms.
  *
- *  @param {string} question @param {string} yes @param {AbortSignal} [signal] */
-export async function confirmed(question, yes, signal) {
+ *  @param {string} question @param {string} yes @param {AbortSignal} [signal] @param {string} [kind] of the button */
+export async function confirmed(question, yes, signal, kind = "danger") {
 	const dialog = h(
 		"dialog",
 		{ class: "card", "aria-label": question },
@@ -164,7 +164,7 @@ export async function confirmed(question, yes, signal) {
 			"div",
 			{ class: "row end" },
 			button("Go back", () => dialog.close("no")),
-			button(yes, () => dialog.close("yes"), "danger"),
+			button(yes, () => dialog.close("yes"), kind),
 		),
 	);
 	return (await modal(dialog, signal)) === "yes";

@@ -55,7 +55,7 @@ export function duration(seconds) {
  *  @param {Backbone} row @param {number} photos */
 export function timeToTrain({ seconds_per_100_images: seconds, seconds_measured: measured }, photos) {
 	if (!seconds) return "";
-	return `about ${duration((seconds * photos) / 100)} for ${count(photos, "photo")} on this machine, ${measured ? "by a test of its speed" : "as a rough guess"}`;
+	return `about ${duration((seconds * photos) / 100)} for ${count(photos, "photo")} on this machine, ${measured ? "by a test of its speed" : "guessed"}`;
 }
 
 /** Return the remaining time of a job in words. `text` is empty while it is unknown, and `eta` has words for the report
@@ -93,11 +93,9 @@ export function when(time) {
 	return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
-/** @param {Pick<Progress, "stage" | "epoch" | "epochs">} progress */
+/** @param {Pick<Progress, "stage" | "doing">} progress */
 export function stageWords(progress) {
-	const name = STAGES[progress.stage] ?? progress.stage;
-	if (progress.stage !== "training" || !progress.epochs) return name;
-	return `${name}, epoch ${Math.min(progress.epoch ?? 0, progress.epochs)} of ${progress.epochs}`;
+	return progress.doing || (STAGES[progress.stage] ?? progress.stage);
 }
 
 /** Join names: "a", "a and b", "a, b and 3 more". @param {string[]} names */

@@ -2,6 +2,7 @@
 
 import { namesOf } from "../components/aliases.js";
 import { classifyPrograms, codeFor, curl, javascript, python } from "../components/code.js";
+import { downloadModel } from "../components/download.js";
 import { notInUse } from "../components/not_in_use.js";
 import { pagedList } from "../components/pager.js";
 import { evaluateFold } from "../components/result/evaluate.js";
@@ -10,7 +11,7 @@ import { storedImage } from "../components/stored_image.js";
 import { modelName } from "../components/try/model_select.js";
 import { button, confirmed, h, replace, unseen } from "../lib/dom.js";
 import { showProblem } from "../lib/problem.js";
-import { call, download } from "../lib/service/http.js";
+import { call, requestJson } from "../lib/service/http.js";
 import { listImages, spread } from "../lib/training/job_images.js";
 import { count, list, size, when } from "../lib/words.js";
 
@@ -36,7 +37,7 @@ export function modelsView({ signal }) {
 		"section",
 		{},
 		h("h1", {}, "Models"),
-		h("p", { class: "lede" }, "Your trained models. Each also accepts any other class name."),
+		h("p", { class: "lede" }, "Your trained models. Each can also tell apart classes that you only name."),
 		pagedList({
 			path: "/models",
 			signal,
@@ -79,7 +80,7 @@ function otherVersions(name) {
 /** @param {Model} model @param {AbortSignal} signal */
 function card(model, signal) {
 	const name = modelName(model);
-	const path = `/models/${encodeURIComponent(model.id)}`;
+	const path = /** @type {const} */ (`/models/${encodeURIComponent(model.id)}`);
 	const trouble = h("div", {});
 	const failed = (error) => showProblem(trouble, error);
 	async function remove() {
@@ -103,11 +104,16 @@ function card(model, signal) {
 		h(
 			"div",
 			{ class: "row" },
-			action("Download", () => download(`${path}/export`, `${name}.zip`).catch(failed)),
+			action("Download", () => downloadModel(model.id, name, signal).catch(failed)),
 			action("Delete", remove),
 		),
 		namesOf(model),
 	);
+	const verdict = h("span", {}, verdictTag(model.metrics));
+	async function measured() {
+		const { metrics } = await requestJson(path, { signal });
+		replace(verdict, verdictTag(metrics));
+	}
 	return h(
 		"div",
 		{ class: "model" },
@@ -119,7 +125,7 @@ function card(model, signal) {
 			h(
 				"p",
 				{ class: "row" },
-				verdictTag(model.metrics),
+				verdict,
 				model.aliases.map((alias) => h("span", { class: "tag busy" }, `@${alias}`)),
 				h("span", { class: "soft" }, when(model.created_at)),
 			),
@@ -132,12 +138,13 @@ function card(model, signal) {
 				"div",
 				{ class: "row" },
 				h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()),
+				h("a", { class: "button quiet", href: `#/sort/${encodeURIComponent(model.id)}` }, "Sort with it", hidden()),
 				result,
 				menu,
 			),
 			notInUse(model, () => dispatchEvent(new HashChangeEvent("hashchange"))), // another version may be out of use
 			trouble,
-			evaluateFold(model, name, signal),
+			evaluateFold(model, name, { measured: () => measured().catch(failed), signal }),
 			codeFor({ what: name, ...classifyPrograms({ model: model.id, class_names: model.trained_classes }) }),
 		),
 	);

@@ -8,6 +8,7 @@ import { checkWithService, stopCheck } from "../components/findings.js";
 import { folderTable } from "../components/folder_table.js";
 import { sampleButton } from "../components/sample.js";
 import { settingsPanel } from "../components/settings_panel.js";
+import { STOCK } from "../components/try/model_select.js";
 import { announce, button, confirmed, debounce, h, newId, oncePerFrame, replace } from "../lib/dom.js";
 import { pasted } from "../lib/files/dropped_files.js";
 import { noImagesBox, problemBox, showProblem } from "../lib/problem.js";
@@ -83,14 +84,17 @@ export function trainView({ signal }) {
 
 	const pileWords = h("span", {});
 	const pile = h("p", { class: "running", hidden: true }, pileWords, " ", button("Group them", group, "main small"));
-	/** Take the pile to Sort, which groups it. */
+	/** Take the photos to Sort, which groups them. */
 	async function group() {
 		try {
-			const { sorting } = await import("../lib/sorting/sorting.js");
-			const taken = await sorting.takePile(shots.images);
-			if (!taken.length) return;
-			shots.clear(taken);
-			location.hash = "#/sort/stock";
+			const { pileOf } = await import("../components/sort/open_pile.js");
+			const { images } = shots;
+			const files = images.map(({ path, file, name }) => ({ path: path ?? [name], file, name }));
+			const made = await pileOf(files, STOCK, { progress: () => {}, signal });
+			if (!made) return;
+			made.grouping = true;
+			shots.clear(images);
+			location.hash = `#/sort/${made.id}`;
 		} catch (error) {
 			showProblem(dropTrouble, error);
 		}

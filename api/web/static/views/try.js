@@ -3,6 +3,7 @@
 import { hasCamera, openCamera } from "../components/camera.js";
 import { classifyPrograms, codeFor } from "../components/code.js";
 import { acceptDrops, dropZone, onPhone } from "../components/dropzone.js";
+import { trainAgainButton } from "../components/train_again.js";
 import { beforeButton } from "../components/try/before_button.js";
 import { chipField } from "../components/try/chips.js";
 import { liveAnswers } from "../components/try/live.js";
@@ -13,9 +14,7 @@ import { strengthSlider } from "../components/try/strength.js";
 import { askRejecting, classify } from "../lib/classify.js";
 import { announce, arrange, button, debounce, h, replace } from "../lib/dom.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
-import { newKey } from "../lib/ids.js";
-import { noImagesBox, problemBox, showProblem } from "../lib/problem.js";
-import { upload } from "../lib/service/http.js";
+import { noImagesBox, showProblem } from "../lib/problem.js";
 import { forget, inspect } from "../lib/training/image_check.js";
 import { imageBlob, listImages, spread } from "../lib/training/job_images.js";
 import { count } from "../lib/words.js";
@@ -65,12 +64,13 @@ export function tryView({ parameter, signal }) {
 	const hold = beforeButton((on) => {
 		for (const card of cards.values()) card.showBefore(on);
 	});
-	const teach = h(
-		"button",
-		{ type: "button", class: "quiet", hidden: true, onclick: addToTraining },
-		"Add these to training",
-	);
-	const key = newKey();
+	const teach = trainAgainButton({
+		model: models.id,
+		images: () => taught().map(({ file, name, truth }) => ({ file, name, className: truth ?? "" })),
+		started: () => keep(kept.images.filter((image) => !taught().includes(image))),
+		failed,
+		signal,
+	});
 	const zone = dropZone({
 		title: onPhone ? "Add images" : "Drop images anywhere here",
 		hint: "Best: images that weren't used for training.",
@@ -105,11 +105,17 @@ export function tryView({ parameter, signal }) {
 			soon();
 			announce(`${count(added.length, "image")} added.`);
 			const left = found.length - added.length;
-			if (left) replace(dropTrouble, problemBox(`Left out: ${count(left, "image")}. The maximum is ${MAX_IMAGES}.`));
+			if (left) replace(dropTrouble, tooMany(left));
 			else if (!added.length) replace(dropTrouble, noImagesBox());
 		} catch (error) {
 			showProblem(dropTrouble, error);
 		}
+	}
+	/** @param {number} left number of images that were left out */
+	function tooMany(left) {
+		const words = `Try shows ${MAX_IMAGES} photos, so ${count(left, "photo")} ${left === 1 ? "was" : "were"} left out. `;
+		const sort = h("a", { href: `#/sort/${encodeURIComponent(models.id())}` }, "Sort");
+		return h("div", { class: "problem", role: "alert" }, h("p", {}, words, sort, " takes thousands."));
 	}
 	/** Keep these images, and forget the others. @param {TriedImage[]} images */
 	function keep(images) {
@@ -184,33 +190,12 @@ export function tryView({ parameter, signal }) {
 		tally.textContent = known.length
 			? `Right: ${right("now")} of ${known.length}${compared && current() ? ` now, ${right("before")} before` : ""}`
 			: "";
-		const model = current();
-		teach.hidden = !model?.job_id || model.preview || !taught().length;
+		teach.refresh();
 	}
-	/** Return the user's images with a known class. Test images must not train. */
-	const taught = () => kept.images.filter((image) => image.truth && !image.heldOut);
-
-	async function addToTraining() {
-		const form = new FormData();
-		const images = taught();
-		for (const image of images) {
-			form.append("images", image.file, image.name);
-			form.append("labels", image.truth ?? "");
-		}
-		teach.disabled = true;
-		replace(trouble);
-		try {
-			const headers = {
-				"Idempotency-Key": key([models.id(), images.map((image) => [image.name, image.hash, image.truth])]),
-			};
-			const job = await upload(`/models/${encodeURIComponent(models.id())}/extend`, form, { headers, signal });
-			keep(kept.images.filter((image) => !images.includes(image)));
-			location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
-		} catch (error) {
-			failed(error);
-		} finally {
-			teach.disabled = false;
-		}
+	/** Return the user's images with a known class, if the model can learn them. Test images must not train. */
+	function taught() {
+		const model = current();
+		return model?.job_id && !model.preview ? kept.images.filter((image) => image.truth && !image.heldOut) : [];
 	}
 
 	/** @param {string} id */
@@ -286,7 +271,7 @@ export function tryView({ parameter, signal }) {
 			for (const [i, image] of images.entries()) cards.get(image)?.show(now.results[i], before?.[i], now);
 			updateTally();
 			chips.kinds(new Set(now.class_names.filter((entry) => entry.kind === "trained").map((entry) => entry.name)));
-			timing.textContent = `${count(images.length, "image")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.calibration?.calibrated ? " Probabilities are calibrated." : ""}`;
+			timing.textContent = `${count(images.length, "image")} in ${((performance.now() - started) / 1000).toFixed(2)} s.${now.calibration?.calibrated ? " The percentages are adjusted to how often the model is right." : ""}`;
 			replace(trouble);
 		} catch (error) {
 			failed(error);
@@ -323,13 +308,21 @@ export function tryView({ parameter, signal }) {
 				"div",
 				{ class: "side" },
 				h("h1", {}, "Try it"),
-				h("div", { class: "card panel" }, models.element, early, chips.element, zone, live, phone),
+				h(
+					"div",
+					{ class: "card panel" },
+					onPhone && [zone, live],
+					models.element,
+					early,
+					chips.element,
+					!onPhone && [zone, live, phone],
+				),
 			),
 			h(
 				"div",
 				{},
 				camera,
-				h("div", { class: "row toolbar" }, tally, hold, teach),
+				h("div", { class: "row toolbar" }, tally, hold, teach.element),
 				hint,
 				dropTrouble,
 				trouble,

@@ -1,7 +1,9 @@
 """A small trained model, and folders to sort with it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from clipcite import Client
@@ -31,5 +33,16 @@ def trained(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Model
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder of 30 images in 3 folders, with equal names."""
-    return write_class_folders(tmp_path / "photos", {"test/red": 10, "test/blue": 10, "test/green": 10})
+    """Return a folder of 42 images in 3 folders, with equal names."""
+    return write_class_folders(tmp_path / "photos", {"red": 14, "blue": 14, "yellow": 14})
+
+
+@pytest.fixture(autouse=True)
+def no_piles(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Delete the piles at the end: the next test has the same photos."""
+    yield
+    for name in {"quick_url", "service"} & {*request.fixturenames}:
+        running = request.getfixturevalue(name)
+        with httpx.Client(base_url=running if isinstance(running, str) else running.url) as http:
+            for pile in http.get("/piles").json()["data"]:
+                http.delete(f"/piles/{pile['id']}").raise_for_status()

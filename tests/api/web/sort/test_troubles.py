@@ -1,131 +1,140 @@
 """Sort goes on after files are gone, and after requests fail."""
 
-import os
 import re
-import shutil
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Request, Route, expect
+from playwright.sync_api import Browser, Route, expect
 
+from tests.api.web.sort.piles import answered, drop_pile, images_of, said
 from tests.api.web.window import drop, window
 
 BROKEN = ["Failed to load resource", "network error"]
 
 
-def add(page: Page, folder: Path) -> None:
-    """Drop a folder to sort by two class names."""
-    name_classes(page)
-    drop(page, page.locator(".zone"), folder)
-
-
-def name_classes(page: Page) -> None:
-    page.get_by_label("Class names").fill("red, blue,")
-    page.get_by_label("Class names").press("Enter")
-
-
-def test_a_photo_that_is_gone_stops_no_other(browser: Browser, quick_url: str, folder: Path) -> None:
-    with window(browser, quick_url, expected=BROKEN) as page:
-        page.goto("/#/sort/stock")
-        page.route("**/classify", lambda route: route.abort())
-        drop(page, page.locator(".zone"), folder)
-        expect(page.get_by_role("alert")).to_contain_text("Can't reach the service.")
-        (folder / "test/red/3.png").unlink()
-        page.unroute_all()
-        page.get_by_role("button", name="Go on").click()
-        expect(page.get_by_role("button", name="Group them")).to_be_visible()
-        name_classes(page)
-        gone = page.get_by_role("option", name="3.png, Can no longer be read")
-        expect(gone).to_have_count(1)
-        expect(page.get_by_role("button", name="Ask me about 10")).to_be_visible()
-        gone.press("1")
-        page.locator(".tile:not(.yours)").first.press("2")
-        page.get_by_role("button", name="Make a model").click()
-        expect(page.get_by_role("alert")).to_contain_text("1 file can't be sent.3.png: Can no longer be read")
-
-
-def test_models_that_failed_to_load_are_loaded_for_the_first_photos(
+def test_answers_are_sent_once_the_service_is_there_even_after_a_reload(
     browser: Browser, quick_url: str, folder: Path
 ) -> None:
     with window(browser, quick_url, expected=BROKEN) as page:
-        page.route("**/models?*", lambda route: route.abort())
-        page.goto("/#/sort/stock")
+        pile = drop_pile(page, folder, "red", "blue")
+        page.route("**/answers", lambda route: route.abort())
+        tile = page.locator(".tile").first
+        file = str(tile.get_attribute("title"))
+        tile.press("1")
+        expect(page.get_by_text("1 answer will be sent")).to_be_visible()
         expect(page.get_by_role("alert")).to_contain_text("Can't reach the service.")
+        page.locator(f'.tile[title="{file}"]').press("2")
+        page.reload()
+        expect(page.locator(".tile.yours")).to_have_attribute("title", file)
+        assert said(quick_url, pile) == {}
         page.unroute_all()
-        add(page, folder)
-        expect(page.get_by_role("button", name="Ask me about 10")).to_be_visible()
+        answered(quick_url, pile, 1)
+        assert said(quick_url, pile) == {("class", "blue", "moved"): 1}  # the last one counts
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
-def test_an_unanswered_collection_is_asked_again(browser: Browser, quick_url: str, folder: Path) -> None:
+def test_a_refused_answer_is_said_and_taken_off_the_page(
+    browser: Browser, quick_url: str, folder: Path
+) -> None:
     with window(browser, quick_url, expected=BROKEN) as page:
+        drop_pile(page, folder, "red", "blue")
+        page.route("**/answers", lambda route: route.fulfill(status=422, json={"detail": "No such class."}))
+        page.locator(".tile").first.press("1")
+        expect(page.get_by_role("alert")).to_contain_text("No such class.")
+        expect(page.locator(".tile.yours")).to_have_count(0)
+        page.unroute_all()
+        page.locator(".tile").first.press("1")
+        expect(page.locator(".tile.yours")).to_have_count(1)
+        expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_an_interrupted_upload_goes_on_when_the_folder_is_dropped_again(
+    browser: Browser, quick_url: str, folder: Path
+) -> None:
+    uploads: list[Route] = []
+    with window(browser, quick_url, expected=BROKEN) as page:
+        page.route(
+            "**/piles/*/images",
+            lambda route: (
+                route.continue_()
+                if route.request.method == "GET" or (not uploads.append(route) and len(uploads) == 1)
+                else None
+            ),  # the second part never ends
+        )
         page.goto("/#/sort/stock")
         drop(page, page.locator(".zone"), folder)
-        expect(page.get_by_role("button", name="Group them")).to_be_visible()
-        page.route("**/classify/collection", lambda route: route.abort())
-        name_classes(page)
-        expect(page.get_by_role("alert")).to_contain_text("Can't reach the service.")
+        expect(page.get_by_text("Sending 16 of 42 photos sent")).to_be_visible()
+        pile = page.url.rpartition("/")[2]
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text("Stopped: 16 of 42 photos sent")).to_be_visible()
         page.unroute_all()
-        page.get_by_role("button", name="Go on").click()
-        expect(page.get_by_role("alert")).to_have_count(0)
-        expect(page.get_by_role("button", name="Go on")).to_be_hidden()
+        page.reload()
+        expect(page.locator(".sum .tally")).to_have_text("16 photos.")
+        page.goto("/#/sort/stock")
+        drop(page, page.locator(".zone"), folder)
+        known = page.get_by_role("listitem").filter(has_text="has 16 of 42 photos. The others join it.")
+        known.get_by_role("button", name="Continue").first.click()
+        page.wait_for_url(f"**/{pile}")
+        expect(page.locator(".sum .tally")).to_have_text("42 photos.")
+        assert len(images_of(quick_url, pile)) == 42
 
 
-def test_shift_selects_from_the_image_after_the_moved_one(
+def test_files_that_are_gone_or_no_images_stop_no_other(
+    browser: Browser, quick_url: str, folder: Path
+) -> None:
+    (folder / "red" / "broken.jpg").write_bytes(b"no image")
+    with window(browser, quick_url, expected=BROKEN) as page:
+        page.goto("/#/sort/stock")
+        gone = folder / "yellow" / "3.png"
+        page.route("**/piles", lambda route: (gone.unlink(missing_ok=True), route.continue_()))
+        drop(page, page.locator(".zone"), folder)
+        expect(page.locator(".sum .tally")).to_have_text("41 photos.")
+        said_of = page.get_by_role("alert").filter(has_text="2 files can't be read.")
+        expect(said_of).to_contain_text("yellow/3.png: Can no longer be read")
+        expect(said_of).to_contain_text("red/broken.jpg")
+
+
+def test_without_hashes_the_service_finds_what_it_has(browser: Browser, quick_url: str, folder: Path) -> None:
+    """Over plain http from another machine browsers don't offer them."""
+    with window(browser, quick_url) as page:
+        page.add_init_script("Object.defineProperty(crypto, 'subtle', { value: undefined })")
+        pile = drop_pile(page, folder)
+        page.reload()
+        expect(page.locator(".tile")).to_have_count(42)
+        drop(page, page.locator(".zone"), folder)
+        expect(page.get_by_text("photos sent")).to_be_visible()
+        expect(page.get_by_text("photos sent")).to_be_hidden()
+        assert len(images_of(quick_url, pile)) == 42
+
+
+def test_a_pile_waits_for_the_features_of_its_model(browser: Browser, quick_url: str, folder: Path) -> None:
+    def wait(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        waits.append(body)
+        if len(waits) < 3:
+            route.fulfill(status=202, json={**body, "ready": False, "done": 7 * len(waits), "images": []})
+        else:
+            route.fulfill(response=answer)
+
+    waits: list[object] = []
+    with window(browser, quick_url) as page:
+        drop_pile(page, folder, "red", "blue")
+        page.route(re.compile("/sort\\?"), wait)
+        page.reload()
+        expect(page.get_by_text("Reading the photos with this model: 14 of 42")).to_be_visible()
+        expect(page.get_by_role("button", name="Ask me about 10")).to_be_visible()
+
+
+def test_shift_selects_from_the_photo_after_the_moved_one(
     browser: Browser, quick_url: str, folder: Path
 ) -> None:
     with window(browser, quick_url) as page:
-        page.goto("/#/sort/stock")
-        add(page, folder)
-        expect(page.get_by_role("button", name="Ask me about 10")).to_be_visible()
+        drop_pile(page, folder, "red", "blue")
         page.get_by_label("Unsure below").fill("1")
         unsure = page.locator(".unsure .tile")
         unsure.first.click()
         page.keyboard.press("2")
         expect(page.locator(".tile.yours")).to_have_count(1)
+        page.wait_for_load_state("networkidle")
         unsure.nth(2).click(modifiers=["Shift"])
-        expect(page.get_by_text("images selected")).to_have_text("3 images selected")
-
-
-def test_files_of_a_zip_have_its_times(browser: Browser, quick_url: str, folder: Path) -> None:
-    """By them a second drop of the same zip adds no photo."""
-    for path in folder.rglob("*.png"):
-        os.utime(path, (1_600_000_000, 1_600_000_000))
-    archive = Path(shutil.make_archive(str(folder), "zip", folder))
-    with window(browser, quick_url) as page:
-        page.goto("/#/sort/stock")
-        drop(page, page.locator(".zone"), archive)
-        expect(page.locator(".sum .tally")).to_have_text("30 images")
-        times = page.evaluate(
-            """async () => {
-              const { sorting } = await import("/page/lib/sorting/sorting.js");
-              return sorting.images.map(({ file }) => file.lastModified);
-            }"""
-        )
-        assert set(times) == {1_600_000_000_000}
-
-
-def test_the_model_of_the_click_is_trained(browser: Browser, quick_url: str, folder: Path) -> None:
-    """Another is chosen during the upload, and the job of an earlier press was deleted."""
-    uploads: list[Route] = []
-    starts: list[Request] = []
-
-    def start(route: Route) -> None:
-        starts.append(route.request)
-        code = "idempotent_job_deleted" if len(starts) == 1 else "busy"
-        route.fulfill(status=409, json={"code": code, "detail": f"It is {code}."})
-
-    with window(browser, quick_url, expected=BROKEN) as page:
-        page.goto("/#/sort")
-        expect(page.get_by_label("Model", exact=True)).to_have_value(re.compile("^mdl_"))
-        model = page.get_by_label("Model", exact=True).input_value()
-        drop(page, page.locator(".zone"), folder)
-        page.locator(".tile").first.press("1")
-        page.route("**/feedback", lambda route: uploads.append(route))
-        page.route(re.compile("/extend$|/adapt$"), start)
-        with page.expect_request("**/feedback"):
-            page.get_by_role("button", name="Train again with these corrections").click()
-        page.get_by_label("Model", exact=True).select_option("stock")
-        uploads[0].fulfill(json={"data": []})
-        expect(page.get_by_role("alert")).to_contain_text("It is busy.")
-        assert [request.url.removeprefix(quick_url) for request in starts] == [f"/models/{model}/extend"] * 2
-        assert len({request.headers["idempotency-key"] for request in starts}) == 2
+        expect(page.get_by_text("photos selected")).to_have_text("3 photos selected")

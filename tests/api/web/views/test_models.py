@@ -3,11 +3,15 @@
 import re
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 from playwright.sync_api import Browser, expect
 
 from clipcite import Client
-from tests.api.web.window import drop, shot, window, write_class_folders
+from clipcite.types.models import ExportFormat
+from core.clip.models.backbone import Backbone
+from tests.api.web.finished import Running, finish_job
+from tests.api.web.window import accessibility_problems, drop, shot, window, write_class_folders
 
 
 def test_a_zip_is_opened_before_it_is_sent(browser: Browser, quick_url: str, tmp_path: Path) -> None:
@@ -105,26 +109,93 @@ def test_back_returns_to_the_chosen_model(browser: Browser, quick_url: str) -> N
             expect(model).to_have_value(re.compile("^mdl_"))
 
 
-def test_a_model_is_evaluated_with_dropped_images(browser: Browser, quick_url: str, tmp_path: Path) -> None:
+def test_an_evaluation_with_dropped_images_stays(
+    browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
+) -> None:
+    made, url = running
+    model = finish_job(made, backbone, images=6).model  # so that eight images replace its verdict
     folder = write_class_folders(tmp_path / "photos", {"red": 3, "green": 3, "blue": 2})
-    with Client(quick_url) as client, window(browser, quick_url) as page:
-        jobs = len(list(client.jobs.list()))
-        expected = client.models.get("colours").evaluate(folder)
+    with Client(url) as client, window(browser, url) as page:
         page.goto("/#/models")
-        page.get_by_text("Evaluate with images").first.click()
-        zone = page.locator(".model .zone").first
+        before = page.locator(".model .tag").inner_text()
+        page.get_by_text("Evaluate with images").click()
+        zone = page.locator(".model .zone")
         drop(page, zone, folder / "red" / "0.png")
         expect(page.get_by_role("alert")).to_contain_text("named after the classes")
         drop(page, zone, folder)
-        expect(page.locator(".evaluated")).to_contain_text(f"{expected.correct} of 8 right (")
-        expect(page.locator(".evaluated")).to_contain_text("not trained on 'blue'")
-        expect(page.get_by_label("Mistakes").get_by_role("img")).to_have_count(len(expected.mistakes))
-        assert expected.mistakes
-        assert len(list(client.jobs.list())) == jobs
+        shown = page.locator(".evaluated")
+        expect(shown).to_contain_text("of 8 right")
+        kept = client.models.get(model).evaluation()
+        assert kept.mistakes
+        expect(shown).to_contain_text(" ".join(kept.sentences))
+        expect(shown).to_contain_text("not trained on 'blue'")
+        expect(page.get_by_label("Mistakes").get_by_role("img")).to_have_count(len(kept.mistakes))
+        now = page.locator(".model .tag")
+        expect(now).to_have_text(f"{kept.sentences[0][:-1]} {kept.stock_accuracy:.0%} → {kept.accuracy:.0%}")
+        assert now.inner_text() != before
+        assert accessibility_problems(page) == []
+        # It is still there after a reload, without the images.
+        page.reload()
+        page.get_by_text("Evaluate with images").click()
+        expect(shown).to_contain_text(f"{kept.correct} of 8 right")
+        rows = page.get_by_role("table", name="Right per class").get_by_role("row")
+        expect(rows).to_have_count(4)
+        expect(rows.filter(has_text="blue")).to_have_text(re.compile(r"^blue20%\d+%$"))
+        page.get_by_text("What is taken for what").click()
+        matrix = page.get_by_role("table", name="What is taken for what").locator("tbody tr")
+        assert kept.confusion_matrix is not None
+        counts = [row.locator("td").all_inner_texts() for row in matrix.all()]
+        assert counts == [[str(images) for images in row] for row in kept.confusion_matrix]
         # Another drop replaces one without an answer.
         page.route("**/evaluate", lambda route: None, times=1)
         with page.expect_request("**/evaluate"):
             drop(page, zone, folder)
         with page.expect_event("requestfailed", lambda request: "/evaluate" in request.url):
             drop(page, zone, folder / "red", folder / "green")
-        expect(page.locator(".evaluated")).to_contain_text("of 6 right (")
+        expect(shown).to_contain_text("of 6 right")
+
+
+def test_the_mistakes_of_an_evaluation_train_the_next_version(
+    browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
+) -> None:
+    made, url = running
+    job = finish_job(made, backbone).job
+    folder = write_class_folders(tmp_path / "photos", {"red": 1, "blue": 2})
+    with window(browser, url) as page:
+        page.goto(f"/#/jobs/{job}")
+        page.get_by_text("Evaluate with images").click()
+        drop(page, page.locator(".result .zone").first, folder)
+        expect(page.get_by_label("Mistakes").get_by_role("img")).to_have_count(2)  # "blue" was not trained
+        page.get_by_role("button", name="Train again with 2 photos").click()
+        asked = page.get_by_role("dialog")
+        expect(asked).to_contain_text("can’t test it any more")
+        asked.get_by_role("button", name="Go back").click()
+        page.get_by_role("button", name="Train again with 2 photos").click()
+        asked.get_by_role("button", name="Train again").click()
+        expect(page.get_by_text("Waiting in the queue")).to_be_visible()
+        started = page.url.rpartition("/")[2]
+    images = made.client.get(f"/jobs/{started}/images").json()["data"]
+    added = [(image["split"], image["class_name"]) for image in images if image["class_name"] == "blue"]
+    assert added == [("train", "blue")] * 2
+
+
+def test_a_model_sorts_and_is_downloaded_in_a_chosen_format(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url) as page:
+        page.goto("/#/models")
+        page.get_by_label("More actions").first.click()
+        page.get_by_role("button", name="Download").first.click()
+        formats = page.get_by_role("dialog")
+        expect(formats.get_by_role("radio")).to_have_count(len(get_args(ExportFormat)))
+        values = formats.get_by_role("radio").evaluate_all("all => all.map((one) => one.value)")
+        assert set(values) == set(get_args(ExportFormat))
+        expect(formats.get_by_label("open_clip", exact=False).first).to_be_checked()
+        assert accessibility_problems(page) == []
+        formats.get_by_label("For another clipcite service").check()
+        with page.expect_download() as saved:
+            formats.get_by_role("button", name="Download").click()
+        assert saved.value.suggested_filename.endswith("-delta.zip")
+        with zipfile.ZipFile(saved.value.path()) as archive:
+            assert "weights.safetensors" in archive.namelist()
+        page.get_by_role("link", name="Sort with it").first.click()
+        expect(page.get_by_role("heading", name="Sort", exact=False).first).to_be_visible()
+        expect(page.get_by_label("Model", exact=True)).to_have_value(re.compile("^mdl_"))

@@ -139,7 +139,8 @@ def test_a_wrong_label_is_corrected_on_the_page(
         page.go_back()
         expect(page.get_by_text("1 label changed, 1 image removed, 1 label confirmed.")).to_be_visible()
         expect(rows.first).to_contain_text("Label changed to green.")
-        page.get_by_role("button", name="Retrain", exact=True).click()
+        page.get_by_role("button", name="Train again with 3 corrections").click()
+        page.get_by_role("dialog").get_by_role("button", name="Train again").click()
         expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         job = page.url.rpartition("/")[2]
         assert job != finished.job
@@ -204,7 +205,7 @@ def test_a_result_is_compared_with_that_of_another_base_model(
             job.config = {**job.config, "backbone": "starter"}
         page.reload()
         expect(page.locator(".result")).to_contain_text(
-            "With 2 further names to choose from, such as oak, 93% are correct; before the training, 60% "
+            "If it may also answer with 2 names of other things, 93% are correct; before the training, 60% "
             "were."
         )
         expect(page.locator(".result")).to_contain_text("With the starter: 53% → 83%. With ")

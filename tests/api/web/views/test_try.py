@@ -12,7 +12,7 @@ from core.clip.models.backbone import Backbone
 from tests.api.service import shots
 from tests.api.serving.adapted import publish_model
 from tests.api.web.finished import CLASSES, Running, finish_job
-from tests.api.web.window import accessibility_problems, drop, shot, window, write_class_folders
+from tests.api.web.window import accessibility_problems, drop, shot, too_wide, window, write_class_folders
 
 
 def answers(page: Page) -> list[str]:
@@ -40,7 +40,7 @@ def test_six_held_out_images_fit_and_are_judged(
         assert marks == [("right" if a == b else "wrong") for a, b in zip(now, truths, strict=True)]
         tally = page.locator(".toolbar .tally")
         expect(tally).to_have_text(re.compile(rf"^Right: {right} of 6 now, \d before$"))
-        hold = page.get_by_role("button", name="Hold to see before")
+        hold = page.get_by_role("button", name="Hold to see the answers before training")
         box = hold.bounding_box()
         page.mouse.move(box["x"] + 5, box["y"] + 5)
         page.mouse.down()
@@ -55,7 +55,7 @@ def test_six_held_out_images_fit_and_are_judged(
         page.keyboard.up("Space")
         expect(hold).to_have_attribute("aria-pressed", "false")
         # Test images of the job must not train.
-        expect(page.get_by_role("button", name="Add these to training")).to_be_hidden()
+        expect(page.get_by_role("button", name="Train again")).to_be_hidden()
 
 
 def test_own_images_replace_the_test_images(browser: Browser, quick_url: str, tmp_path: Path) -> None:
@@ -65,7 +65,33 @@ def test_own_images_replace_the_test_images(browser: Browser, quick_url: str, tm
         expect(page.locator(".answer")).to_have_count(6)
         drop(page, page.locator(".panel .zone"), folder)
         expect(page.locator(".answer > .best > strong")).to_have_count(16)
-        expect(page.get_by_role("alert")).to_have_text("Left out: 2 images. The maximum is 16.")
+        left_out = page.get_by_role("alert")
+        expect(left_out).to_have_text("Try shows 16 photos, so 2 photos were left out. Sort takes thousands.")
+        model = page.get_by_label("Model", exact=True).input_value()
+        expect(left_out.get_by_role("link", name="Sort")).to_have_attribute("href", f"#/sort/{model}")
+
+
+def test_photos_are_chosen_on_the_first_screen_of_a_phone(
+    browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
+) -> None:
+    made, url = running
+    model = finish_job(made, backbone).model
+    (tmp_path / "a.png").write_bytes(shot("red", 41, size=90))
+    with window(browser, url, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True) as page:
+        page.goto(f"/#/try/{model}")
+        choose = page.get_by_role("button", name="Choose photos")
+        box = choose.bounding_box()
+        assert box["y"] + box["height"] < 640
+        drop(page, page.locator(".panel .zone"), tmp_path / "a.png")
+        expect(page.locator(".answer > .best > strong")).to_have_count(1)
+        assert page.locator(".strength").evaluate("element => getComputedStyle(element).position") == "static"
+        page.get_by_role("button", name="Wrong: a.png").click()
+        select = page.get_by_label("True class of a.png")
+        assert select.bounding_box()["width"] > 0.8 * page.locator(".answer .foot").bounding_box()["width"]
+        page.get_by_role("button", name="Take back").click()
+        expect(page.get_by_role("button", name="Wrong: a.png")).to_be_visible()
+        expect(select).to_have_count(0)
+        assert too_wide(page) <= 0
 
 
 def test_judged_images_go_into_the_training(
@@ -98,7 +124,8 @@ def test_judged_images_go_into_the_training(
         page.get_by_role("button", name="Change the class of b.png").click()
         page.get_by_role("button", name="Wrong: b.png").click()
         page.get_by_label("True class of b.png").select_option(true)
-        page.get_by_role("button", name="Add these to training").click()
+        page.get_by_role("button", name="Train again with 2 corrections").click()
+        page.get_by_role("dialog").get_by_role("button", name="Train again").click()
         expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         job = page.url.rpartition("/")[2]
     images = made.client.get(f"/jobs/{job}/images").json()["data"]

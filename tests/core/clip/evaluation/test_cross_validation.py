@@ -39,7 +39,7 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
     }
     assert result.evaluation.stored_metrics()["trained_classes"]["adapted"] > 0.5
     assert result.evaluation.stored_metrics()["new_classes"] is None
-    assert recorder.stages == ["training", "evaluating"]
+    assert recorder.phases == ["reading", "features", "steps", "support", "folds", "report"]
     assert recorder.warnings == []
 
     plain = adapt(tiny, every, given.model_copy(update={"evaluate": "none"}))
@@ -196,7 +196,7 @@ def test_a_model_is_complete_before_its_evaluation(tiny: Backbone) -> None:
     early: list[TrainedModel] = []
 
     def publish(trained: TrainedModel) -> None:
-        assert recorder.stages == ["training"]
+        assert recorder.phases[-1] == "support"
         early.append(trained)
 
     every, given = shots("red", "green", each=6), config(epochs=2, batch_size=6)
@@ -207,7 +207,7 @@ def test_a_model_is_complete_before_its_evaluation(tiny: Backbone) -> None:
     again = Recorder()
     evaluated = adapt(tiny, every, given, reporter=again, on_trained=publish, trained=early[0])
     assert len(early) == 1
-    assert (again.stages, again.steps) == (["evaluating"], [])
+    assert (again.phases, again.steps) == (["reading", "features", "folds", "report"], [])
     assert evaluated.evaluation.metrics == whole.evaluation.metrics
 
 

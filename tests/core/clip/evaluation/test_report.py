@@ -234,26 +234,36 @@ def test_a_large_confusion_matrix_is_left_out(monkeypatch: pytest.MonkeyPatch) -
 
 
 SENTENCES = {
-    "Better. 87% correct (likely 76 to 93), estimated from your 60 training images, up from 55% (+32 "
-    "points, 95% CI +15 to +47). With 2 further names to choose from, such as oak, 87% are correct; "
-    "before the training, 55% were.": (held_out(), "cross_validation"),
+    "Better. 87% correct (likely 76 to 93), estimated from your 60 photos, up from 55% (+32 points, 95% "
+    "CI +15 to +47). If it may also answer with 2 names of other things, 87% are correct; before the "
+    "training, 55% were.": (held_out(), "cross_validation"),  # stored by an older version
+    "Better. 87% correct (likely 76 to 93), measured on your 60 photos with models that were trained on "
+    "half of them, up from 55% (+32 points, 95% CI +15 to +47). Your model is trained on all of them and "
+    "is probably better. If it may also answer with 2 names of other things, 87% are correct; before the "
+    "training, 55% were.": (replace(held_out(), fold_models=2), "cross_validation"),
+    "Better. 87% correct (likely 76 to 93), measured on your 60 photos with a model that was trained "
+    "without them, up from 55% (+32 points, 95% CI +15 to +47). If it may also answer with 2 names of "
+    "other things, 87% are correct; before the training, 55% were.": (
+        replace(held_out(), fold_models=1),
+        "cross_validation",
+    ),
     "Better. 87% correct (likely 76 to 93) on your 60 test images, up from 55% (+32 points, 95% CI +15 "
     "to +47). Of the new classes alone: 80%, up from 50%.": (held_out(0.5, 0.9, 40, new=20), "test"),
     "Better. 58% correct (likely 42 to 73) on your 36 test images, up from 53% (+6 points, 95% CI −6 to "
-    "+19). It is more certain of the right class on 36 of 36 images. With 2 further names to choose "
-    "from, such as oak, 58% are correct; before the training, 53% were (the change is not proven).": (
+    "+19). It is more certain of the right class on 36 of 36 images. If it may also answer with 2 names "
+    "of other things, 58% are correct; before the training, 53% were (the change is not proven).": (
         more_certain(),
         "test",
     ),
-    "Probably better. 95% correct (likely 79 to 99), estimated from your 20 training images, up from "
-    "80% (+15 points, 95% CI −13 to +41). With 2 further names to choose from, such as oak, 95% are "
-    "correct; before the training, 80% were (the change is not proven).": (
+    "Probably better. 95% correct (likely 79 to 99), estimated from your 20 photos, up from 80% (+15 "
+    "points, 95% CI −13 to +41). If it may also answer with 2 names of other things, 95% are correct; "
+    "before the training, 80% were (the change is not proven).": (
         changed_by_hand(4, 1, 15),
         "cross_validation",
     ),
-    "No measurable difference. 95% correct (likely 79 to 99), estimated from your 20 training images, "
-    "unchanged from 95% (+0 points, 95% CI −22 to +22). With 2 further names to choose from, such as "
-    "oak, 95% are correct; before the training, 95% were (the change is not proven).": (
+    "No measurable difference. 95% correct (likely 79 to 99), estimated from your 20 photos, unchanged "
+    "from 95% (+0 points, 95% CI −22 to +22). If it may also answer with 2 names of other things, 95% "
+    "are correct; before the training, 95% were (the change is not proven).": (
         changed_by_hand(1, 1, 18),
         "cross_validation",
     ),
@@ -263,10 +273,10 @@ SENTENCES = {
         "test",
     ),
     "Probably worse. 75% correct (likely 54 to 90) on your 20 test images, down from 100% (−25 points, "
-    "95% CI −49 to +1). With 2 further names to choose from, such as oak, 75% are correct; before the "
+    "95% CI −49 to +1). If it may also answer with 2 names of other things, 75% are correct; before the "
     "training, 100% were (the change is not proven).": (changed_by_hand(0, 5, 15), "test"),
     "Worse. 55% correct (likely 34 to 75) on your 20 test images, down from 100% (−45 points, 95% CI "
-    "−68 to −14). With 2 further names to choose from, such as oak, 55% are correct; before the "
+    "−68 to −14). If it may also answer with 2 names of other things, 55% are correct; before the "
     "training, 100% were.": (changed_by_hand(0, 9, 11), "test"),
 }
 

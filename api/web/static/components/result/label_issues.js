@@ -1,6 +1,6 @@
 // Possible label issues, corrected here; the job's stored images are then trained again.
 
-import { announce, button, h, replace, unseen } from "../../lib/dom.js";
+import { announce, button, confirmed, h, replace, unseen } from "../../lib/dom.js";
 import { newKey } from "../../lib/ids.js";
 import { showProblem } from "../../lib/problem.js";
 import { retrain } from "../../lib/training/retrain.js";
@@ -26,7 +26,7 @@ export function labelIssues({ job, report, classes, signal }) {
 	kept.set(job.id, corrections);
 	const trouble = h("div", {});
 	const summary = h("p", { role: "status" });
-	const start = button("Retrain", begin, "main");
+	const start = button("", begin, "main");
 	const foot = h("div", { class: "go retrain", hidden: true }, start, summary);
 	const key = newKey();
 
@@ -39,9 +39,12 @@ export function labelIssues({ job, report, classes, signal }) {
 			of("confirmed") && `${count(of("confirmed"), "label")} confirmed`,
 		].filter(Boolean);
 		foot.hidden = !parts.length;
-		summary.textContent = parts.length ? `${parts.join(", ")}. Retraining uses the stored images.` : "";
+		start.textContent = `Train again with ${count(corrections.size, "correction")}`;
+		summary.textContent = parts.length ? `${parts.join(", ")}. The stored images are used again.` : "";
 	}
 	async function begin() {
+		const question = `${start.textContent}? It takes about as long as before. This version stays.`;
+		if (!(await confirmed(question, "Train again", signal, "main"))) return;
 		/** @type {Record<string, string>} */
 		const moved = {};
 		for (const [position, { kind, to }] of corrections) if (kind === "moved") moved[position] = to;

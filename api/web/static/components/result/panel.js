@@ -2,11 +2,13 @@
 
 import { button, h, replace } from "../../lib/dom.js";
 import { showProblem } from "../../lib/problem.js";
-import { call, download, key, requestJson, saveBlob } from "../../lib/service/http.js";
+import { call, key, requestJson, saveBlob } from "../../lib/service/http.js";
 import { count, list, percent, points } from "../../lib/words.js";
 import { comparedModels, trainAgainRow } from "../clip/again.js";
 import { classifyPrograms, codeFor } from "../code.js";
+import { downloadModel } from "../download.js";
 import { notInUse } from "../not_in_use.js";
+import { evaluateFold } from "./evaluate.js";
 import { labelIssues } from "./label_issues.js";
 import { moreImages } from "./more_images.js";
 import { changeStrip } from "./strip.js";
@@ -72,9 +74,7 @@ export function resultPanel(job, { eta, signal }) {
 			.then((page) => saveBlob(page, `${job.name ?? list(trained)}.html`))
 			.catch(failed),
 	);
-	const save = button("Download", () =>
-		download(`/models/${encodeURIComponent(job.model_id)}/export`, `${job.name ?? job.model_id}.zip`).catch(failed),
-	);
+	const save = button("Download", () => downloadModel(job.model_id, job.name ?? list(trained), signal).catch(failed));
 
 	async function loadReport() {
 		/** @type {JobReport} */
@@ -105,6 +105,8 @@ export function resultPanel(job, { eta, signal }) {
 		extra,
 		finished(job) && trainAgainRow(job, signal),
 		trouble,
+		finished(job) &&
+			evaluateFold({ id: job.model_id, job_id: job.id }, `the model ${job.name ?? list(trained)}`, { signal }),
 		job.warnings.length > 0 &&
 			h(
 				"details",

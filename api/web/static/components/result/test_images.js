@@ -39,7 +39,7 @@ export function roughPreview(job, signal) {
 	const element = h(
 		"div",
 		{ class: "card", hidden: true },
-		h("div", { class: "headline" }, h("h2", {}, "Test images"), h("span", { class: "tag rough-tag" }, "rough")),
+		h("div", { class: "headline" }, h("h2", {}, "Test images"), h("span", { class: "tag rough-tag" }, "preview")),
 		h(
 			"p",
 			{ class: "soft" },

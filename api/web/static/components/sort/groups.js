@@ -1,35 +1,37 @@
-// The groups of sorted images: selection by mouse, touch and keys, and dragging onto a group.
+// The groups of a pile's photos: selection by mouse, touch and keys, and dragging onto a group.
 
 import { arrange, button, focusedIn, h, kbd, newId, unseen } from "../../lib/dom.js";
-import { DIGITS, ELSE, groupsOf, isGuess, NONE, UNREAD, UNSURE } from "../../lib/sorting/groups.js";
+import { DIGITS, ELSE, groupsOf, isGuess, labelOf, NONE, UNSURE } from "../../lib/sorting/groups.js";
 import { onPhone } from "../dropzone.js";
 import { tile } from "./tile.js";
 
-const SHOWN = 60; // images without a label in a group, until all are asked for
+const SHOWN = 60; // photos of a group without a label, until more are asked for
+const MORE = 300;
 const DRAGGED = "application/x-clipcite-images";
-/** @import { Sorting } from "../../lib/sorting/sorting.js" */
+/** @import { OpenPile } from "../../lib/sorting/pile.js" */
 
 /** @type {Record<string, string>} */
-const HINTS = { [UNSURE]: "No image is below the limit.", class: "No images." };
+const HINTS = { [UNSURE]: "No photo is below the limit.", class: "No photos." };
 
 /** Create the groups. `picked` is the set of selected images. `changed` is called after a change of the selection.
  *  `move` gets images and a class, `right` images whose class is right, and `press` a key that the selection doesn't use:
  *  it returns true if it has used the key.
  *
- *  @param {Sorting} sorting @param {Set<SortedImage>} picked
- *  @param {{ changed: () => void, move: (images: SortedImage[], name: Label) => void, look: (images: SortedImage[]) => void,
- *            right: (images: SortedImage[]) => void, press: (event: KeyboardEvent, images: SortedImage[]) => boolean }} acts */
-export function imageGroups(sorting, picked, { changed, move, right, press, look }) {
-	/** @type {Map<SortedImage, ReturnType<typeof tile>>} */
+ *  @param {OpenPile} pile @param {Set<Photo>} picked
+ *  @param {{ changed: () => void, move: (photos: Photo[], name: Label) => void, look: (photos: Photo[]) => void,
+ *            right: (photos: Photo[]) => void, press: (event: KeyboardEvent, photos: Photo[]) => boolean }} acts */
+export function imageGroups(pile, picked, { changed, move, right, press, look }) {
+	/** @type {Map<Photo, ReturnType<typeof tile>>} */
 	const tiles = new Map();
 	/** @type {Map<string, ReturnType<typeof newGroup>>} by name and kind */
 	const groups = new Map();
-	const unfolded = new Set();
-	/** @type {Map<Element, SortedImage>} */
+	/** Number of photos shown beyond the first ones, by name and kind. @type {Map<string, number>} */
+	const unfolded = new Map();
+	/** @type {Map<Element, Photo>} */
 	const images = new Map();
-	/** @type {SortedImage | null} */
+	/** @type {Photo | null} */
 	let active = null; // has, or had, the focus
-	/** @type {SortedImage | null} */
+	/** @type {Photo | null} */
 	let anchor = null; // first image of a range
 	const element = h("div", {
 		class: "groups",
@@ -40,7 +42,7 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 		ondragstart: drag,
 	});
 
-	/** @param {Event} event @param {(image: SortedImage) => void} act */
+	/** @param {Event} event @param {(image: Photo) => void} act */
 	function withImage(event, act) {
 		const image = at(event);
 		if (image) act(image);
@@ -48,14 +50,14 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 	const at = (event) => images.get(event.target.closest?.('[role="option"]'));
 	/** @returns {HTMLElement[]} */
 	const order = () => [...element.querySelectorAll("li")];
-	/** @param {Element[]} options @returns {SortedImage[]} */
+	/** @param {Element[]} options @returns {Photo[]} */
 	const imagesOf = (options) => options.flatMap((option) => images.get(option) ?? []);
 	/** @param {Element} list */
 	const shownIn = (list) => imagesOf([...list.children]);
 
-	/** @param {SortedImage} image */
+	/** @param {Photo} image */
 	function tileOf(image) {
-		const one = tiles.get(image) ?? tile(image);
+		const one = tiles.get(image) ?? tile(pile, image);
 		tiles.set(image, one);
 		images.set(one.element, image);
 		return one;
@@ -78,7 +80,7 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 		return { section, digit, number, list, hint, all, rest, more };
 		function unfold() {
 			const first = list.children.length;
-			unfolded.add(key);
+			unfolded.set(key, (unfolded.get(key) ?? 0) + MORE);
 			refresh();
 			focus(order().find((option) => option === list.children[first]));
 		}
@@ -86,25 +88,26 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 
 	function refresh() {
 		const focused = focusedIn(element);
-		const names = sorting.names.map(({ name }) => name);
-		const present = new Set(sorting.images);
+		const { names } = pile;
+		const present = new Set(pile.photos);
 		for (const image of picked) if (!present.has(image)) picked.delete(image);
 		for (const [image, { element: old }] of tiles) {
 			if (present.has(image)) continue;
 			tiles.delete(image);
 			images.delete(old);
 		}
-		const shown = groupsOf(sorting.images, names, sorting.threshold).map(({ kind, name, images: members }) => {
+		const shown = groupsOf(pile.photos, names, pile.threshold).map(({ kind, name, photos: members }) => {
 			const key = `${kind} ${name}`;
 			const group = groups.get(key) ?? newGroup(key, kind, name);
 			groups.set(key, group);
 			group.digit.textContent = kind === ELSE ? "X" : kind === "class" ? (DIGITS[names.indexOf(name)] ?? "") : "";
 			group.digit.hidden = !group.digit.textContent;
 			group.number.textContent = members.length.toLocaleString("en");
-			let rest = unfolded.has(key) ? Infinity : SHOWN;
-			const visible = members.filter(({ label }) => {
-				if (!label) rest -= 1;
-				return label || rest >= 0;
+			let rest = SHOWN + (unfolded.get(key) ?? 0);
+			const visible = members.filter((photo) => {
+				const isLabelled = labelOf(photo) !== null;
+				if (!isLabelled) rest -= 1;
+				return isLabelled || rest >= 0;
 			});
 			const options = visible.map((image) => {
 				const one = tileOf(image);
@@ -116,9 +119,9 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 			for (const option of options) option.tabIndex = option === stop ? 0 : -1;
 			group.hint.hidden = members.length > 0;
 			group.list.hidden = group.all.hidden = !members.length;
-			group.rest.hidden = kind === UNSURE || kind === UNREAD || !members.some(isGuess);
+			group.rest.hidden = kind === UNSURE || !members.some(isGuess);
 			group.more.hidden = visible.length === members.length;
-			group.more.textContent = `Show all ${members.length.toLocaleString("en")}`;
+			group.more.textContent = `Show ${Math.min(MORE, members.length - visible.length).toLocaleString("en")} more`;
 			return group.section;
 		});
 		arrange(element, shown);
@@ -130,7 +133,7 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 		}
 	}
 
-	/** @param {SortedImage} image */
+	/** @param {Photo} image */
 	function setActive(image) {
 		active = image;
 		const option = tileOf(image).element;
@@ -138,19 +141,19 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 			if (other instanceof HTMLElement) other.tabIndex = other === option ? 0 : -1;
 		}
 	}
-	/** @param {SortedImage[]} chosen */
+	/** @param {Photo[]} chosen */
 	function select(chosen, { keep = false } = {}) {
 		if (!keep) picked.clear();
 		for (const image of chosen) picked.add(image);
 		mark();
 	}
-	/** @param {SortedImage} image */
+	/** @param {Photo} image */
 	function toggle(image) {
 		if (!picked.delete(image)) picked.add(image);
 		anchor = image;
 		mark();
 	}
-	/** @param {SortedImage} image @param {boolean} keep */
+	/** @param {Photo} image @param {boolean} keep */
 	function range(image, keep) {
 		const options = order();
 		const ends = [anchor, image].map((end) => options.findIndex((option) => images.get(option) === end));
@@ -213,7 +216,7 @@ export function imageGroups(sorting, picked, { changed, move, right, press, look
 		event.dataTransfer?.setData(DRAGGED, "1");
 		if (event.dataTransfer) event.dataTransfer.effectAllowed = "move";
 	}
-	/** Move the images, and the focus from them to the next one. @param {SortedImage[]} moved @param {() => void} act */
+	/** Move the images, and the focus from them to the next one. @param {Photo[]} moved @param {() => void} act */
 	function leave(moved, act) {
 		const gone = new Set(moved);
 		const options = order();

@@ -1,25 +1,25 @@
-// Bar with what can be done with the selected images. It stays at the bottom of the window.
+// Bar with what can be done with the selected photos. It stays at the bottom of the window.
 
 import { button, focusedIn, h, kbd, replace } from "../../lib/dom.js";
-import { DIGITS, NONE } from "../../lib/sorting/groups.js";
+import { DIGITS, isGuess, labelOf, NONE } from "../../lib/sorting/groups.js";
 import { count } from "../../lib/words.js";
 import { onPhone } from "../dropzone.js";
 import { acceptImages } from "./groups.js";
 
-/** @import { Sorting } from "../../lib/sorting/sorting.js" */
+/** @import { OpenPile } from "../../lib/sorting/pile.js" */
 
-/** Create the bar. `acts` has the functions move(name), ask, right, look, back, undo and clear, and `left`, which
- *  is called when the button with the focus goes.
+/** Create the bar. `acts` has what its buttons do, and `left`, which is called when the button with the focus goes.
  *
- *  @param {Sorting} sorting @param {Set<SortedImage>} picked
- *  @param {Record<"ask" | "right" | "look" | "back" | "undo" | "clear" | "left", () => void>
+ *  @param {OpenPile} pile @param {Set<Photo>} picked
+ *  @param {Record<"ask" | "right" | "look" | "skip" | "back" | "undo" | "clear" | "left", () => void>
  *          & { move: (name: Label) => void }} acts */
-export function selectionBar(sorting, picked, acts) {
+export function selectionBar(pile, picked, acts) {
 	const tally = h("p", { class: "tally" });
 	const small = (text, key, act) => button([text, key && kbd(key)], act, "quiet small");
 	const right = small("It's right", "Enter", acts.right);
 	const ask = small("Move to …", "/", acts.ask);
 	const none = small("None of these", "X", () => acts.move(NONE));
+	const skip = small("Skip", "S", acts.skip);
 	const look = small("Look closer", "L", acts.look);
 	const back = small("Take back", "Del", acts.back);
 	const undo = small("Undo", "", acts.undo);
@@ -27,8 +27,8 @@ export function selectionBar(sorting, picked, acts) {
 	const classes = h("div", { class: "row moves", role: "group", "aria-label": "Move to a class" });
 	const element = h(
 		"div",
-		{ class: "card begin picked", role: "group", "aria-label": "Selected images" },
-		h("div", { class: "row" }, tally, right, ask, none, look, back, clear, undo),
+		{ class: "card begin picked", role: "group", "aria-label": "Selected photos" },
+		h("div", { class: "row" }, tally, right, ask, none, skip, look, back, clear, undo),
 		classes,
 	);
 	let shown = "";
@@ -36,17 +36,15 @@ export function selectionBar(sorting, picked, acts) {
 	function refresh() {
 		const chosen = [...picked];
 		const any = chosen.length > 0;
-		element.hidden = !any && !sorting.canUndo;
-		tally.textContent = any
-			? `${count(chosen.length, "image")} selected`
-			: `${count(sorting.labelled.length, "label")}`;
-		for (const one of [right, ask, none, look, clear]) one.hidden = !any;
-		right.hidden = !any || !chosen.some(({ predictions, label }) => predictions && !label);
-		back.hidden = !chosen.some(({ label }) => label);
-		undo.hidden = !sorting.canUndo;
+		element.hidden = !any && !pile.canUndo;
+		tally.textContent = any ? `${count(chosen.length, "photo")} selected` : "";
+		for (const one of [ask, none, skip, look, clear]) one.hidden = !any;
+		right.hidden = !chosen.some(isGuess);
+		back.hidden = !chosen.some(labelOf);
+		undo.hidden = !pile.canUndo;
 		classes.hidden = !any || onPhone;
 		if (focusedIn(element)?.closest("[hidden]")) acts.left();
-		const names = sorting.names.slice(0, DIGITS.length).map(({ name }) => name);
+		const names = pile.names.slice(0, DIGITS.length);
 		if (names.join("\n") === shown) return;
 		shown = names.join("\n");
 		replace(

@@ -1,54 +1,45 @@
-// Card above the groups: how far the sorting is, what is likely wrong, and the result as files.
+// Card above the groups: how many photos are labelled, how good the sort is, what to do next, and the result as files.
 
-import { button, focusedIn, h } from "../../lib/dom.js";
+import { button, focusedIn, h, replace } from "../../lib/dom.js";
+import { problemBox } from "../../lib/problem.js";
 import { saveBlob } from "../../lib/service/http.js";
-import { judged, shareInterval } from "../../lib/sorting/check.js";
-import { classOf, elseOf, isGuess, likelyWrong, unsureOf } from "../../lib/sorting/groups.js";
-import { asCsv, sortedFiles } from "../../lib/sorting/output.js";
-import { zipped } from "../../lib/sorting/zip.js";
+import { labelledWords } from "../../lib/sorting/pile.js";
+import { sortedFiles, zipped } from "../../lib/sorting/zip.js";
 import { count, percent } from "../../lib/words.js";
-import { likely } from "../result/verdict.js";
 
-export const ROUND = 10; // images to ask about
-export const CHECKED = 20; // images of a check
-const MIN_GROUP = 12; // images; the service makes no groups of fewer
+const NO_ORIGINALS = "The zip needs your files. Drop the folder again to get it, or run: clipcite sort FOLDER";
 
-/** @import { SortRequests } from "../../lib/sorting/requests.js" */
-/** @import { Sorting } from "../../lib/sorting/sorting.js" */
+/** @import { OpenPile } from "../../lib/sorting/pile.js" */
 
-/** Create the card. `failed` gets errors.
+/** Create the card. `failed` gets errors, `hint` a sentence on what to do.
  *
- *  @param {Sorting} sorting
- *  @param {{ requests: SortRequests, failed: (error: any) => void, signal: AbortSignal }
- *          & Record<"askMe" | "groupThem" | "check" | "release" | "removeAll", () => void>} acts */
-export function summaryCard(sorting, { requests, askMe, groupThem, check, release, removeAll, failed, signal }) {
+ *  @param {OpenPile} pile
+ *  @param {{ askMe: () => void, groupThem: () => void, check: () => void, failed: (error: any) => void,
+ *            signal: AbortSignal }} acts */
+export function summaryCard(pile, { askMe, groupThem, check, failed, signal }) {
 	const tally = h("p", { class: "tally" });
-	const wrong = h("p", {});
-	const reason = h("p", { class: "soft" });
-	const bar = h("progress", { "aria-label": "Sorted images" });
-	const halt = button("Stop", () => requests.stopClassifying());
-	const goOn = button("Go on", () => requests.classify(), "main");
-	const next = button("", askMe, "main");
+	const sentence = h("p", {});
+	const state = h("p", { class: "soft", role: "status" });
+	const bar = h("progress", { "aria-label": "Progress" });
+	const halt = button("Stop", () => pile.stop());
+	const goOn = button("Go on", () => pile.goOn(), "main");
+	const next = button("Ask me about 10", askMe, "main");
 	const group = button("Group them", groupThem);
-	const test = button("", check);
-	const teach = button("Train with the checked photos, too", release);
+	const test = button("Check with 20", check);
 	const zip = button("Download sorted zip", saveZip);
-	const csv = button("Save as CSV", () =>
-		asCsv(sorting).then((table) => saveBlob(new Blob([table], { type: "text/csv" }), "sorted.csv"), failed),
-	);
-	const clear = button("Remove all", removeAll);
+	const csv = button("Save as CSV", () => pile.csv().then((table) => saveBlob(table, `${nameOf()}.csv`), failed));
+	const unread = h("div", {});
 	const element = h(
 		"div",
 		{ class: "card sum" },
 		tally,
-		wrong,
-		reason,
+		sentence,
+		state,
 		bar,
-		h("div", { class: "row" }, halt, goOn, next, group, test, teach, zip, csv, clear),
+		h("div", { class: "row" }, halt, goOn, next, group, test, zip, csv),
+		unread,
 	);
-
-	/** Images that a check is about: all that the person hasn't labelled. */
-	const pile = () => sorting.images.filter((image) => isGuess(image) && !image.held && !image.saved);
+	const nameOf = () => pile.state?.name ?? "sorted";
 
 	/** Focus the button for more labels, and show the card: a closing dialog gives back the focus without scrolling. */
 	function focus() {
@@ -56,13 +47,16 @@ export function summaryCard(sorting, { requests, askMe, groupThem, check, releas
 		element.scrollIntoView({ block: "nearest" });
 	}
 	async function saveZip() {
+		const files = sortedFiles(pile);
+		if (files.length < pile.photos.length) return failed(NO_ORIGINALS);
 		zip.disabled = true;
 		try {
-			const files = sortedFiles(sorting).map(({ path, image }) => ({ path, file: image.file }));
-			saveBlob(
-				await zipped(files, (done) => (zip.textContent = `Packing ${percent(done / files.length)}`), signal),
-				"sorted.zip",
+			const packed = await zipped(
+				files,
+				(done) => (zip.textContent = `Packing ${percent(done / files.length)}`),
+				signal,
 			);
+			saveBlob(packed, `${nameOf()}.zip`);
 		} catch (error) {
 			failed(error);
 		} finally {
@@ -71,85 +65,49 @@ export function summaryCard(sorting, { requests, askMe, groupThem, check, releas
 		}
 	}
 
+	let shownUnread = pile.unread;
 	function refresh() {
-		const { images, open, answer, threshold, names } = sorting;
-		const done = images.length - open.length;
-		const running = requests.isClassifying;
-		const sorted = !open.length && names.length > 0;
-		const others = elseOf(images).length;
-		element.hidden = !images.length;
-		tally.textContent = open.length
-			? `${digits(done)} of ${digits(images.length)}`
-			: [
-					count(images.length, "image"),
-					sorted && `${digits(unsureOf(images, threshold).length)} unsure`,
-					others > 0 && `${digits(others)} something else`,
-				]
-					.filter(Boolean)
-					.join(", ");
-		const results = [...judged(images).values()];
+		const { counts } = pile.state ?? {};
+		const images = counts?.images ?? 0;
+		const { sent, total } = pile.upload;
+		const isOpen = pile.waiting.length > 0;
+		element.hidden = !images && !isOpen && !pile.unread.length;
+		tally.textContent = counts ? `${count(images, "photo")}. ${labelledWords(counts)}` : "";
+		tell(sentence, pile.sort?.sentence ?? "");
 		tell(
-			wrong,
-			!sorted
-				? ""
-				: results.length
-					? checkedWords(sorting, results)
-					: leftOver(images, answer?.calibration ?? undefined),
+			state,
+			isOpen
+				? `${pile.isUploading ? "Sending" : "Stopped:"} ${sent.toLocaleString("en")} of ${count(total, "photo")} sent`
+				: pile.read !== null
+					? `Reading the photos with this model: ${pile.read.toLocaleString("en")} of ${images.toLocaleString("en")}`
+					: pile.unsent > 0 && pile.problem
+						? `${count(pile.unsent, "answer")} will be sent as soon as the service is there.`
+						: "",
 		);
-		tell(reason, sorted ? (answer?.reason ?? "") : "");
-		bar.hidden = !open.length;
-		bar.max = images.length || 1;
-		bar.value = done;
-		halt.hidden = !running || !open.length;
-		goOn.hidden = running || !(open.length || requests.hasFailed);
-		const useful = Math.min(ROUND, images.filter((image) => isGuess(image) && !image.skipped).length);
-		next.hidden = !sorted || !useful;
-		next.textContent = requests.isChoosing ? "Choosing images …" : `Ask me about ${useful}`;
-		test.hidden = !sorted || results.length > 0 || !pile().length;
-		test.textContent = `Check with ${Math.min(CHECKED, pile().length)}`;
-		teach.hidden = !results.length;
-		group.hidden = open.length > 0 || images.length < MIN_GROUP;
-		group.className = names.length ? "quiet" : "main";
-		zip.hidden = csv.hidden = !names.length || !done || (running && open.length > 0);
+		bar.hidden = !isOpen && pile.read === null;
+		bar.max = (isOpen ? total : images) || 1;
+		bar.value = isOpen ? sent : (pile.read ?? 0);
+		halt.hidden = !pile.isUploading;
+		goOn.hidden = pile.isUploading || !isOpen;
+		const isSorted = Boolean(pile.sort) && !pile.isUploading;
+		const hasNames = pile.names.length > 0;
+		const isDone = counts?.labelled === images;
+		next.hidden = test.hidden = !isSorted || !hasNames || isDone;
+		group.hidden = !isSorted || isDone;
+		group.className = hasNames ? "quiet" : "main";
+		zip.hidden = csv.hidden = !isSorted || !hasNames;
+		if (shownUnread !== pile.unread || pile.unread.length !== unread.childElementCount) {
+			shownUnread = pile.unread;
+			const lines = pile.unread.map(({ file, detail }) => `${file}: ${detail}`);
+			replace(unread, lines.length > 0 && problemBox(`${count(lines.length, "file")} can't be read.`, lines));
+		}
 		if (focusedIn(element)?.hidden) [goOn, halt, next, group, zip].find(({ hidden }) => !hidden)?.focus();
 	}
-	return { element, refresh, words: () => tally.textContent, left: () => wrong.textContent, focus, pile };
+	return { element, refresh, focus };
 }
-
-/** Return how many images are probably still wrong. Without a temperature the percentages may be far off.
- *
- *  @param {SortedImage[]} images @param {Calibration | undefined} calibration */
-function leftOver(images, calibration) {
-	const left = Math.round(likelyWrong(images));
-	const readable = images.filter(classOf).length;
-	if (!readable) return "";
-	const word = calibration?.calibrated || typeof calibration?.temperature === "number" ? "About" : "Perhaps";
-	return left
-		? `${word} ${digits(left)} of ${digits(readable)} ${left === 1 ? "is" : "are"} still wrong.`
-		: "Probably none is wrong.";
-}
-
-/** Return what the checked images say about the sort. `results` tells for each known one whether it is right.
- *
- *  @param {Sorting} sorting @param {boolean[]} results */
-function checkedWords({ held, taught }, results) {
-	const pile = held[0].held;
-	const right = results.filter(Boolean).length;
-	const unknown = held.filter(({ label }) => !label).length;
-	return [
-		`Of ${count(results.length, "photo")} drawn at random from ${digits(pile)}, ${right} ${right === 1 ? "is" : "are"} sorted right: ${percent(right / results.length)} (${likely(shareInterval(right, results.length, pile))}).`,
-		unknown && `${count(unknown, "photo")} that you didn't know ${unknown === 1 ? "is" : "are"} left out.`,
-		taught.length > 0 && "Photos that you labelled yourself are not counted here.",
-	]
-		.filter(Boolean)
-		.join(" ");
-}
-
-/** @param {number} number */
-const digits = (number) => number.toLocaleString("en");
 
 /** @param {HTMLElement} element @param {string} words */
 function tell(element, words) {
-	element.textContent = words;
+	if (element.textContent !== words) element.textContent = words;
 	element.hidden = !words;
 }

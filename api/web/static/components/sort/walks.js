@@ -1,24 +1,29 @@
-// Dialogs that ask for classes: of one image after the other, or of groups of images that look alike.
+// Dialogs that ask for classes: of one photo after the other, or of groups of photos that look alike.
 
 import { announce, button, h, kbd, modal, replace } from "../../lib/dom.js";
-import { classOf, classOfKey, DIGITS, NONE, sureness, wordsFor } from "../../lib/sorting/groups.js";
-import { pictured } from "../../lib/training/image_check.js";
+import { named, namedGroup, notOf } from "../../lib/sorting/answers.js";
+import { classOf, classOfKey, DIGITS, labelOf, NONE, sureness, wordsFor } from "../../lib/sorting/groups.js";
+import { labelledWords } from "../../lib/sorting/pile.js";
 import { count, percent } from "../../lib/words.js";
+import { showPhoto } from "../stored_image.js";
 import { askClass } from "./class_dialog.js";
 
-const SHOWN = 9; // images of a group
-const TAUGHT = 5; // central images that get the label
+/** @import { OpenPile } from "../../lib/sorting/pile.js" */
 
-/** @param {string} text @param {string} key @param {() => unknown} act @param {string} [kind] */
+const REGROUP_AFTER = 10; // groups
+const REGROUP = "regroup";
+
+/** @param {Child} text @param {string} key @param {() => unknown} act @param {string} [kind] */
 const keyButton = (text, key, act, kind) => button([text, kbd(key)], act, kind);
 
-/** Create a dialog that goes through `length` places. `draw` gets the place, `answer` a class, and `pass` is called for a
- *  place without an answer, which the key `passKey` leaves, too.
+/** Create a dialog that goes through `length` places. `draw` gets the place, `answer` a class, and `skip` a place whose
+ *  class the person doesn't know. `keys` are further keys: an act that returns false leaves its key to the browser.
  *
- *  @param {{ length: number, question: HTMLElement, naming: string, names: () => string[], passKey: string,
- *            draw: (place: number) => void, answer: (place: number, name: Label) => void,
- *            pass: (place: number) => void, signal: AbortSignal }} options */
-function walkDialog({ length, question, naming, names, passKey, draw, answer, pass, signal }) {
+ *  @param {OpenPile} pile
+ *  @param {{ length: number, question: HTMLElement, naming: string, draw: (place: number) => void,
+ *            answer: (place: number, name: Label) => void, skip: (place: number) => void,
+ *            keys?: Record<string, () => unknown>, signal: AbortSignal }} options */
+function walkDialog(pile, { length, question, naming, draw, answer, skip, keys = {}, signal }) {
 	let place = 0;
 	/** @param {number} by */
 	function go(by) {
@@ -28,195 +33,233 @@ function walkDialog({ length, question, naming, names, passKey, draw, answer, pa
 		back.disabled = place === 0;
 		draw(place);
 	}
+	/** @param {() => void} act */
+	function next(act) {
+		act();
+		go(1);
+		return true;
+	}
 	/** @param {Label} name */
-	function take(name) {
-		answer(place, name);
-		go(1);
-	}
-	function leaveOut() {
-		pass(place);
-		go(1);
-	}
+	const take = (name) => next(() => answer(place, name));
+	const leaveOut = () => next(() => skip(place));
 	async function ask() {
-		const name = await askClass(naming, names(), signal);
+		const name = await askClass(naming, pile.names, signal);
 		if (name) take(name);
 	}
+	/** @type {Record<string, () => unknown>} */
+	const acts = { s: leaveOut, ArrowLeft: () => go(-1), "/": ask, ...keys };
 	/** @param {KeyboardEvent} event */
 	function keyDown(event) {
 		if (event.ctrlKey || event.metaKey || event.altKey) return;
-		const name = classOfKey(names(), event.key);
-		const passes = event.key.toLowerCase() === passKey.toLowerCase();
-		const isAnswer = name || passes || event.key === "Enter";
-		if (event.repeat && isAnswer)
-			event.preventDefault(); // a long press answers for one image only
-		else if (name) take(name);
-		else if (passes) leaveOut();
-		else if (event.key === "ArrowLeft") go(-1);
-		else if (event.key === "/") ask();
-		else return;
-		event.preventDefault();
+		const name = classOfKey(pile.names, event.key);
+		const act = name ? () => take(name) : acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+		const isRepeated = event.repeat && event.key !== "ArrowLeft"; // a long press answers once
+		if (isRepeated ? act || event.key === "Enter" : act && act() !== false) event.preventDefault();
 	}
 	const back = keyButton("Back", "←", () => go(-1));
-	const skip = keyButton("Skip", passKey === "ArrowRight" ? "→" : passKey, leaveOut);
+	const skipping = keyButton("Skip", "S", leaveOut);
 	const none = keyButton("None of these", "X", () => take(NONE));
 	const close = () => dialog.close();
 	const classes = () =>
-		names()
-			.slice(0, DIGITS.length)
-			.map((name, i) => keyButton(name, DIGITS[i], () => take(name)));
+		pile.names.slice(0, DIGITS.length).map((name, i) => keyButton(name, DIGITS[i], () => take(name)));
 	const dialog = h("dialog", { class: "card walk", "aria-labelledby": question.id, onkeydown: keyDown });
-	return { dialog, back, skip, none, close, classes, ask, take, start: () => go(0), place: () => place };
+	return {
+		dialog,
+		back,
+		skip: skipping,
+		none,
+		close,
+		classes,
+		ask,
+		take,
+		next,
+		start: () => go(0),
+		place: () => place,
+	};
 }
 
-/** Walk through the images. `names` returns the class names, `label` gets an image and its class, and `pass` an image
- *  that is left without an answer. With `truths`, a map of the labels so far, no answer of the service is shown.
- *  Resolves once the dialog is closed.
+/** Walk through photos. Of those that measure (`drawn`), the class of the sort isn't shown. `how` says how the others are
+ *  asked for. Resolves once the dialog is closed.
  *
- *  @param {SortedImage[]} images @param {() => string[]} names @param {(image: SortedImage, name: Label) => void} label
- *  @param {{ pass?: (image: SortedImage) => void, truths?: Map<SortedImage, Label> | null, signal: AbortSignal }} options */
-export async function walk(images, names, label, { pass = () => {}, truths = null, signal }) {
-	let url = "";
+ *  @param {OpenPile} pile @param {{ position: number, drawn: boolean }[]} shown @param {"chosen" | "moved"} how
+ *  @param {AbortSignal} signal */
+export async function walk(pile, shown, how, signal) {
+	const photos = pile.photosOf(shown);
+	const howOf = shown.map(({ drawn }) => (drawn ? "drawn" : how));
 	const position = h("p", { class: "soft" });
 	const question = h("h2", { id: "walk-question" });
-	const picture = h("img", { alt: "", onerror: showThumbnail });
+	const frame = h("div", { class: "walk-picture" });
 	const file = h("p", { class: "file soft" });
 	const others = h("div", { class: "row" });
-	const steps = walkDialog({
-		length: images.length,
+	const steps = walkDialog(pile, {
+		length: photos.length,
 		question,
 		naming: "Which class is it?",
-		names,
-		passKey: "ArrowRight",
 		draw,
-		answer: (place, name) => label(images[place], name),
-		pass: (place) => pass(images[place]),
+		answer: (place, name) => pile.answer([named([photos[place].position], name, howOf[place])]),
+		skip: (place) => pile.answer([{ positions: [photos[place].position], said: "skip", how: howOf[place] }]),
 		signal,
 	});
 	/** @type {Label} */
-	let asked = null; // the answer of the service may change meanwhile
+	let asked = null; // the sort may change meanwhile
 	const right = keyButton("Right", "Enter", () => steps.take(asked), "main");
 	steps.dialog.append(
 		h("div", { class: "headline" }, question, position),
-		h("div", { class: "walk-picture" }, picture),
+		frame,
 		file,
 		h("div", { class: "row" }, right, others),
 		h("div", { class: "row end" }, steps.back, steps.skip, keyButton("Close", "Esc", steps.close)),
 	);
 
-	/** Show the thumbnail of a format that this browser can't show. */
-	async function showThumbnail() {
-		const image = images[steps.place()];
-		await pictured(image);
-		if (image !== images[steps.place()]) return;
-		if (image.url && picture.src !== image.url) picture.src = image.url;
-		else picture.hidden = true;
-	}
+	const picture = once((place) => {
+		const image = h("img", { alt: "" });
+		if (photos[place]) showPhoto(image, pile, photos[place].position);
+		return image;
+	});
 	/** @param {number} place */
 	function draw(place) {
-		const image = images[place];
-		const said = truths ? truths.get(image) : image.label;
-		asked = classOf(image);
-		const name = wordsFor(truths ? said : asked);
-		const known = truths ? [] : (image.predictions ?? []);
-		URL.revokeObjectURL(url);
-		picture.hidden = false;
-		picture.src = url = URL.createObjectURL(image.file);
+		const photo = photos[place];
+		const said = labelOf(photo);
+		asked = said ?? (howOf[place] === "drawn" ? null : classOf(photo));
+		const name = wordsFor(asked);
+		replace(frame, picture(place));
+		picture(place + 1); // loads meanwhile
 		question.textContent = name ? (said ? `You said: ${name}` : `Is it ${name}?`) : "Which class is it?";
-		position.textContent = `${place + 1} of ${images.length}`;
-		file.textContent = [
-			image.path.join("/"),
-			...known.map(({ class_name: one, probability }) => `${one} ${percent(probability)}`),
-		].join(" · ");
-		right.hidden = Boolean(truths) || !name;
+		position.textContent = `${place + 1} of ${photos.length}`;
+		const sure = name && !said && asked !== NONE ? percent(sureness(photo)) : "";
+		file.textContent = [photo.file, sure && `${name} ${sure}`].filter(Boolean).join(" · ");
+		right.hidden = !name;
 		replace(others, steps.classes(), keyButton("Another class …", "/", steps.ask), steps.none);
-		const sure = name && !said && !image.rejected ? ` ${percent(sureness(image))}.` : "";
-		announce(`${position.textContent}. ${question.textContent}${sure}`);
+		announce(`${position.textContent}. ${question.textContent} ${sure}`.trim());
 		(right.hidden ? others.querySelector("button") : right)?.focus();
 	}
 	const closed = modal(steps.dialog, signal);
 	steps.start();
 	await closed;
-	URL.revokeObjectURL(url);
 }
 
-/** Walk through the groups, lists of images with the most typical first. `names` returns the class names, `label` gets
- *  pairs [[image, class]], `skip` images without an answer, and `tally` returns what was labelled so far, in words.
- *  Resolves once the dialog is closed.
+/** Walk through groups. Resolves once the dialog is closed, to whether the person wants new groups.
  *
- *  @param {SortedImage[][]} groups @param {() => string[]} names @param {(pairs: [SortedImage, Label][]) => void} label
- *  @param {(images: SortedImage[]) => void} skip @param {() => string} tally
- *  @param {AbortSignal} signal */
-export async function groupWalk(groups, names, label, skip, tally, signal) {
-	const left = new Set(); // images without a tick
-	const question = h("h2", { id: "group-question", tabindex: "-1" }, "What are these?");
+ *  @param {OpenPile} pile @param {Schemas["PileGroup"][]} groups @param {AbortSignal} signal */
+export async function groupWalk(pile, groups, signal) {
+	/** @type {Set<number>} */
+	const unticked = new Set(); // positions
+	/** @type {Set<number>} */
+	const answered = new Set(); // places
+	const question = h("h2", { id: "group-question", tabindex: "-1" });
 	const position = h("p", { class: "soft" });
-	const hint = "Images of the group: untick those that don't belong";
-	const picks = h("div", { class: "picks", role: "group", "aria-label": hint });
+	const hint = h("p", { class: "soft" });
+	const picks = h("div", { class: "picks", role: "group" });
 	const classes = h("div", { class: "row" });
-	const so = h("p", { class: "soft" });
-	const steps = walkDialog({
+	const tally = h("p", { class: "soft" });
+	const isQuestion = () => groups[steps.place()]?.kind === "least_like";
+	const steps = walkDialog(pile, {
 		length: groups.length,
 		question,
 		naming: "Name them",
-		names,
-		passKey: "S",
 		draw,
-		answer,
-		pass: (place) => skip(groups[place]),
+		answer: (place, name) => give(place, namedGroup(groups[place], unticked, name)),
+		skip: (place) => give(place, [{ positions: positionsOf(place), said: "skip", how: "group" }]),
+		keys: {
+			r: () => !regroup.hidden && startAgain(),
+			Enter: () => {
+				const isOnButton = document.activeElement?.matches("button:not(.pick)");
+				return isQuestion() && !isOnButton && steps.next(allBelong);
+			},
+		},
 		signal,
 	});
+	const allBelong = () => give(steps.place(), [notOf(positionsOf(steps.place()), NONE)]);
+	const belong = keyButton("No, each is one of my classes", "Enter", () => steps.next(allBelong), "main");
 	const naming = keyButton("New name …", "/", steps.ask, "main");
+	function startAgain() {
+		steps.dialog.close(REGROUP);
+	}
+	const regroup = keyButton("Regroup with the new names", "R", startAgain);
 	steps.dialog.append(
 		h("div", { class: "headline" }, question, position),
+		hint,
 		picks,
 		classes,
-		h("div", { class: "row" }, naming, steps.none, steps.skip),
-		h("div", { class: "row end" }, so, steps.back, keyButton("Done", "Esc", steps.close)),
+		h("div", { class: "row" }, belong, naming, steps.none, steps.skip, regroup),
+		h("div", { class: "row end" }, tally, steps.back, keyButton("Done", "Esc", steps.close)),
 	);
 
-	/** @param {SortedImage} image */
-	function pick(image) {
+	/** @param {number} place */
+	const positionsOf = (place) => groups[place].shown.map(({ position: one }) => one);
+	/** Answer for a group. A second answer replaces the first one. @param {number} place @param {import("../../lib/sorting/answers.js").AnswerIn[]} answers */
+	function give(place, answers) {
+		const earlier = answered.has(place);
+		answered.add(place);
+		pile.answer([...(earlier ? [withdrawn(groups[place].members)] : []), ...answers]);
+	}
+	/** @param {Photo} photo */
+	function pick(photo) {
 		const picture = h("img", { alt: "", hidden: true });
-		const blank = h("span", { class: "blank" }, image.name);
-		const state = { "aria-pressed": String(!left.has(image)), "aria-label": image.name, title: image.name };
-		const one = h("button", { type: "button", class: "pick", ...state, onclick: toggle }, blank, picture);
-		pictured(image).then(() => {
-			if (!image.url) return; // a format that this browser can't show
-			picture.src = image.url;
-			picture.hidden = false;
-			blank.hidden = true;
+		const blank = h("span", { class: "blank" }, photo.name);
+		const one = h("button", { type: "button", class: "pick", title: photo.file, onclick: toggle }, blank, picture);
+		showPhoto(picture, pile, photo.position).then((isShown) => {
+			picture.hidden = !isShown;
+			blank.hidden = isShown;
 		});
 		function toggle() {
-			if (!left.delete(image)) left.add(image);
-			one.setAttribute("aria-pressed", String(!left.has(image)));
+			if (!unticked.delete(photo.position)) unticked.add(photo.position);
+			mark();
 		}
+		function mark() {
+			one.setAttribute("aria-pressed", String(!unticked.has(photo.position)));
+		}
+		one.setAttribute("aria-label", photo.name);
+		mark();
 		return one;
 	}
-	/** @param {number} place */
-	const shown = (place) => groups[place].slice(0, SHOWN);
+	const picksOf = once((place) => (groups[place] ? pile.photosOf(groups[place].shown).map(pick) : []));
 	/** @param {number} place */
 	function draw(place) {
-		position.textContent = `Group ${place + 1} of ${groups.length}, ${count(groups[place].length, "image")}`;
-		replace(picks, shown(place).map(pick));
+		const { members } = groups[place];
+		const asks = isQuestion();
+		question.textContent = asks ? "Are any of these none of your classes?" : "What are these?";
+		position.textContent = `Group ${place + 1} of ${groups.length}, ${count(members.length, "photo")}`;
+		hint.textContent = asks
+			? "They are the least like any class. Untick those that are one of your classes."
+			: "Untick those that don't belong.";
+		picks.setAttribute("aria-label", hint.textContent);
+		replace(picks, picksOf(place));
+		picksOf(place + 1); // loads meanwhile
+		belong.hidden = !asks;
+		naming.hidden = asks;
+		steps.none.className = asks ? "main" : "quiet";
+		regroup.hidden = answered.size < REGROUP_AFTER;
+		tell();
+		announce(`${question.textContent} ${position.textContent}. ${tally.textContent}`);
+		(asks || pile.names.length ? question : naming).focus();
+	}
+	/** Show what has changed meanwhile: class names and the number of labels. */
+	function tell() {
+		const shown = pile.names.join("\n");
+		tally.textContent = pile.state ? labelledWords(pile.state.counts) : "";
+		if (classes.dataset.shown === shown) return;
+		classes.dataset.shown = shown;
 		replace(classes, steps.classes());
-		so.textContent = tally();
-		announce(`${position.textContent}. ${so.textContent}`);
-		(names().length ? question : naming).focus();
 	}
-	/** Label the first images that have a tick. A second answer for a group replaces the first one.
-	 *
-	 *  @param {number} place @param {Label} name */
-	function answer(place, name) {
-		const taught = shown(place)
-			.filter((image) => !left.has(image))
-			.slice(0, TAUGHT);
-		const others = shown(place).filter((image) => image.label && !taught.includes(image));
-		label([...taught.map((image) => pair(image, name)), ...others.map((image) => pair(image, null))]);
-	}
+	pile.addEventListener("change", tell, { signal });
 	const closed = modal(steps.dialog, signal);
 	steps.start();
-	await closed;
+	const answer = await closed;
+	pile.removeEventListener("change", tell);
+	return answer === REGROUP;
 }
 
-/** @param {SortedImage} image @param {Label} name @returns {[SortedImage, Label]} */
-const pair = (image, name) => [image, name];
+/** @param {number[]} positions @returns {import("../../lib/sorting/answers.js").AnswerIn} */
+const withdrawn = (positions) => ({ positions, said: "withdrawn", how: "group" });
+
+/** Return a function that makes each thing once. @template T @param {(place: number) => T} make */
+function once(make) {
+	/** @type {Map<number, T>} */
+	const made = new Map();
+	return (/** @type {number} */ place) => {
+		const one = made.get(place) ?? make(place);
+		made.set(place, one);
+		return one;
+	};
+}

@@ -23,7 +23,7 @@ export function beforeButton(show) {
 			type: "button",
 			class: "quiet hold",
 			"aria-pressed": "false",
-			title: "Predictions of the pre-trained model",
+			title: "Answers of the pre-trained model",
 			onpointerdown: press,
 			onpointerup: () => set(false),
 			onpointerleave: () => set(false),
@@ -37,7 +37,7 @@ export function beforeButton(show) {
 				held = false;
 			},
 		},
-		"Hold to see before",
+		"Hold to see the answers before training",
 	);
 	return button;
 }

@@ -33,10 +33,14 @@ export function modelSelect({ choose, failed, signal }) {
 	/** @param {string} wanted */
 	const get = (wanted) => models.find((model) => model.id === wanted);
 
-	/** Choose the model, and write it into the address of the view. @param {string} wanted */
+	/** Choose the model, and write it into the address of the view, unless that is of a pile. @param {string} wanted */
 	function set(wanted) {
 		id = wanted;
-		history.replaceState(null, "", location.hash.replace(/^(#\/(?:try|sort)\b).*/, `$1/${encodeURIComponent(id)}`));
+		history.replaceState(
+			null,
+			"",
+			location.hash.replace(/^(#\/(?:try|sort)\b)(?!\/pil_).*/, `$1/${encodeURIComponent(id)}`),
+		);
 		draw();
 		choose(id);
 	}

@@ -114,7 +114,7 @@ export function predictionCard(image, { remove, judged, names }) {
 			best,
 			h("strong", { class: right === null ? "" : right ? "right" : "wrong" }, first.class_name),
 			h("span", { class: "share" }, rough ? roughPercent(first.probability) : percent(first.probability)),
-			rough && h("span", { class: "tag rough-tag" }, "rough"),
+			rough && h("span", { class: "tag rough-tag" }, "preview"),
 			!past && first.kind === "new" && newTag(shown),
 			!past && now.rejected && h("span", { class: "tag poor" }, "like none of these"),
 			isUnsure(shown) && h("span", { class: "tag open" }, "unsure"),
@@ -174,12 +174,15 @@ export function predictionCard(image, { remove, judged, names }) {
 				h("option", { value: name }, name === predicted ? `${name} (as predicted)` : name),
 			),
 		);
-		replace(marks, select);
+		const back = button(["Take back", unseen(`: ${image.name}`)], () => judge(null), "quiet small");
+		replace(marks, select, back);
 		select.focus();
 	}
 	/** @param {string | null} truth */
 	function judge(truth) {
 		image.truth = truth;
+		offered = "";
+		replace(marks); // with an open choice
 		draw();
 		marks.querySelector("button")?.focus();
 		judged();

@@ -8,17 +8,20 @@ const STORED = "clipcite-key";
 
 const TOKEN = /^[\w-]{43}$/; // of a service without keys, on one's own machine
 
-/** The API key, stored for the lifetime of the tab. The token of one's own machine stays in this browser. */
+/** The API key, stored for the lifetime of the tab, or in this browser if the person wants that. The token of one's own
+ *  machine always stays in this browser. */
 export const key = {
 	get: () => sessionStorage.getItem(STORED) ?? localStorage.getItem(STORED) ?? "",
-	set(value) {
+	/** @param {string} value @param {boolean} [remember] */
+	set(value, remember = TOKEN.test(value)) {
 		key.forget();
-		(TOKEN.test(value) ? localStorage : sessionStorage).setItem(STORED, value);
+		(remember ? localStorage : sessionStorage).setItem(STORED, value);
 	},
 	forget() {
 		sessionStorage.removeItem(STORED);
 		localStorage.removeItem(STORED);
 	},
+	isRemembered: () => localStorage.getItem(STORED) !== null,
 	isToken: () => TOKEN.test(key.get()),
 };
 

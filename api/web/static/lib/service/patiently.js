@@ -2,6 +2,13 @@
 
 const RETRY_MS = 2_000;
 
+/** Say whether a request with this error may succeed later: the service can't be reached, restarts, or is too busy.
+ *
+ *  @param {any} error */
+export function isPassing({ name, status = 503 }) {
+	return name !== "AbortError" && status >= 502 && status !== 507; // a full disk stays full
+}
+
 /** Retry while the service is restarting, or too busy with other requests.
  *
  *  @template T @param {() => Promise<T>} act @param {AbortSignal} signal */
@@ -10,8 +17,7 @@ export async function patiently(act, signal) {
 		try {
 			return await act();
 		} catch (error) {
-			const { status = 503 } = error; // none if it can't be reached
-			if (error.name === "AbortError" || status < 502) throw error;
+			if (!isPassing(error)) throw error;
 			await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
 			signal.throwIfAborted();
 		}

@@ -1,14 +1,13 @@
-// Groups of sorted images: the unsure ones, one group per class, something else, and those that can't be read.
+// Groups of a pile's photos as the page shows them: the unsure ones, one group per class, something else, and the others.
 
 export const UNSURE = "unsure";
 export const ELSE = "else";
-export const UNREAD = "unread";
+export const OPEN = "open";
 
-/** Class of an image that belongs to no class, and label "none of these". No name that a person types is equal to it.
+/** Class of a photo that belongs to no class, and answer "none of these". No name that a person types is equal to it.
  *
  *  @type {symbol} */
 export const NONE = Symbol("none of these");
-const LOST = 0.05; // share of the classes' own images that the service calls something else
 
 /** Keys of the first ten classes. */
 export const DIGITS = [..."1234567890"];
@@ -19,66 +18,47 @@ export const classOfKey = (names, key) => (key.toLowerCase() === "x" ? NONE : na
 /** Return the words for a class; null without one. @param {Label | undefined} name */
 export const wordsFor = (name) => (typeof name === "symbol" ? "something else" : name || null);
 
-/** Return the class of an image: the person's label, else NONE or the most likely one. Null without an answer.
- *
- *  @param {SortedImage} image @returns {Label} */
-export function classOf({ label, rejected, predictions }) {
-	return label ?? (rejected ? NONE : predictions?.[0].class_name) ?? null;
+/** Return the class that a person gave to the photo; null without one. @param {Photo} photo @returns {Label} */
+export function labelOf({ answer }) {
+	return answer?.said === "none" ? NONE : answer?.said === "class" ? answer.class_name : null;
 }
 
-/** Return the probability that the class of an image is right, which is 1 for the person's label. @param {SortedImage} image */
-export function sureness({ label, predictions }) {
-	return label ? 1 : (predictions?.[0].probability ?? 0);
+/** Return the class of a photo: the person's, else that of the sort. Null without one. @param {Photo} photo @returns {Label} */
+export function classOf(photo) {
+	const { place } = photo;
+	return labelOf(photo) ?? (place?.something_else ? NONE : place?.class_name) ?? null;
 }
 
-/** Say whether the image has an answer and no label. @param {SortedImage} image */
-export const isGuess = ({ label, predictions }) => !label && Boolean(predictions);
+/** Return the probability of the class, which is 1 for a person's answer. @param {Photo} photo */
+export const sureness = (photo) => (labelOf(photo) ? 1 : (photo.place?.probability ?? 0));
 
-/** Return the images without a label that belong to a class with a probability below the threshold.
+/** Say whether the sort alone gave the class. @param {Photo} photo */
+export const isGuess = (photo) => !labelOf(photo) && classOf(photo) !== null;
+
+/** Return the groups [{kind, name, photos}], each with the least certain photo first. `kind` is "unsure" (below the
+ *  threshold), "class", "else" or "open" (without a class). Classes without photos have a group if they are among `names`.
  *
- *  @param {SortedImage[]} images @param {number} threshold */
-export function unsureOf(images, threshold) {
-	return images.filter((image) => isGuess(image) && !image.rejected && sureness(image) < threshold);
-}
-
-/** Return the images that belong to no class: by the person's label, or by the answer. @param {SortedImage[]} images */
-export const elseOf = (images) => images.filter((image) => classOf(image) === NONE);
-
-/** Return the groups [{kind, name, images}], each with the least certain image first. `kind` is "unsure", "class", "else"
- *  or "unread". Classes without images have a group if they are among `names`.
- *
- *  @param {SortedImage[]} images @param {string[]} names @param {number} threshold */
-export function groupsOf(images, names, threshold) {
-	const unsure = new Set(unsureOf(images, threshold));
-	const answered = images.filter(classOf).sort((a, b) => sureness(a) - sureness(b));
-	/** @type {Map<string, SortedImage[]>} */
+ *  @param {Photo[]} photos @param {string[]} names @param {number} threshold */
+export function groupsOf(photos, names, threshold) {
+	/** @type {Map<string, Photo[]>} */
 	const classes = new Map(names.map((name) => [name, []]));
-	for (const image of answered) {
-		const name = classOf(image);
-		if (unsure.has(image) || typeof name !== "string") continue;
-		const members = classes.get(name);
-		if (members) members.push(image);
-		else classes.set(name, [image]);
+	/** @type {Record<string, Photo[]>} */
+	const others = { [UNSURE]: [], [ELSE]: [], [OPEN]: [] };
+	for (const photo of photos.toSorted((a, b) => sureness(a) - sureness(b))) {
+		const name = classOf(photo);
+		if (name === null) others[OPEN].push(photo);
+		else if (typeof name === "symbol") others[ELSE].push(photo);
+		else if (isGuess(photo) && sureness(photo) < threshold) others[UNSURE].push(photo);
+		else classes.set(name, [...(classes.get(name) ?? []), photo]);
 	}
-	const others = elseOf(images).sort(
-		(a, b) => Number(Boolean(a.label)) - Number(Boolean(b.label)) || b.likeness - a.likeness,
+	others[ELSE].sort(
+		(a, b) =>
+			Number(Boolean(labelOf(a))) - Number(Boolean(labelOf(b))) || (b.place?.score ?? 0) - (a.place?.score ?? 0),
 	);
-	const unread = images.filter(({ label, error }) => error && !label);
 	return [
-		{ kind: UNSURE, name: "Unsure", images: answered.filter((image) => unsure.has(image)) },
-		...[...classes].map(([name, members]) => ({ kind: "class", name, images: members })),
-		...(others.length ? [{ kind: ELSE, name: "Something else", images: others }] : []),
-		...(unread.length ? [{ kind: UNREAD, name: "Can't be read", images: unread }] : []),
+		...(names.length ? [{ kind: UNSURE, name: "Unsure", photos: others[UNSURE] }] : []),
+		...[...classes].map(([name, members]) => ({ kind: "class", name, photos: members })),
+		...(others[ELSE].length ? [{ kind: ELSE, name: "Something else", photos: others[ELSE] }] : []),
+		...(others[OPEN].length ? [{ kind: OPEN, name: "Not sorted", photos: others[OPEN] }] : []),
 	];
-}
-
-/** Return how many images without a label are probably in a wrong group: what the probabilities lack to 1, and the classes'
- *  own images that are probably in something else.
- *
- *  @param {SortedImage[]} images */
-export function likelyWrong(images) {
-	const guesses = images.filter(isGuess);
-	const kept = guesses.filter(({ rejected }) => !rejected);
-	const lost = Math.min(guesses.length - kept.length, (kept.length * LOST) / (1 - LOST));
-	return kept.reduce((sum, image) => sum + 1 - sureness(image), lost);
 }

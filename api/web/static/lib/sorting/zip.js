@@ -1,5 +1,11 @@
-// Zip writer: files are stored as they are, and the blob refers to them, so that they are never in memory together.
+// The sorted photos as a zip, with the folders of `clipcite sort`. Files are stored as they are, and the blob refers to them,
+// so that they are never in memory together.
 
+import { ELSE, groupsOf, UNSURE } from "./groups.js";
+
+/** @type {Record<string, string>} */
+const FOLDERS = { [UNSURE]: "unsure", [ELSE]: "something else" };
+const DEVICES = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i; // names that Windows reserves
 const MAX_BYTES = 0xffffffff;
 const MAX_FILES = 0xffff;
 const UTF8 = 0x0800;
@@ -10,6 +16,39 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
 	for (let bit = 0; bit < 8; bit += 1) sum = sum & 1 ? (sum >>> 1) ^ 0xedb88320 : sum >>> 1;
 	return sum;
 });
+
+/** Return the files of the zip [{path, file}], with a folder per group. Photos whose original isn't on this page are left out.
+ *
+ *  @param {Pick<import("./pile.js").OpenPile, "photos" | "names" | "threshold" | "originals">} pile */
+export function sortedFiles({ photos, names, threshold, originals }) {
+	const folders = new Set(Object.values(FOLDERS));
+	const files = [];
+	for (const { kind, name, photos: members } of groupsOf(photos, names, threshold)) {
+		const folder = FOLDERS[kind] ?? unique(safeName(cut(name)), folders);
+		const taken = new Set();
+		for (const photo of members) {
+			const file = originals.get(photo.position);
+			if (file) files.push({ path: `${folder}/${unique(safeName(photo.name), taken)}`, file });
+		}
+	}
+	return files;
+}
+
+/** Replace what Windows or another system refuses in a file name. @param {string} name */
+function safeName(name) {
+	const safe =
+		name
+			.replace(/[<>:"/\\|?*\p{Cc}]/gu, "_")
+			.trim()
+			.replace(/^\./, "_")
+			.replace(/[. ]+$/, "") || "_";
+	return DEVICES.test(safe) ? `_${safe}` : safe;
+}
+
+/** Cut the name of a folder to 120 bytes. @param {string} name */
+function cut(name) {
+	return name.slice(0, new TextEncoder().encodeInto(name, new Uint8Array(120)).read);
+}
 
 /** Return a zip of the files [{path, file}] as a blob. `progress` gets the number of files that were read.
  *
@@ -101,7 +140,7 @@ function dosTime(time) {
 /** Return a name that isn't among the `taken` ones, and take it: "a.jpg", "a (2).jpg". Upper and lower case are equal.
  *
  *  @param {string} name @param {Set<string>} taken */
-export function unique(name, taken) {
+function unique(name, taken) {
 	const [, stem, ending] = /^(.*?)(\.[^.]*)?$/s.exec(name) ?? [];
 	let free = name;
 	for (let number = 2; taken.has(free.toLowerCase()); number += 1) free = `${stem} (${number})${ending ?? ""}`;

@@ -1,0 +1,44 @@
+// Dialog that asks for a name.
+
+import { button, h, modal, newId } from "../../lib/dom.js";
+
+/** Ask for a name. Resolves to null if the dialog is left.
+ *
+ *  @param {string} title @param {{ value?: string, hint?: string, yes: string, signal: AbortSignal }} options */
+export async function askName(title, { value = "", hint = "", yes, signal }) {
+	const id = newId("name");
+	const input = h("input", {
+		id,
+		autocomplete: "off",
+		maxlength: "200",
+		required: true,
+		"aria-describedby": `${id}-hint`,
+	});
+	input.value = value;
+	/** @param {Event} event */
+	function take(event) {
+		event.preventDefault(); // the content security policy forbids form submission
+		if (input.value.trim()) dialog.close(input.value.trim());
+	}
+	const dialog = h(
+		"dialog",
+		{ class: "card", "aria-labelledby": `${id}-title` },
+		h(
+			"form",
+			{ onsubmit: take },
+			h("label", { for: id, id: `${id}-title` }, title),
+			input,
+			h("p", { class: "soft", id: `${id}-hint` }, hint),
+			h(
+				"div",
+				{ class: "row end" },
+				button("Go back", () => dialog.close("")),
+				h("button", { type: "submit", class: "main" }, yes),
+			),
+		),
+	);
+	const answer = modal(dialog, signal);
+	input.focus();
+	input.select();
+	return (await answer) || null;
+}
