@@ -46,8 +46,8 @@ DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POS
 then classify with **any** class names (`POST /classify`), trained or new. Errors are
 `application/problem+json`."""
 
-UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?|piles/[^/]+/images)")
-MEMORY_PATHS = re.compile(r"/classify(/collection)?|/thumbnail|/adapt/layout|/piles/(match|[^/]+/answers)")
+UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|evaluate))?|piles/[^/]+/images)")
+MEMORY_PATHS = re.compile(r"/classify|/thumbnail|/adapt/layout|/piles/(match|[^/]+/answers)")
 """Paths that accept a large body in memory."""
 SCRATCH_REQUESTS = 4
 """Maximum size of all temporary files, as a multiple of the largest request."""

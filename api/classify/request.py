@@ -1,40 +1,36 @@
-"""Bodies of POST /classify and POST /classify/collection, received and parsed."""
+"""Bodies of POST /classify, received and parsed."""
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from fastapi import Request
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.datastructures import FormData, QueryParams, UploadFile
 
-from api.classify.collection import Collection
 from api.http.forms import check_fields, display_name, read_form
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid, parsed_json
 from clipcite.types.base import MAX_CLASSIFY_IMAGES
-from clipcite.types.classify import ClassifyJson, CollectionJson, Options, ScoreOptions
-from core.clip.errors import InvalidClassNames, InvalidConfig
-from core.clip.prompts import check_templates, clean_class_name
+from clipcite.types.classify import ClassifyJson, Options
+from core.clip.errors import InvalidConfig
+from core.clip.prompts import check_templates
 from core.settings import Settings
 
 MAX_FORM_FIELDS = 20_000  # far above the limit on class names, whose error is more helpful
 LISTS = ("class_names", "templates")
 """Fields that may be repeated, or contain a JSON list."""
 WHITESPACE = b" \t\n\r\v\f"
-NOT_FEATURES = "Not base64 of as many finite float16 numbers as the first element has, or all of them are 0."
 
 
 @dataclass(frozen=True)
 class Asked:
     """A parsed request."""
 
-    images: list[bytes] | Collection
-    """Files, or the features of a collection."""
+    images: list[bytes]
+    """Files."""
     files: list[str | None]
     """Names of the files."""
     options: Options
@@ -158,53 +154,3 @@ def _decode_base64(texts: list[str], max_bytes: int) -> list[bytes]:
         count = "An image is" if len(errors) == 1 else f"{len(errors)} images are"
         raise InvalidRequest(f"{count} not valid base64. Encode the files again; see errors.", errors)
     return decoded
-
-
-@asynccontextmanager
-async def received_collection(request: Request, settings: Settings) -> AsyncIterator[Parse]:
-    """Receive the features of a collection; see `received`."""
-    body = await request.body()
-    yield lambda: _from_collection(body)
-
-
-def _from_collection(body: bytes) -> Asked:
-    """Return the request of a CollectionJson. Raise InvalidRequest with all invalid elements."""
-    asked = parsed_json(CollectionJson, body)
-    rows: list[NDArray[np.float16]] = []
-    errors = []
-    for index, text in enumerate(asked.features):
-        try:
-            rows.append(np.frombuffer(base64.b64decode(text, validate=True), "<f2"))
-            if len(rows[-1]) != len(rows[0]) or not np.isfinite(rows[-1]).all() or not rows[-1].any():
-                raise ValueError
-        except ValueError:
-            errors.append({"pointer": f"/features/{index}", "detail": NOT_FEATURES})
-    if errors:
-        raise InvalidRequest(
-            f"{len(errors)} of {len(asked.features)} features are invalid: they must be base64 of equally "
-            "many finite float16 numbers, not all 0. Send `features` as POST /classify returned them, all "
-            "for one model and alpha.",
-            errors,
-            code="invalid_features",
-        )
-    wrong = [position for position in asked.labels if not 0 <= position < len(rows)]
-    if wrong:
-        raise InvalidRequest(
-            f"`labels` has a position outside the {len(rows)} features. Positions count from 0.",
-            [{"pointer": f"/labels/{position}", "detail": "No such position."} for position in wrong],
-        )
-    options = Options.model_construct(**{name: getattr(asked, name) for name in ScoreOptions.model_fields})
-    features = Collection(np.stack(rows), asked.suggest, asked.groups, _cleaned(asked.labels))
-    return Asked(features, [None] * len(rows), checked(options))
-
-
-def _cleaned(labels: Mapping[int, str | None]) -> dict[int, str | None]:
-    """Return the labels with cleaned class names. Raise InvalidRequest at the first invalid one."""
-    clean: dict[str | None, str | None] = {None: None}
-    for position, label in labels.items():
-        if label is not None and label not in clean:
-            try:
-                clean[label] = clean_class_name(label)
-            except InvalidClassNames as error:
-                raise InvalidRequest(error.detail, code=error.code, at=f"/labels/{position}") from error
-    return {position: clean[label] for position, label in labels.items()}

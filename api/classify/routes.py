@@ -1,37 +1,31 @@
-"""POST /classify and POST /classify/collection, from the body to the response."""
+"""POST /classify, from the body to the response."""
 
 import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
-from api.classify.collection import Collection, classify_collection, group_collection
-from api.classify.request import Asked, Parse, received, received_collection
+from api.classify.request import Asked, Parse, received
 from api.classify.scoring import Images, classify
 from api.http.problems import InvalidRequest, responses
 from api.serving.service import Serving, Subject, look_up
-from api.serving.types import NoReadableImage, Result
+from api.serving.types import NoReadableImage
 from clipcite.types.classify import Options
-from clipcite.types.predictions import Classification, CollectionClassification, ImageResult
+from clipcite.types.predictions import Classification
+from clipcite.types.problems import Notice
 from core.admission import Take
-from core.clip.errors import BadImage
-from core.settings import Settings
 from core.store.db.session import Database
-from core.store.db.tables import Model
 from core.store.errors import ModelNotFound
 
 MAX_PROMPTS = 20_000
 """Maximum number of prompts of a request, which bounds its memory. `Texts` bounds its time."""
 MAX_PREDICTIONS = 100_000
 """Maximum number of predictions in a response, over all images."""
-Receive = Callable[[Request, Settings], AbstractAsyncContextManager[Parse]]
 T = TypeVar("T")
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGklEQVR42mPcEqXBQApgYiARjGoY1TB0NAAA570BVmJm"
@@ -56,17 +50,6 @@ REQUEST_BODY: dict[str, Any] = {
         },
     },
 }
-COLLECTION_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/CollectionJson"},
-                "example": {"model": "animals@prod", "features": ["AAC4OwAAuDs="], "top_k": 1},
-            }
-        },
-    },
-}
 router = APIRouter(tags=["classify"])
 
 
@@ -85,28 +68,8 @@ async def classify_images(request: Request) -> Response:
     return Response(await answer_classify(request), media_type="application/json")
 
 
-@router.post(
-    "/classify/collection",
-    response_model=CollectionClassification,
-    responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
-    openapi_extra=COLLECTION_BODY,
-    name="classify_collection",
-)
-async def classify_features(request: Request) -> Response:
-    """Rank class names for the images of a collection, from the `features` that `POST /classify` returned.
-
-    If the model was trained on all class names, the more certain images count as training images for this
-    request (`method` is `self_training`). Otherwise each image is classified alone, and `reason` says why.
-    Nothing is stored.
-    """
-    return Response(await answer_classify(request, received_collection), media_type="application/json")
-
-
-async def answer_classify(request: Request, receive: Receive = received) -> bytes:
+async def answer_classify(request: Request) -> bytes:
     """Classify the images of a request. Return the response as JSON.
-
-    Args:
-        receive: receives the body and yields the function that parses it.
 
     Raises:
         InvalidRequest: the body is invalid, or none of its images can be read.
@@ -116,7 +79,7 @@ async def answer_classify(request: Request, receive: Receive = received) -> byte
     # Read the state directly, because FastAPI's dependencies cost time on every request.
     state = request.app.state
     state.serving.images.check()  # before the body is read, so that load shedding is cheap
-    async with receive(request, state.settings) as parse:
+    async with received(request, state.settings) as parse:
         return await run_admitted(request, partial(_answer, parse))
 
 
@@ -158,8 +121,7 @@ async def run_admitted(request: Request, work: Callable[[Serving, Database, str,
 def _answer(parse: Parse, serving: Serving, database: Database, owner: str, take: Take) -> bytes:
     """Parse, classify and encode as JSON, in a thread: large requests would block the event loop."""
     asked = parse()
-    if isinstance(asked.images, list):  # a collection is already encoded
-        take(len(asked.images) - 1)
+    take(len(asked.images) - 1)
     try:
         return _classified(asked, serving, database, owner, take)
     except ModelNotFound:  # deleted meanwhile; a name or an alias may now point to another model
@@ -168,66 +130,18 @@ def _answer(parse: Parse, serving: Serving, database: Database, owner: str, take
 
 def _classified(asked: Asked, serving: Serving, database: Database, owner: str, take: Take) -> bytes:
     model = look_up(database, asked.options.model, owner=owner)
-    collection = asked.images if isinstance(asked.images, Collection) else None
-    if collection and collection.groups and asked.options.class_names is None and isinstance(model, str):
-        _check_groups_alone(asked.options, collection)
-        return _encoded(asked, model, group_collection(serving, collection, model, owner=owner))
     options = _with_class_names(asked.options, model)
     _check_size(options, len(asked.images))
-    if isinstance(asked.images, Collection):
-        result = classify_collection(serving, asked.images, options, model, owner=owner, take=take)
-    else:
-        try:
-            result = classify(serving, Images(asked.images, serving), options, model, take=take)
-        except NoReadableImage as error:
-            items = [
-                {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}
-                for i, (file, problem) in enumerate(zip(asked.files, error.problems, strict=True))
-            ]
-            raise InvalidRequest(error.detail, items, code=error.code) from error
-    return _encoded(asked, model, result)
-
-
-NO_RESULT = dict.fromkeys(ImageResult.model_fields)
-
-
-def _encoded(asked: Asked, model: Subject, result: Result) -> bytes:
-    """Return a Classification as JSON. To validate thousands of predictions takes too long."""
-    row = model if isinstance(model, Model) else None
-    fields = {
-        "model": result.model,
-        "reference": asked.options.model,
-        "name": row.name if row else None,
-        "version": row.version if row else None,
-        "preview": result.preview,
-        "backbone": result.backbone,
-        "alpha": result.alpha,
-        "rule": result.rule,
-        "calibration": result.calibration,
-        "class_names": result.class_names,
-        "results": [
-            {**NO_RESULT, "file": file, "error": {"code": scores.code, "detail": scores.detail}}
-            if isinstance(scores, BadImage)
-            else {"file": file, **vars(scores), "error": None}
-            for file, scores in zip(asked.files, result.results, strict=True)
-        ],
-        "timing_ms": result.timing_ms,
-        **result.collection,
-        "warnings": [*result.warnings, *asked.warnings],
-    }
-    return to_json(fields)
-
-
-def _check_groups_alone(options: Options, collection: Collection) -> None:
-    """Raise InvalidRequest if a collection without class names has fields that need them."""
-    named = any(name is not None for name in collection.labels.values())
-    fields = {"reject": options.reject, "suggest": collection.suggest, "labels": named}
-    if wrong := [name for name, sent in fields.items() if sent]:
-        raise InvalidRequest(
-            f"Without `class_names` the stock model only groups images. Send `class_names`, or omit "
-            f"{', '.join(wrong)}.",
-            [{"pointer": f"/{name}", "detail": "This needs `class_names`."} for name in wrong],
-        )
+    try:
+        result = classify(serving, Images(asked.images, serving, asked.files), options, model, take=take)
+    except NoReadableImage as error:
+        items = [
+            {"file": file or f"images[{i}]", "code": problem.code, "detail": problem.detail}
+            for i, (file, problem) in enumerate(zip(asked.files, error.problems, strict=True))
+        ]
+        raise InvalidRequest(error.detail, items, code=error.code) from error
+    result.warnings += [Notice(**warning) for warning in asked.warnings]
+    return result.model_dump_json().encode()
 
 
 def _with_class_names(options: Options, model: Subject) -> Options:

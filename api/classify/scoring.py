@@ -1,10 +1,8 @@
 """Classification of images with one model."""
 
-import base64
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +15,10 @@ from api.serving.decoding import fitted
 from api.serving.pool.served_model import ServedModel
 from api.serving.service import Serving, Subject
 from api.serving.texts import HeldModel, RequestClassifier
-from api.serving.types import ImageScores, NoReadableImage, Result
-from clipcite.types.classify import Options, ScoreOptions
-from clipcite.types.predictions import Calibration
+from api.serving.types import NoReadableImage
+from clipcite.types.classify import Options
+from clipcite.types.predictions import Calibration, Classification, ClassKind, ImageResult
+from clipcite.types.problems import Notice
 from core.admission import Take
 from core.clip.config import USUAL_SIDE
 from core.clip.errors import BadImage
@@ -37,18 +36,18 @@ Decoded = Tensor | BadImage
 
 
 class NothingToCompare(ExpectedError):
-    """`reject` without training images of a requested class."""
+    """`something_else` without training images of a requested class."""
 
     code = "no_training_images"
     status = 422
 
     def __init__(self, *, has_images: bool) -> None:
         super().__init__(
-            "reject compares images with training images, but none of the class names was trained. Add a "
-            "trained class, or label images of a collection."
+            "something_else compares images with training images, but none of the class names was trained. "
+            "Add a trained class."
             if has_images
-            else "reject compares images with training images, and this model has none. Use a trained model "
-            "with an alpha above 0, or label images of a collection."
+            else "something_else compares images with training images, and this model has none. Use a trained "
+            "model with an alpha above 0."
         )
 
 
@@ -58,7 +57,10 @@ class Images:
     Not thread-safe.
     """
 
-    def __init__(self, files: Sequence[bytes], serving: Serving) -> None:
+    def __init__(
+        self, files: Sequence[bytes], serving: Serving, names: Sequence[str | None] | None = None
+    ) -> None:
+        self.names = names or [None] * len(files)
         self._files = files
         self._serving = serving
         self._decoded: dict[tuple[str, int], list[Decoded]] = {}
@@ -81,7 +83,9 @@ class Images:
         self._decoded[key] = done
 
 
-def classify(serving: Serving, images: Images, options: Options, model: Subject, *, take: Take) -> Result:
+def classify(
+    serving: Serving, images: Images, options: Options, model: Subject, *, take: Take
+) -> Classification:
     """Score images against class names.
 
     Args:
@@ -96,7 +100,7 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
         ModelUnavailable: the model's files are missing or damaged.
         NoReadableImage: none of the images can be read.
         NotCalibrated: `coverage` without a valid calibration.
-        NothingToCompare: `reject` with a model without training images.
+        NothingToCompare: `something_else` with a model without training images.
         ServerBusy: other requests use the budget, or the features are not computed in time.
         UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
     """
@@ -123,62 +127,85 @@ def classify(serving: Serving, images: Images, options: Options, model: Subject,
             for part in sent:  # the model must stay in memory until all are computed
                 batcher.end(part)
         rule = rule_of(held, classifier, options)
-        judgement = _alone(held, classifier, features) if options.reject else None
+        judgement = _alone(held, classifier, features) if options.something_else else None
+        scores = scored(features, classifier.text_features, rule, held.logit_scale)
         before = _as_before(serving, held, rule, sent, features, options, take)
-        scores, readable = score(
-            held, classifier, rule, features, options, calibration, judgement, before=before
+        if before is not None:
+            scores = scores.with_rows(*before)
+        readable = iter(_results(classifier, scores, options, calibration, judgement))
+        results = [
+            next(readable) if problem is None else ImageResult(file=None, error=notice_of(problem))
+            for problem in problems
+        ]
+        for result, name in zip(results, images.names, strict=True):
+            result.file = name
+        ended = time.perf_counter()
+        row = model if isinstance(model, Model) else None
+        return Classification(
+            model=held.name,
+            reference=options.model,
+            name=None if row is None else row.name,
+            version=None if row is None else row.version,
+            preview=held.preview is not None,
+            backbone=held.backbone,
+            alpha=held.alpha,
+            rule=rule.kind,
+            calibration=Calibration(
+                calibrated=calibration is not None,
+                temperature=None if held.calibration is None else held.calibration.temperature,
+                held_out_images=None if calibration is None else calibration.images,
+                likeness_limit=None if judgement is None else judgement.limit,
+            ),
+            class_names=kinds_of(classifier, rule),
+            results=results,
+            timing_ms={
+                "decode": _ms(encoding - decoding),
+                "encode": _ms(ended - encoding),
+                "total": _ms(ended - started),
+            },
+            warnings=warnings_of(held, classifier, options),
         )
-        encoded = time.perf_counter()
-        found = iter(readable)
-        results = [next(found) if problem is None else problem for problem in problems]
-        seconds = {"decode": encoding - decoding, "encode": encoded - encoding}
-        return result_of(held, classifier, scores, results, options, calibration, judgement, started, seconds)
 
 
-def score(
-    model: HeldModel,
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 2)
+
+
+def notice_of(problem: BadImage) -> Notice:
+    return Notice(code=problem.code, detail=problem.detail)
+
+
+def _results(
     classifier: RequestClassifier,
-    rule: RequestRule,
-    features: Tensor,
+    scores: Scores,
     options: Options,
-    calibration: FittedCalibration | None = None,
-    judgement: pile.Judgement | None = None,
-    classes: Sequence[int] | None = None,
-    before: tuple[Tensor, Scores] | None = None,
-) -> tuple[Scores, list[ImageScores]]:
-    """Score image features [N, D] with a rule. Return the scores and the result for each image.
+    calibration: FittedCalibration | None,
+    judgement: pile.Judgement | None,
+) -> list[ImageResult]:
+    """Return the result for each image. Every option that adds a field per image has its part here.
 
     Args:
         calibration: calibration that is valid for this request, or None.
         judgement: which images belong to none of the classes. None: not requested.
-        classes: class per name, `NEW_CLASS` for a name without training images (default: the classifier's).
-        before: images [n] that the pre-trained network answers, as rows, and its scores.
     """
     names = classifier.names
-    scale = model.served.backbone.logit_scale
-    if model.calibration is not None:
-        scale /= model.calibration.temperature
-    scores = scored(features, classifier.text_features, rule, scale)
-    if before is not None:
-        scores = scores.with_rows(*before)
-    images = [ImageScores(best) for best in ranked(scores, names, classifier.kinds, options.top_k)]
+    images = [
+        ImageResult(file=None, predictions=best)
+        for best in ranked(scores, names, classifier.kinds, options.top_k)
+    ]
     if calibration is not None and options.coverage is not None:
-        for image, chosen in zip(
-            images, prediction_sets(calibration, scores, names, options.coverage), strict=True
-        ):
+        sets = prediction_sets(calibration, scores, names, options.coverage)
+        for image, chosen in zip(images, sets, strict=True):
             image.prediction_set = chosen
     if judgement is not None:
-        # Without training images there is nothing to compare with, so images of such a name are not rejected.
-        new = [c == NEW_CLASS for c in (classifier.classes if classes is None else classes)]
+        # Without training images there is nothing to compare with, so images of such a name are not judged.
+        new = [c == NEW_CLASS for c in classifier.classes]
         best = scores.scores.argmax(dim=1).tolist()
         judged = zip(images, judgement.score.tolist(), judgement.known.tolist(), best, strict=True)
         for image, likeness, known, column in judged:
-            image.in_distribution_score = likeness
-            image.rejected = not known and not new[column]
-    if options.features:
-        for image, row in zip(images, features.numpy().astype("<f2"), strict=True):
-            image.features = base64.b64encode(row).decode()
-    return scores, images
+            image.likeness = likeness
+            image.something_else = not known and not new[column]
+    return images
 
 
 def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) -> pile.Judgement:
@@ -240,7 +267,7 @@ def rule_of(model: HeldModel, classifier: RequestClassifier, options: Options) -
     return model.preview.preview.rule(texts, classifier.classes, balance)
 
 
-def sorter_of(model: HeldModel, classifier: RequestClassifier, options: ScoreOptions) -> Sorter:
+def sorter_of(model: HeldModel, classifier: RequestClassifier, options: Options) -> Sorter:
     """Return a model and the encoded class names of a request, to sort many images together."""
     alone = None
     if model.served.shots is None:
@@ -301,56 +328,21 @@ def _send(
     sent.append(serving.engine.batcher.submit(queue, last, last_of))
 
 
-def result_of(
-    model: HeldModel,
-    classifier: RequestClassifier,
-    scores: Scores,
-    results: Sequence[ImageScores | BadImage],
-    options: Options,
-    calibration: FittedCalibration | None,
-    judgement: pile.Judgement | None,
-    started: float,
-    seconds: Mapping[str, float],
-) -> Result:
-    return Result(
-        model=model.name,
-        preview=model.preview is not None,
-        backbone=model.backbone,
-        alpha=model.alpha,
-        rule=scores.rule.kind,
-        calibration=Calibration(
-            calibrated=calibration is not None,
-            temperature=None if model.calibration is None else model.calibration.temperature,
-            held_out_images=None if calibration is None else calibration.images,
-            rejection_threshold=None if judgement is None else judgement.limit,
-        ),
-        class_names=kinds_of(classifier, scores.rule),
-        results=list(results),
-        timing_ms={
-            name: round(1000 * value, 2)
-            for name, value in {**seconds, "total": time.perf_counter() - started}.items()
-        },
-        warnings=warnings_of(model, classifier, options),
-    )
-
-
-def kinds_of(classifier: RequestClassifier, rule: RequestRule) -> list[dict[str, Any]]:
+def kinds_of(classifier: RequestClassifier, rule: RequestRule) -> list[ClassKind]:
     """Return the class names of a request, with kind and offset."""
     rows = zip(classifier.names, classifier.kinds, rule.offsets.tolist(), strict=True)
-    return [{"name": name, "kind": kind, "offset": offset} for name, kind, offset in rows]
+    return [ClassKind(name=name, kind=kind, offset=offset) for name, kind, offset in rows]
 
 
-def warnings_of(
-    model: HeldModel, classifier: RequestClassifier, options: ScoreOptions
-) -> list[dict[str, str]]:
-    warnings = list(classifier.warnings)
+def warnings_of(model: HeldModel, classifier: RequestClassifier, options: Options) -> list[Notice]:
+    warnings = [Notice(**warning) for warning in classifier.warnings]
     if options.alpha and not isinstance(model.row, Model):
         which = "The stock model has" if model.row is None else "An instant preview has"
-        warnings.append({"code": "alpha_unused", "detail": f"{which} no alpha. The value was ignored."})
+        warnings.append(Notice(code="alpha_unused", detail=f"{which} no alpha. The value was ignored."))
     if model.preview is not None and model.preview.missing:
         detail = (
             f"The preview is still processing {model.preview.missing} of the job's images. Send the request "
             "again for a preview of all images."
         )
-        warnings.append({"code": "preview_unfinished", "detail": detail})
+        warnings.append(Notice(code="preview_unfinished", detail=detail))
     return warnings

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from api.classify.scoring import Images, classify
 from api.jobs.upload import ValidatedUpload
 from api.serving.service import Serving
-from api.serving.types import ImageScores
 from clipcite.types.classify import ClassIn, Options
-from clipcite.types.feedback import EvaluatedClass, Evaluation, Mistake
+from clipcite.types.evaluation import EvaluatedClass, Evaluation, Mistake
 from clipcite.types.folders import warn
 from clipcite.types.images import Image
+from clipcite.types.predictions import ImageResult
 from clipcite.types.problems import Notice
 from clipcite.types.report import AllClasses, ComparedAccuracies, MeasuredOn, Metrics, Verdict
 from core.admission import ServerBusy
-from core.clip.errors import BadImage
 from core.clip.evaluation.accuracy import accuracy_interval, difference_interval
 from core.clip.evaluation.report_text import sentences
 from core.clip.prompts import same_class
@@ -27,7 +26,7 @@ from core.store.db.tables import Model
 
 MAX_CONFUSION_CLASSES = 200
 """Maximum number of classes in a confusion matrix, as in the report."""
-Results = list[ImageScores | BadImage]
+Results = list[ImageResult]
 PART = 32
 """Number of images that are classified at a time."""
 TURN_SECONDS = 60.0
@@ -71,9 +70,7 @@ def evaluate(
         results = [_classified(serving, model, part, options) for part in parts]
     for part, (adapted, stock), start in zip(parts, results, range(0, len(labels), PART), strict=True):
         for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
-            if isinstance(best, BadImage) or isinstance(
-                plain, BadImage
-            ):  # rare, because it was decoded before
+            if best.error is not None:  # rare, because it was decoded before
                 warnings.append({"code": "bad_image", "detail": f"{image.file_name} was skipped."})
                 continue
             predicted, probability = best.predictions[0].class_name, best.predictions[0].probability

@@ -9,11 +9,11 @@ from pydantic import BaseModel
 
 from api.http.forms import FORMS
 from clipcite.types.adapt import LayoutJson
-from clipcite.types.classify import ClassifyForm, ClassifyJson, CollectionJson
+from clipcite.types.classify import ClassifyForm, ClassifyJson
 from clipcite.types.jobs import Job
 from clipcite.types.models import Model
 from clipcite.types.piles import AnswersJson, MatchJson
-from clipcite.types.predictions import Classification, CollectionClassification
+from clipcite.types.predictions import Classification
 from clipcite.types.problems import Problem
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
@@ -24,13 +24,12 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     Problem: "serialization",
     ClassifyForm: "validation",
     ClassifyJson: "validation",
-    CollectionJson: "validation",
     LayoutJson: "validation",
     AnswersJson: "validation",
     MatchJson: "validation",
 }
 """Schemas that routes reference only by name."""
-WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification, CollectionClassification)
+WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:

@@ -35,7 +35,7 @@ OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 OPEN_FOLDER = "/page/"  # static files of the page, without data
 # Scopes by method and path. The first match counts. All other routes need the scope admin, which allows all.
 NEEDED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = (
-    ("POST", re.compile(r"/classify(/collection)?"), frozenset({CLASSIFY})),
+    ("POST", re.compile(r"/classify"), frozenset({CLASSIFY})),
     ("", re.compile(r"/piles(/.*)?"), frozenset({ADAPT, CLASSIFY})),
     ("POST", re.compile(r"/thumbnail"), frozenset({CLASSIFY, ADAPT})),
     ("GET", re.compile(r"/models(/[^/]+(/aliases(/[^/]+)?)?)?"), frozenset({CLASSIFY, ADAPT})),

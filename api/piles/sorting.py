@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from api.classify.collection import check_features
 from api.classify.scoring import kinds_of, sorter_of, warnings_of
 from api.piles.features import Rows
 from api.serving.service import Serving, Subject
@@ -65,7 +64,6 @@ def sort(
         draw: number of images that are all drawn at random, instead of those of `ask`.
 
     Raises:
-        WrongFeatures: the features are not of this model.
         The errors of `api.classify.scoring.classify`.
     """
     said = Answers.of(len(rows), answers)
@@ -91,7 +89,6 @@ def sort(
         options = options.model_copy(update={"class_names": names})
         classifier = serving.texts.classifier(held, options)
         serving.texts.encode(classifier, held, take)
-        check_features(images, classifier.text_features.shape[1])
         fitted = held.calibration
         done = sort_pile(
             images,
@@ -112,7 +109,7 @@ def sort(
             "calibration": Calibration(
                 calibrated=False,
                 temperature=None if fitted is None else fitted.temperature,
-                rejection_threshold=0.0 if finite else None,
+                likeness_limit=0.0 if finite else None,
             ),
             "images": _images(done, classifier.names),
             "groups": _groups(images.numpy(), done.answers, nearest, order, groups, done),

@@ -21,7 +21,7 @@ from api.serving.pool.served_model import ServedModel
 from api.serving.previews import JobPreview, PreviewState
 from api.serving.threads import single_threaded
 from clipcite.types.base import MAX_CLASS_NAMES
-from clipcite.types.classify import ScoreOptions
+from clipcite.types.classify import Options
 from core.admission import ServerBusy, Take
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig
@@ -67,6 +67,12 @@ class HeldModel:
     alpha: float
     calibration: FittedCalibration | None = None
     """Calibration that was fitted at this α. Not every request can use it."""
+
+    @property
+    def logit_scale(self) -> float:
+        """Scale of the scores, at the temperature of the calibration."""
+        scale = self.served.backbone.logit_scale
+        return scale if self.calibration is None else scale / self.calibration.temperature
 
     @property
     def shots(self) -> tuple[Tensor, Tensor] | None:
@@ -189,7 +195,7 @@ class Texts:
         # Hugging Face tokenizers serve one caller at a time. A caller with 20,000 prompts yields in between.
         self._tokenizing = TurnThreads(single_threaded(1, "tokenizer"))
 
-    def classifier(self, model: HeldModel, options: ScoreOptions) -> RequestClassifier:
+    def classifier(self, model: HeldModel, options: Options) -> RequestClassifier:
         """Return the classifier of a request. `encode` computes its features.
 
         Raises:

@@ -1,62 +1,14 @@
-"""Plain data: results of classifications, keys of weights, and counters."""
+"""Plain data: keys of weights, and counters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from clipcite.types.predictions import Calibration
 from core.clip.errors import BadImage
-from core.clip.inference.request_rule import RequestKind
 from core.errors import ExpectedError
 from core.store.db.tables import Model
 
 MAX_IN_FLIGHT = 256
 """Maximum number of images in all requests in progress."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A class and its probability for one image."""
-
-    class_name: str
-    kind: str
-    """`trained` or `new`, for this model."""
-    probability: float
-    similarity: float
-
-
-@dataclass
-class ImageScores:
-    """Result for one image. It has the fields of the response (`clipcite.types.predictions.ImageResult`)."""
-
-    predictions: list[Prediction]
-    """The most likely classes, best first."""
-    prediction_set: list[str] | None = None
-    in_distribution_score: float | None = None
-    rejected: bool | None = None
-    features: str | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """Result for all images of a request.
-
-    The response (`clipcite.types.predictions.Classification`) has all fields except `collection`.
-    """
-
-    model: str
-    preview: bool
-    backbone: str
-    alpha: float
-    rule: RequestKind
-    calibration: Calibration
-    class_names: list[dict[str, Any]]
-    results: list[ImageScores | BadImage]
-    """One element per image: its scores, or the reason why it can't be read."""
-    timing_ms: dict[str, float]
-    warnings: list[dict[str, str]]
-    collection: dict[str, Any] = field(default_factory=dict)
-    """`method`, `reason`, `suggested` and `groups` of a collection; empty for images."""
 
 
 class NoReadableImage(ExpectedError):

@@ -40,16 +40,6 @@ def classify_request(
     )
 
 
-def collection_request(
-    features: Sequence[str], class_names: ClassNames | None, options: Mapping[str, Any]
-) -> Request:
-    """Build a request to /classify/collection. Options that are None are left out."""
-    names = None if class_names is None else names_of(class_names)
-    given = {"features": list(features), "class_names": names, **options}
-    body = {name: value for name, value in given.items() if value is not None}
-    return Request("POST", "/classify/collection", json=body, read_seconds=CLASSIFY_SECONDS)
-
-
 def unreadable(error: UnprocessableEntityError, names: Sequence[str | None]) -> list[ImageResult]:
     """Return the results of a request without readable images."""
     return [
@@ -84,7 +74,7 @@ def join_responses(
         else:
             for result in unreadable(error, sent):
                 results.append(result)
-                raw.append({**result.model_dump(include={"file", "error"}), "predictions": None})
+                raw.append({**result.model_dump(include={"file", "error"}), "predictions": []})
     first = responses[0]
     times = Timing(
         decode=sum(response.timing_ms["decode"] for response in responses),

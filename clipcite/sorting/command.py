@@ -257,6 +257,9 @@ def _taught(client: Client, pile: Pile, used: Model | None, files: Files, option
         if not options.yes and not typer.confirm("Train again with these labels?", err=True):
             break
         used = train_again(client, used, pile)
+    if used is None and options.label and pile.counts.labelled > pile.counts.none:
+        train = f"clipcite adapt --pile {pile.id} --name NAME"
+        stderr().print(f"To train a model with these labels: {train}", markup=False, soft_wrap=True)
     missing = options.check - pile.counts.drawn
     if missing > 0:
         stderr().print("Check: these images are drawn at random. Skipped ones are not counted.")

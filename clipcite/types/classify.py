@@ -16,10 +16,6 @@ from clipcite.types.base import (
 
 STOCK = "stock"
 """Reference of the pre-trained model."""
-MAX_COLLECTION_IMAGES = 20_000
-MAX_SUGGESTED = 1_000
-MAX_GROUPS = 500
-MAX_FEATURE_CHARACTERS = 20_000
 Rule = Literal["closed", "mixed", "untrained"]
 
 
@@ -51,8 +47,8 @@ class ImageIn(RequestModel):
         return value
 
 
-class ScoreOptions(RequestModel):
-    """Fields that determine the scores of images and collections."""
+class Options(RequestModel):
+    """Fields that the form and the JSON body share."""
 
     class_names: list[RawName | ClassIn] | None = Field(
         None,
@@ -88,18 +84,13 @@ class ScoreOptions(RequestModel):
     top_k: int | None = Field(
         None, ge=1, description="Return only the K most likely classes. Default: all classes."
     )
-    reject: bool = Field(
+    something_else: bool = Field(
         False,
-        description="Return per image `rejected`: true if the image is something else, unlike the training "
+        description="Return per image `something_else`: true if it is unlike the training "
         "images of all requested classes. The threshold comes from these training images, each compared with "
         "the others, and accepts about 95% of new images of the classes. An image whose most likely class is "
-        "untrained is not rejected.",
+        "untrained is never something else. The field calls this open-set recognition.",
     )
-
-
-class Options(ScoreOptions):
-    """Fields that the form and the JSON body share."""
-
     coverage: float | None = Field(
         None,
         ge=0.5,
@@ -108,7 +99,6 @@ class Options(ScoreOptions):
         "The guarantee holds for images like the held-out ones. It needs a calibrated model and exactly its "
         "trained classes.",
     )
-    features: bool = Field(False, description="Return per image `features`, for `POST /classify/collection`.")
 
 
 class ClassifyJson(Options):
@@ -124,35 +114,4 @@ class ClassifyForm(Options):
 
     images: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]] = Field(
         max_length=MAX_CLASSIFY_IMAGES, description="Image files to classify."
-    )
-
-
-class CollectionJson(ScoreOptions):
-    """Body of POST /classify/collection."""
-
-    features: list[Annotated[str, Field(max_length=MAX_FEATURE_CHARACTERS)]] = Field(
-        fail_fast=True,
-        min_length=1,
-        max_length=MAX_COLLECTION_IMAGES,
-        description="`features` of each image, as `POST /classify` returned them for the same `model` and "
-        "`alpha`. Several requests give the features of one collection.",
-    )
-    suggest: int = Field(
-        0,
-        ge=0,
-        le=MAX_SUGGESTED,
-        description="Number of images to return in `suggested`: those whose labels would teach most.",
-    )
-    groups: int = Field(
-        0,
-        ge=0,
-        le=MAX_GROUPS,
-        description="Number of groups to return in `groups`: images that look alike, the most useful first. "
-        "Without a trained model and class names there are only groups.",
-    )
-    labels: dict[int, RawName | None] = Field(
-        {},
-        max_length=MAX_COLLECTION_IMAGES,
-        description="Class name of an image by its position, one of `class_names`, or null for none of "
-        "these. These images count as training images of this answer and are not suggested.",
     )

@@ -179,7 +179,7 @@ class MatchJson(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"sha256": ["0" * 64]}]})
 
-    sha256: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
+    sha256: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$", max_length=64)]] = Field(
         min_length=1, max_length=MAX_PILE_IMAGES
     )
 

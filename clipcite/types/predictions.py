@@ -1,6 +1,7 @@
 """Responses of a classification: predictions per image."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal, overload
 
 from pydantic import ConfigDict, Field
@@ -23,35 +24,42 @@ class ClassKind(ResponseModel):
     offset: float = Field(description="Offset that `new_class_balance` subtracted from the similarities.")
 
 
-class Prediction(ResponseModel):
+@dataclass(frozen=True)
+class Prediction:
+    """A class and its probability for one image.
+
+    A response may have 100,000 of them, and as models they would take twice as long.
+    """
+
     class_name: str
-    kind: Open[Kind] = Field(description="`trained` if the model was trained on this class, else `new`.")
-    probability: float = Field(description="Softmax over the requested classes.")
-    similarity: float = Field(
-        description="Cosine of image and class features, at α 0 if the pre-trained model answers the image."
-    )
+    kind: Annotated[
+        Open[Kind], Field(description="`trained` if the model was trained on this class, else `new`.")
+    ]
+    probability: Annotated[float, Field(description="Softmax over the requested classes.")]
+    similarity: Annotated[
+        float,
+        Field(
+            description="Cosine of image and class features, at α 0 if the pre-trained model answers the "
+            "image."
+        ),
+    ]
 
 
 class ImageResult(ResponseModel):
     file: str | None = Field(description="File name of the image, as sent.")
     predictions: Annotated[list[Prediction], NullAsEmpty()] = Field(
-        default_factory=list, description="Classes, most likely first; null if the image can't be read."
+        default_factory=list, description="Classes, most likely first; empty if the image can't be read."
     )
     prediction_set: list[str] | None = Field(
         None, description="With `coverage`: classes that include the true class with this probability."
     )
-    in_distribution_score: float | None = Field(
+    likeness: float | None = Field(
         None,
-        description="With `reject`: likeness to the training images. Images below `rejection_threshold` are "
-        "something else.",
+        description="With `something_else`: likeness to the training images. Images below "
+        "`likeness_limit` are something else.",
     )
-    rejected: bool | None = Field(
-        None, description="With `reject`: true if the image belongs to none of the classes."
-    )
-    features: str | None = Field(
-        None,
-        description="With `features`: the image's features at this model and alpha, base64 of little-endian "
-        "float16, for `POST /classify/collection`.",
+    something_else: bool | None = Field(
+        None, description="With `something_else`: true if the image belongs to none of the classes."
     )
     error: Notice | None = Field(None, description="Reason why the image can't be read.")
 
@@ -78,7 +86,7 @@ class ImageResult(ResponseModel):
         shown = [f"{each.class_name} {each.probability:.1%}" for each in self.predictions[:SHOWN_CLASSES]]
         more = len(self.predictions) - len(shown)
         words = [
-            *(["none of these"] if self.rejected else []),
+            *(["something else"] if self.something_else else []),
             *shown,
             *([f"and {more} more"] if more else []),
         ]
@@ -99,8 +107,8 @@ class Calibration(ResponseModel):
     calibrated: bool = Field(description="True if `probability` estimates the accuracy of the prediction.")
     temperature: float | None = Field(None, description="Temperature of the softmax; null without one.")
     held_out_images: int | None = Field(None, description="Number of images used for the calibration.")
-    rejection_threshold: float | None = Field(
-        None, description="With `reject`: images with a lower `in_distribution_score` are something else."
+    likeness_limit: float | None = Field(
+        None, description="With `something_else`: images with a lower `likeness` are something else."
     )
 
 
@@ -119,9 +127,8 @@ RESULT_EXAMPLE: JsonDict = {
         {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
     ],
     "prediction_set": None,
-    "in_distribution_score": None,
-    "rejected": None,
-    "features": None,
+    "likeness": None,
+    "something_else": None,
     "error": None,
 }
 CLASSIFICATION_EXAMPLE: JsonDict = {
@@ -137,7 +144,7 @@ CLASSIFICATION_EXAMPLE: JsonDict = {
         "calibrated": False,
         "temperature": None,
         "held_out_images": None,
-        "rejection_threshold": None,
+        "likeness_limit": None,
     },
     "class_names": [
         {"name": "red fox", "kind": "trained", "offset": 0.11},
@@ -146,14 +153,6 @@ CLASSIFICATION_EXAMPLE: JsonDict = {
     "results": [RESULT_EXAMPLE],
     "timing_ms": {"decode": 2.1, "encode": 11.0, "total": 14.2},
     "warnings": [],
-}
-COLLECTION_EXAMPLE: JsonDict = {
-    **CLASSIFICATION_EXAMPLE,
-    "results": [{**RESULT_EXAMPLE, "file": None}],
-    "method": "image_by_image",
-    "reason": "The model was not trained on 'hedgehog'.",
-    "suggested": [],
-    "groups": [],
 }
 
 
@@ -201,21 +200,3 @@ class Classification(Resource):
         )
 
     __repr__ = __str__
-
-
-class CollectionClassification(Classification):
-    """Response to a request with the features of a collection. Results have no `file`."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [COLLECTION_EXAMPLE]})
-
-    method: Open[Literal["self_training", "image_by_image"]] = Field(
-        description="`self_training` if the more certain images counted as training images of their class."
-    )
-    reason: str = Field(description="Reason for the method, for people.")
-    suggested: list[int] = Field(
-        description="With `suggest`: positions of the images to label next, the most useful first."
-    )
-    groups: list[list[int]] = Field(
-        description="With `groups`: positions of images that look alike, the most useful group first and the "
-        "most typical image of a group first."
-    )

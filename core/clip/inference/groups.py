@@ -37,10 +37,10 @@ def groups(
     if wanted < 1:
         return []
     density = Neighbours.among(x).density(DENSE) if nearest is None else nearest.density(DENSE)[rest]
-    chosen, nearest = [int(density.argmax())], np.full(len(x), -np.inf, np.float32)
+    chosen, closest = [int(density.argmax())], np.full(len(x), -np.inf, np.float32)
     while len(chosen) < wanted:
-        nearest = np.maximum(nearest, x @ x[chosen[-1]])
-        chosen.append(int((density * (1 - nearest)).argmax()))
+        closest = np.maximum(closest, x @ x[chosen[-1]])
+        chosen.append(int((density * (1 - closest)).argmax()))
     centres, group = x[chosen], np.full(len(x), -1)
     for _ in range(ROUNDS):
         found = np.concatenate([rows.argmax(axis=1) for rows in cosines(x, centres)])

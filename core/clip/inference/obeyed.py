@@ -57,7 +57,8 @@ class Apart:
         """[N], the same, each measuring image without what persons said about it."""
         none = self.answers.labels == NONE
         # Without its only answer nobody has said "none of these".
-        return self._judged(self.without_own) & ~(none & (none.sum() == 1))
+        found: Bools = self._judged(self.without_own) & ~(none & (none.sum() == 1))
+        return found
 
     def _judged(self, evidence: Floats) -> Bools:
         none, below = self.answers.labels == NONE, self.score < self.limit

@@ -251,13 +251,6 @@ class Foreign:
         return found
 
 
-def doubt_of(judgement: Judgement) -> Floats:
-    """Return [N], the value of labelling each image. Something else counts twice."""
-    above = np.maximum(judgement.score - (judgement.limit if np.isfinite(judgement.limit) else 0), 0)
-    doubt: Floats = np.exp(-above) * np.where(judgement.known, 1, 2)
-    return doubt
-
-
 def less_prior(counts: Ints, logit_scale: float) -> Floats:
     """Return [K], the part of each class's score that is due only to its number of shots.
 

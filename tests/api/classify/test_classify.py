@@ -261,7 +261,7 @@ def test_a_bad_image_among_good_ones(shared: Service, way: Callable[..., httpx.R
     good = answers(way(shared))["results"]
     assert [body["results"][0], body["results"][-1]] == good
     for result, (name, (_, code)) in zip(body["results"][1:-1], bad.items(), strict=True):
-        assert (result["file"], result["predictions"]) == (name, None)
+        assert (result["file"], result["predictions"]) == (name, [])
         assert set(result["error"]) == {"code", "detail"}
         assert result["error"]["code"] == code
         assert result["error"]["detail"].endswith(".")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from api.serving.pool.model_pool import BACKBONE
 from api.serving.pool.served_model import ServedModel
-from api.serving.types import ImageScores, WeightsKey
+from api.serving.types import WeightsKey
 from core.admission import ServerBusy
 from tests.api import crafted
 from tests.api.serving.pool.contents import contents
@@ -29,8 +29,6 @@ def test_many_images_come_back_in_their_order(world: World) -> None:
     del together.results[25]
     for images_, result in zip(images, together.results, strict=True):
         (alone,) = world.classify(images=[images_]).results
-        assert isinstance(alone, ImageScores)
-        assert isinstance(result, ImageScores)
         found, expected = ([p.probability for p in each.predictions] for each in (result, alone))
         assert found == pytest.approx(expected, abs=2e-5)
 

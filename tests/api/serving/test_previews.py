@@ -17,8 +17,9 @@ from api.serving.pool.cache import StillLoading
 from api.serving.pool.served_model import ServedModel
 from api.serving.previews import JobPreview, chosen_shots
 from api.serving.service import Serving, look_up
-from api.serving.types import Result, WeightsKey
+from api.serving.types import WeightsKey
 from clipcite.types.images import Image
+from clipcite.types.predictions import Classification
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
@@ -68,7 +69,7 @@ class PreviewWorld(World):
             )
         return job_id
 
-    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> Result:
+    def ask(self, model: str, serving: Serving | None = None, **options: Any) -> Classification:
         subject = look_up(self.database, model, owner=DEFAULT_OWNER)
         return ask(serving or self.serving, subject, options.pop("names", NAMES), IMAGES, **options)
 
@@ -220,12 +221,12 @@ def test_a_partial_preview_answers(world: PreviewWorld, monkeypatch: pytest.Monk
     monkeypatch.setattr(previews, "BATCH_SIZE", 1)
     first = world.ask(job)
     (warning,) = first.warnings
-    assert "still processing 3 of" in warning["detail"]  # of five; each class has one
+    assert "still processing 3 of" in warning.detail  # of five; each class has one
     more.set()
     wait_for(lambda: not world.ask(job).warnings)
     last = world.ask(job)
 
-    def probabilities(answer: Result) -> torch.Tensor:
+    def probabilities(answer: Classification) -> torch.Tensor:
         return torch.tensor([[p[1] for p in result] for result in exactly(answer)])
 
     torch.testing.assert_close(probabilities(last), probabilities(expected), rtol=0, atol=1e-5)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from api.serving.types import Result
+from clipcite.types.predictions import Classification
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.weights.delta import Delta
@@ -64,18 +64,20 @@ def passes(world: World) -> tuple[int, int]:
     return counts.batches.get("images", 0), counts.rows.get("images", 0)
 
 
-def ask(world: World, task: Trained, names: Sequence[str], images: Sequence[bytes], **given: Any) -> Result:
+def ask(
+    world: World, task: Trained, names: Sequence[str], images: Sequence[bytes], **given: Any
+) -> Classification:
     return world.classify(names, model=task.model, images=images, **given)
 
 
-def assert_rows(answer: Result, rows: Sequence[int], expected: Result) -> None:
+def assert_rows(answer: Classification, rows: Sequence[int], expected: Classification) -> None:
     found = numbers(answer)
     for row, wanted in zip(rows, numbers(expected), strict=True):
         for name, pair in wanted.items():
             assert found[row][name] == pytest.approx(pair, abs=2e-5), (row, name)
 
 
-def assert_other_rows(one: Result, other: Result) -> None:
+def assert_other_rows(one: Classification, other: Classification) -> None:
     for a, b in zip(numbers(one), numbers(other), strict=True):
         assert max(abs(a[name][0] - b[name][0]) for name in a) > 1e-3
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from api.classify.scoring import Images, classify
 from api.serving.pool import model_pool as serving_networks
 from api.serving.service import Serving, Subject, look_up
-from api.serving.types import Result, WeightsKey
+from api.serving.types import WeightsKey
 from clipcite.types.classify import ClassIn, Options
+from clipcite.types.predictions import Classification
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
-from core.clip.errors import BadImage
 from core.clip.models.backbone import Backbone
 from core.settings import Settings
 from core.store.accounts import audit
@@ -51,7 +51,7 @@ def ask(
     names: Sequence[str | ClassIn] = NAMES,
     images: Sequence[bytes] = IMAGES,
     **options: Any,
-) -> Result:
+) -> Classification:
     """Classify by one model."""
     take = options.pop("take", lambda more: None)
     asked = Options(class_names=list(names), **options)
@@ -90,7 +90,7 @@ class World:
     def publish(self, **given: Any) -> str:
         return publish_model(self.database, self.blobs, self.backbone, **given)
 
-    def classify(self, names: Sequence[str | ClassIn] = NAMES, **options: Any) -> Result:
+    def classify(self, names: Sequence[str | ClassIn] = NAMES, **options: Any) -> Classification:
         model = look_up(self.database, options.pop("model", STOCK), owner=DEFAULT_OWNER)
         images = options.pop("images", IMAGES)
         return ask(self.serving, model, names, images, **options)
@@ -104,28 +104,28 @@ class World:
         self.database.close()
 
 
-def kinds(answer: Result) -> dict[str, str]:
-    return {one["name"]: one["kind"] for one in answer.class_names}
+def kinds(answer: Classification) -> dict[str, str]:
+    return {one.name: one.kind for one in answer.class_names}
 
 
-def offsets(answer: Result) -> list[float]:
-    return [one["offset"] for one in answer.class_names]
+def offsets(answer: Classification) -> list[float]:
+    return [one.offset for one in answer.class_names]
 
 
-def numbers(answer: Result) -> list[dict[str, tuple[float, float]]]:
+def numbers(answer: Classification) -> list[dict[str, tuple[float, float]]]:
     """Return (probability, similarity) per class name for each image."""
     found = []
     for result in answer.results:
-        assert not isinstance(result, BadImage)
+        assert result.error is None
         found.append({p.class_name: (p.probability, p.similarity) for p in result.predictions})
     return found
 
 
-def exactly(answer: Result) -> list[list[tuple[str, float, float]]]:
+def exactly(answer: Classification) -> list[list[tuple[str, float, float]]]:
     """Return names and numbers exactly and in order."""
     found = []
     for result in answer.results:
-        assert not isinstance(result, BadImage)
+        assert result.error is None
         found.append([(p.class_name, p.probability, p.similarity) for p in result.predictions])
     return found
 
@@ -139,7 +139,7 @@ def assert_close(
             assert a[name] == pytest.approx(b[name], abs=2e-5), name
 
 
-def in_order(answer: Result) -> list[dict[str, tuple[float, float]]]:
+def in_order(answer: Classification) -> list[dict[str, tuple[float, float]]]:
     return [{name: row[name] for name in NAMES} for row in numbers(answer)]
 
 

@@ -175,19 +175,11 @@ def classified(model: str, images: int) -> bytes:
 
 @both
 def test_results_are_of_one_model_even_if_the_job_gets_it_meanwhile(connect: Any) -> None:
-    """Before that, the results and features are those of the instant preview."""
-    images, whole = [b"an image"] * 40, classified("mdl_1", 40)
+    """Before that, the results are those of the instant preview."""
+    images = [b"an image"] * 40
     mixed = [classified("job_1", 32), classified("mdl_1", 8)]
     parts = [classified("mdl_1", 32), classified("mdl_1", 8)]
-    with scripted_server(*mixed, *parts, whole) as server, connect(server.url) as client:
-        found = client.sort(images, model="job_1")
-        assert (found.model, len(found)) == ("mdl_1", 40)
-        assert server.seen == ["POST /classify"] * 4 + ["POST /classify/collection"]
     with scripted_server(*mixed, *parts) as server, connect(server.url) as client:
         found = client.classify(images, model="job_1")
         assert (found.model, len(found)) == ("mdl_1", 40)
         assert server.seen == ["POST /classify"] * 4
-    first = classified("job_1", 1)
-    with scripted_server(first, classified("mdl_1", 1)) as server, connect(server.url) as client:
-        assert client.sort([b"an image"], model="job_1").model == "mdl_1"
-        assert server.seen == ["POST /classify", "POST /classify/collection"] * 2

@@ -339,6 +339,44 @@ def test_memory_does_not_grow_with_the_images(call: Any, taught: Job, tmp_path: 
     assert peak < 60_000_000  # one request has 32 images, 47 MB
 
 
+def test_another_model_of_a_pile_without_images(
+    service: Service, call: Any, photos: Path, taught: Job
+) -> None:
+    """The images are sent again. Labels need them, so they make a pile with images."""
+    (photos / "broken.jpg").unlink()
+    call("sort", photos, "-m", taught.model_id, status=1)
+    said = call("sort", photos, "-c", "red,green", status=1)
+    assert "Continues the pile photos: 12 images" in said.stderr
+    (pile,) = piles(service)
+    assert (pile.model, pile.class_names, pile.keeps_images) == ("stock", ["red", "green"], False)
+    command = ["sort", str(photos), "-c", "red,green", "--label", "1"]
+    CliRunner().invoke(app, command, input="red\nq\nn\n", env={"CLIPCITE_URL": service.url})
+    labelled, bare = piles(service)
+    assert (labelled.keeps_images, labelled.counts.labelled, bare.id) == (True, 1, pile.id)
+    call("sort", photos, status=1)  # nobody says yes; it is the one with a label
+    assert json.loads(call("sort", photos, "--json", status=1).stdout)["pile"] == labelled.id
+
+
+def test_a_folder_without_a_readable_image_leaves_no_pile(service: Service, call: Any, photos: Path) -> None:
+    for path in photos.rglob("*.png"):
+        path.unlink()
+    said = call("sort", photos, "-c", "red,blue", "--yes", status=1)
+    assert re.search(r"^unreadable +1 +stays", said.stdout, re.M)
+    assert piles(service) == []
+
+
+def test_the_rest_of_a_folder_belongs_to_its_pile(service: Service, call: Any, photos: Path) -> None:
+    """An image that can't be read stays when the others were moved, and a new one comes."""
+    command = ("sort", photos, "-c", "red,blue", "--move", "--unsure", 0, "--yes")
+    call(*command, status=1)
+    paint(photos, "grey", 1)
+    assert "Moved 1 image." in call(*command, status=1).stdout
+    (pile,) = piles(service)
+    assert pile.counts.images == 13
+    call("sort", "--undo", log_of(photos.with_name("photos-sorted")))
+    assert len(list(photos.rglob("*.png"))) == 13
+
+
 def test_the_same_command_after_all_images_were_moved(call: Any, photos: Path, taught: Job) -> None:
     """Its last line was lost with the terminal, for example."""
     (photos / "broken.jpg").unlink()

@@ -41,6 +41,8 @@ def folder(tmp_path: Path) -> Path:
 def no_piles(request: pytest.FixtureRequest) -> Iterator[None]:
     """Delete the piles at the end: the next test has the same photos."""
     yield
-    for url in [request.getfixturevalue(name) for name in ("quick_url",) if name in request.fixturenames]:
-        for pile in httpx.get(f"{url}/piles").json()["data"]:
-            httpx.delete(f"{url}/piles/{pile['id']}").raise_for_status()
+    for name in {"quick_url", "service"} & {*request.fixturenames}:
+        running = request.getfixturevalue(name)
+        with httpx.Client(base_url=running if isinstance(running, str) else running.url) as http:
+            for pile in http.get("/piles").json()["data"]:
+                http.delete(f"/piles/{pile['id']}").raise_for_status()

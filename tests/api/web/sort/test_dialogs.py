@@ -6,20 +6,24 @@ from tests.api.web.window import window
 
 WALK = """async () => {
   const { walk } = await import("/page/components/sort/walks.js");
-  const images = ["a.jpg", "b.jpg", "c.jpg"].map((name) => ({
-    file: new File([name], name), name, path: [name], label: null, rejected: false,
-    predictions: [{ class_name: "red", probability: 0.9 }],
+  const photos = [0, 1, 2].map((position) => ({
+    position, file: `${position}.jpg`, name: `${position}.jpg`, answer: null,
+    place: { class_name: "red", probability: 0.9, something_else: false },
   }));
   window.labels = [];
   window.view = new AbortController();
-  walk(images, () => ["red", "blue"], (image, name) => window.labels.push(name), { signal: view.signal });
-  images[0].predictions = [{ class_name: "blue", probability: 0.9 }];
+  const pile = {
+    names: ["red", "blue"], state: null, originals: new Map(), path: "/piles/none", photosOf: () => photos,
+    answer: (answers) => window.labels.push(...answers.map(({ said, class_name: name }) => name ?? said)),
+  };
+  walk(pile, photos.map(({ position }) => ({ position, drawn: false })), "chosen", view.signal);
+  photos[0].place = { class_name: "blue", probability: 0.9, something_else: false };
 }"""
 
 
 def test_the_class_of_the_question_is_confirmed(browser: Browser, quick_url: str) -> None:
     """The sort may change while the question is read."""
-    with window(browser, quick_url) as page:
+    with window(browser, quick_url, expected=["404"]) as page:
         page.goto("/")
         page.evaluate(WALK)
         expect(page.get_by_role("heading", name="Is it red?")).to_be_visible()
@@ -28,7 +32,7 @@ def test_the_class_of_the_question_is_confirmed(browser: Browser, quick_url: str
 
 
 def test_a_long_press_answers_for_one_image(browser: Browser, quick_url: str) -> None:
-    with window(browser, quick_url) as page:
+    with window(browser, quick_url, expected=["404"]) as page:
         page.goto("/")
         page.evaluate(WALK)
         for key in ("x", "Enter"):
@@ -40,7 +44,7 @@ def test_a_long_press_answers_for_one_image(browser: Browser, quick_url: str) ->
 
 
 def test_the_dialogs_close_when_the_view_is_left(browser: Browser, quick_url: str) -> None:
-    with window(browser, quick_url) as page:
+    with window(browser, quick_url, expected=["404"]) as page:
         page.goto("/")
         page.evaluate(WALK)
         page.keyboard.press("/")
@@ -63,3 +67,68 @@ def test_the_class_that_was_typed_is_taken(browser: Browser, quick_url: str) -> 
             page.get_by_role("textbox", name="Which one?").fill(typed)
             page.keyboard.press("Enter")
             assert page.evaluate("answer") == taken
+
+
+GROUPS = """async () => {
+  const { groupWalk } = await import("/page/components/sort/walks.js");
+  const group = (kind, first) => {
+    const members = [0, 1, 2].map((i) => first + i);
+    return { kind, shown: members.map((position) => ({ position, drawn: false })), members };
+  };
+  const groups = [group("least_like", 0), ...Array.from({ length: 11 }, (_, i) => group("alike", 3 * i + 3))];
+  window.given = [];
+  const pile = {
+    names: ["red"], state: null, originals: new Map(), path: "/piles/none",
+    photosOf: (shown) =>
+      shown.map(({ position }) => ({ position, file: `${position}.jpg`, name: `${position}.jpg` })),
+    answer: (answers) => window.given.push(answers),
+    addEventListener: () => {}, removeEventListener: () => {},
+  };
+  window.again = groupWalk(pile, groups, new AbortController().signal);
+}"""
+
+
+def test_new_groups_are_offered_after_ten(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url, expected=["404"]) as page:
+        page.goto("/")
+        page.evaluate(GROUPS)
+        asked = page.get_by_role("dialog", name="Are any of these none of your classes?")
+        expect(asked).to_contain_text("Group 1 of 12")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog", name="What are these?")).to_contain_text("Group 2 of 12")
+        assert page.evaluate("given") == [
+            [{"positions": [0, 1, 2], "said": "not_class", "class_name": None, "how": "group"}]
+        ]
+        for _ in range(8):
+            page.keyboard.press("1")
+        expect(page.get_by_role("dialog")).to_contain_text("Group 10 of 12")
+        page.keyboard.press("r")  # not yet
+        regroup = page.get_by_role("button", name="Regroup with the new names")
+        expect(regroup).to_have_count(0)
+        page.keyboard.press("1")
+        expect(regroup).to_be_visible()
+        page.keyboard.press("r")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert page.evaluate("again") is True
+
+
+def test_a_second_answer_for_a_group_replaces_the_first(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url, expected=["404"]) as page:
+        page.goto("/")
+        page.evaluate(GROUPS)
+        page.get_by_role("dialog").get_by_role("button", name="1.jpg").click()
+        page.keyboard.press("x")
+        expect(page.get_by_role("dialog")).to_contain_text("Group 2 of 12")
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("1")
+        assert page.evaluate("given") == [
+            [
+                {"positions": [0, 2], "said": "none", "how": "group"},
+                {"positions": [1], "said": "not_class", "class_name": None, "how": "group"},
+            ],
+            [
+                {"positions": [0, 1, 2], "said": "withdrawn", "how": "group"},
+                {"positions": [0, 2], "said": "class", "class_name": "red", "how": "group"},
+                {"positions": [1], "said": "not_class", "class_name": "red", "how": "group"},
+            ],
+        ]

@@ -68,6 +68,7 @@ export function trainingCard(pile, { model, use, signal }) {
 		replace(trouble);
 		refresh();
 		try {
+			await pile.settled();
 			job = await start(own?.id ?? null, name);
 			localStorage.setItem(stored, job);
 			watch(job);

@@ -63,6 +63,8 @@ export class OpenPile extends EventTarget {
 	grouping = false;
 	/** @type {AnswerIn[]} */
 	#unsent;
+	/** Answers that the photos being loaded may lack. @type {AnswerIn[]} */
+	#given = [];
 	/** @type {Promise<void> | null} */
 	#sending = null;
 	/** @type {Promise<void> | null} */
@@ -160,8 +162,8 @@ export class OpenPile extends EventTarget {
 		try {
 			while (this.#isStale && !this.#uploading) {
 				this.#isStale = false;
+				this.#given = [...this.#unsent];
 				this.changed();
-				await this.#sending;
 				const before = await this.#patiently(() => requestJson(this.path, { signal: this.#end.signal }));
 				this.#revision = before.revision;
 				this.#took(before);
@@ -188,7 +190,7 @@ export class OpenPile extends EventTarget {
 			const name = image.file.split("/").at(-1) ?? image.file;
 			this.#photos.set(image.position, Object.assign(photo, image, { name, answer: image.answer ?? null }));
 		}
-		for (const answer of this.#unsent) this.#apply(answer);
+		for (const answer of this.#given) this.#apply(answer);
 	}
 
 	/** @param {Schemas["PileSort"]} sort */
@@ -223,7 +225,7 @@ export class OpenPile extends EventTarget {
 
 	/** Return a sort with what to ask next: `groups=500`, `ask=10` or `draw=20`. It has all answers. @param {string} query */
 	async choose(query) {
-		await this.#sending;
+		await this.settled();
 		const sort = await this.#sorted(query);
 		this.#takeSort(sort);
 		return sort;
@@ -280,6 +282,7 @@ export class OpenPile extends EventTarget {
 	#give(answers) {
 		for (const answer of answers) this.#apply(answer);
 		this.#unsent.push(...answers);
+		this.#given.push(...answers);
 		this.#note();
 		this.changed();
 		this.#send();
@@ -294,7 +297,8 @@ export class OpenPile extends EventTarget {
 			else photo.answer = { said, class_name: name, how, by: null, at: "" };
 			if (said === "class" && name && this.state && !this.names.includes(name))
 				this.state = { ...this.state, class_names: [...this.state.class_names, name] };
-			if (said === "not_class") photo.not_classes = [...(photo.not_classes ?? []), name];
+			if (said === "not_class" && !photo.not_classes?.includes(name))
+				photo.not_classes = [...(photo.not_classes ?? []), name];
 		}
 	}
 
@@ -302,6 +306,11 @@ export class OpenPile extends EventTarget {
 	#note() {
 		if (this.#unsent.length) sessionStorage.setItem(unsentOf(this.id), JSON.stringify(this.#unsent));
 		else sessionStorage.removeItem(unsentOf(this.id));
+	}
+
+	/** Wait until the service has all answers. */
+	async settled() {
+		await this.#sending;
 	}
 
 	#send() {
@@ -397,7 +406,7 @@ export class OpenPile extends EventTarget {
 
 	/** Return the table of the sort. */
 	async csv() {
-		await this.#sending;
+		await this.settled();
 		return (await call(`${this.path}/sort`, { headers: { Accept: "text/csv" } })).blob();
 	}
 }
