@@ -278,7 +278,8 @@ def twenty(run: Encodings, name: str, model: bool, kind: str, part: float, untic
     asked = made.walk(10, 0, untick, doubt(made))
     asked += made.least_like()
     asked += made.walk(20 - asked, 0, untick, doubt(made))
-    said, row = list(made.said), {}
+    said = list(made.said)
+    row: dict[str, Any] = {}
     waiting = made.order[~made.answers().labelled[made.order]][:CHECK]
     fixed = np.ones(len(made.truth), bool)
     fixed[waiting] = False
@@ -326,7 +327,9 @@ def main() -> None:
             name = key.split("/")[0]
             if options.sets and name not in options.sets:
                 continue
-            run = read(store.get(key))
+            stored_run = store.get(key)
+            assert stored_run is not None
+            run = read(stored_run)
             for model in (True, False):
                 if (name, model, kind, part) not in done:
                     rows = list(measure(run, name, model, kind, part))
@@ -334,8 +337,87 @@ def main() -> None:
                         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
+def difference(rows: Sequence[dict[str, Any]], values: Sequence[float]) -> str:
+    """Return the mean with its 95% bootstrap interval over sets, and the worst set."""
+    by_set: dict[str, list[float]] = {}
+    for row, value in zip(rows, values, strict=True):
+        by_set.setdefault(row["set"], []).append(value)
+    if not by_set:
+        return "none"
+    means = {name: float(np.mean(found)) for name, found in by_set.items()}
+    generator, names = np.random.default_rng(0), list(means)
+    drawn = generator.integers(len(names), size=(2000, len(names)))
+    low, high = np.quantile(np.array([means[name] for name in names])[drawn].mean(axis=1), [0.025, 0.975])
+    worst = min(means, key=lambda name: means[name])
+    middle = np.mean(list(means.values()))
+    return f"{middle:+.3f} [{low:+.3f}, {high:+.3f}], {worst} {means[worst]:+.3f}, {len(rows)} rows"
+
+
 def table(rows: Sequence[dict[str, Any]]) -> None:
-    raise NotImplementedError
+    fields = ("part_of", "set", "model", "kind", "part", "untick", "drawn", "own", "keys")
+    rows = list({tuple(row.get(name) for name in fields): row for row in rows}.values())
+    walks = [row for row in rows if row["part_of"] == "a"]
+    today = [row for row in walks if not row["own"] and row["answered"] >= 10]
+    for other in ("today", "labels"):
+        print(f"rule - {other}:", difference(today, [row["rule"] - row[other] for row in today]))
+    for kind, part in PILES:
+        for model in (True, False):
+            some = [row for row in today if (row["kind"], row["part"], row["model"]) == (kind, part, model)]
+            if some:
+                means = (
+                    f"{name} {np.mean([row[name] for row in some]):.3f}"
+                    for name in ("labels", "today", "rule")
+                )
+                print(kind, part, "model" if model else "no model", *means)
+                for other in ("today", "labels"):
+                    print(
+                        f"    rule - {other}:", difference(some, [row["rule"] - row[other] for row in some])
+                    )
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in ("set", "model", "kind", "part", "untick", "keys"))
+
+    own = {place(row): row["rule"] for row in walks if row["own"] and row["drawn"] == 0}
+    for keys in KEYS:
+        half = [row for row in today if (row["kind"], row["part"], row["keys"]) == ("near", 0.5, keys)]
+        print(
+            f"own order, half near, {keys}:",
+            difference(half, [own[place(row)] - row["rule"] for row in half]),
+        )
+    print("own order, all:", difference(today, [own[place(row)] - row["rule"] for row in today]))
+    drawn = [row for row in walks if row["drawn"] == 2]
+    for untick in (False, True):
+        some = [row for row in drawn if row["untick"] == untick]
+        print(
+            f"two drawn of nine, untick {untick}:",
+            difference(some, [row["rule"] - own[place(row)] for row in some]),
+        )
+    print("two drawn of nine:", difference(drawn, [row["rule"] - own[place(row)] for row in drawn]))
+    for keys in (10, 20):
+        some = [row for row in rows if row["part_of"] == "b" and row["drawn"] == 2 and row["keys"] == keys]
+        covers = [row["low"] - 1e-9 <= row["truth"] <= row["high"] + 1e-9 for row in some]
+        print(
+            f"coverage after {keys} groups: {np.mean(covers):.3f} of {len(some)}, count",
+            f"{np.mean([row['count'] for row in some]):.0f}, width",
+            f"{np.mean([row['high'] - row['low'] for row in some]):.3f}, estimate - truth",
+            difference(some, [row["estimate"] - row["truth"] for row in some]),
+        )
+    words = ("before", "classes", "none", "all", "all, limit of before")
+    for model in (True, False):
+        some = [row for row in rows if row["part_of"] == "c" and row["model"] == model and row["part"] == 0.5]
+        for word in words:
+            cells = [
+                f"{name} {np.mean([row[f'{name} {word}'] for row in some]):.3f}"
+                for name in ("today", "let", "rule", "rule let")
+                if some and f"{name} {word}" in some[0]
+            ]
+            print("twenty,", "model" if model else "no model", word, *cells)
+    every = [row for row in rows if row["part_of"] == "c"]
+    for name in ("today", "rule"):
+        print(
+            f"twenty, {name}:",
+            difference(every, [row[f"{name} all"] - row[f"{name} before"] for row in every]),
+        )
 
 
 if __name__ == "__main__":
