@@ -109,7 +109,7 @@ export class PileView {
 		const remove = button("Delete", () => this.#remove(), "quiet small");
 		return h(
 			"section",
-			{ class: "sort" },
+			{ class: "sort one-pile" },
 			h(
 				"div",
 				{ class: "two" },
@@ -302,7 +302,7 @@ export class PileView {
 		this.#give(photos, [named(positionsOf(photos), name, "moved")], done);
 	}
 
-	/** Give answers for the photos. @param {Photo[]} photos @param {Schemas["AnswerIn"][]} answers @param {string} done */
+	/** Give answers for the photos. @param {Photo[]} photos @param {PileAnswer[]} answers @param {string} done */
 	#give(photos, answers, done) {
 		if (!photos.length) return;
 		this.groups.leave(photos, () => this.pile.answer(answers));
