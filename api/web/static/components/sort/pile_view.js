@@ -52,6 +52,7 @@ export class PileView {
 			drops: false,
 		});
 		this.zone.classList.add("slim");
+		this.busy = h("p", { class: "busy soft", "aria-hidden": "true" }, "Sorting …");
 		this.limit = this.#limitField();
 		this.summary = summaryCard(this.pile, {
 			askMe: () => this.#ask("ask=10"),
@@ -142,6 +143,7 @@ export class PileView {
 					this.trouble,
 					this.summary.element,
 					this.training.element,
+					this.busy,
 					this.groups.element,
 					this.selection.element,
 					codeFor({
@@ -203,6 +205,9 @@ export class PileView {
 		this.selection.refresh();
 		this.training.refresh();
 		this.groups.element.hidden = !this.pile.photos.length;
+		const isBusy = this.pile.isSorting || this.#isRenaming;
+		this.groups.element.setAttribute("aria-busy", String(isBusy));
+		this.busy.hidden = !isBusy || this.pile.read !== null || !this.pile.photos.length;
 		if (this.pile.grouping && sort && !this.pile.isUploading && !this.pile.isSorting) {
 			this.pile.grouping = false;
 			this.#group();
@@ -267,6 +272,7 @@ export class PileView {
 
 	#renamed() {
 		this.#isRenaming = true;
+		this.#draw();
 		this.#sendNames();
 	}
 
