@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.api.web.sort.piles import answered, drop_pile, images_of, said
 from tests.api.web.window import drop, window
@@ -54,9 +54,11 @@ def test_an_interrupted_upload_goes_on_when_the_folder_is_dropped_again(
     with window(browser, quick_url, expected=BROKEN) as page:
         page.route(
             "**/piles/*/images",
-            lambda route: route.continue_()
-            if route.request.method == "GET" or not uploads.append(route) and len(uploads) == 1
-            else None,  # the second part never ends
+            lambda route: (
+                route.continue_()
+                if route.request.method == "GET" or (not uploads.append(route) and len(uploads) == 1)
+                else None
+            ),  # the second part never ends
         )
         page.goto("/#/sort/stock")
         drop(page, page.locator(".zone"), folder)
@@ -91,9 +93,7 @@ def test_files_that_are_gone_or_no_images_stop_no_other(
         expect(said_of).to_contain_text("red/broken.jpg")
 
 
-def test_without_hashes_the_service_finds_what_it_has(
-    browser: Browser, quick_url: str, folder: Path
-) -> None:
+def test_without_hashes_the_service_finds_what_it_has(browser: Browser, quick_url: str, folder: Path) -> None:
     """Over plain http from another machine browsers don't offer them."""
     with window(browser, quick_url) as page:
         page.add_init_script("Object.defineProperty(crypto, 'subtle', { value: undefined })")
@@ -106,9 +106,7 @@ def test_without_hashes_the_service_finds_what_it_has(
         assert len(images_of(quick_url, pile)) == 42
 
 
-def test_a_pile_waits_for_the_features_of_its_model(
-    browser: Browser, quick_url: str, folder: Path
-) -> None:
+def test_a_pile_waits_for_the_features_of_its_model(browser: Browser, quick_url: str, folder: Path) -> None:
     def wait(route: Route) -> None:
         answer = route.fetch()
         body = answer.json()

@@ -6,7 +6,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from tests.api.web.sort.piles import PHONE, answered, drop_pile, group, images_of, said, sizes
 from tests.api.web.window import accessibility_problems, drop, too_wide, window
@@ -34,11 +34,9 @@ def test_a_reload_loses_nothing(browser: Browser, quick_url: str, folder: Path) 
         expect(mine).to_contain_text("42 photos, 2 labelled, just now")
         assert accessibility_problems(page) == []
         drop(page, page.locator(".zone"), folder)  # in another browser it would be known, too
-        page.get_by_role("dialog", name="The service knows these photos").get_by_role(
-            "listitem"
-        ).filter(has_text="photos has all of them.").get_by_role(
-            "button", name="Continue with 2 labels"
-        ).first.click()
+        page.get_by_role("dialog", name="The service knows these photos").get_by_role("listitem").filter(
+            has_text="photos has all of them."
+        ).get_by_role("button", name="Continue with 2 labels").first.click()
         page.wait_for_url(f"**/#/sort/{pile}")
         expect(page.locator(".tile.yours")).to_have_count(2)
 
@@ -57,15 +55,15 @@ def test_two_pages_see_each_others_answers(browser: Browser, quick_url: str, fol
         assert said(quick_url, pile) == {("class", "blue", "moved"): 1}
 
 
-def test_photos_without_a_tick_stay_out_of_the_class(
-    browser: Browser, quick_url: str, folder: Path
-) -> None:
+def test_photos_without_a_tick_stay_out_of_the_class(browser: Browser, quick_url: str, folder: Path) -> None:
     with window(browser, quick_url) as page:
         pile = drop_pile(page, folder)
         sent: list[dict[str, object]] = []
         page.on(
             "request",
-            lambda request: request.url.endswith("/answers") and sent.extend(request.post_data_json["answers"]),
+            lambda request: (
+                request.url.endswith("/answers") and sent.extend(request.post_data_json["answers"])
+            ),
         )
         page.get_by_role("button", name="Group them").click()
         asked = page.get_by_role("dialog", name="What are these?")
@@ -109,13 +107,13 @@ def test_check_with_20_measures(browser: Browser, quick_url: str, folder: Path) 
         asked = page.get_by_role("dialog")
         for place in range(1, 21):
             expect(asked).to_contain_text(f"{place} of 20")
-            expect(asked.get_by_role("heading", name="Which class is it?")).to_be_visible()  # no guess is shown
+            expect(
+                asked.get_by_role("heading", name="Which class is it?")
+            ).to_be_visible()  # no guess is shown
             name = re.search(r"(red|blue|yellow)/", asked.locator(".file").inner_text())[1]
             page.keyboard.press("s" if place == 4 else {"red": "1", "blue": "2", "yellow": "3"}[name])
         expect(asked).to_have_count(0)
-        expect(page.locator(".sum .tally")).to_have_text(
-            "42 photos. 19 photos labelled."
-        )
+        expect(page.locator(".sum .tally")).to_have_text("42 photos. 19 photos labelled.")
         expect(page.get_by_text("measured on 19 photos drawn at random")).to_be_visible()
         assert sum(n for (_, _, how), n in said(quick_url, pile).items() if how == "drawn") == 20
 
@@ -162,9 +160,7 @@ def test_by_keyboard_alone(browser: Browser, quick_url: str, folder: Path) -> No
         assert too_wide(page) <= 0
 
 
-def test_an_undone_answer_gives_way_to_the_one_before(
-    browser: Browser, quick_url: str, folder: Path
-) -> None:
+def test_an_undone_answer_gives_way_to_the_one_before(browser: Browser, quick_url: str, folder: Path) -> None:
     with window(browser, quick_url) as page:
         pile = drop_pile(page, folder, "red", "blue")
         page.locator(".tile").first.press("1")
@@ -221,7 +217,10 @@ def test_the_sorted_photos_are_saved(browser: Browser, quick_url: str, folder: P
         expect(group(page, "Something else").and_(page.locator(".yours"))).to_have_count(1)
         page.wait_for_load_state("networkidle")
         expected = Counter(
-            {{"+a:b blue": "+a_b blue", "Something else": "something else"}.get(k, k): n for k, n in sizes(page).items()}
+            {
+                {"+a:b blue": "+a_b blue", "Something else": "something else"}.get(k, k): n
+                for k, n in sizes(page).items()
+            }
         )
         with page.expect_download() as download:
             page.get_by_role("button", name="Download sorted zip").click()
