@@ -46,7 +46,7 @@ DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POS
 then classify with **any** class names (`POST /classify`), trained or new. Errors are
 `application/problem+json`."""
 
-UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?|piles/[^/]+/images)")
+UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|evaluate))?|piles/[^/]+/images)")
 MEMORY_PATHS = re.compile(r"/classify|/thumbnail|/adapt/layout|/piles/(match|[^/]+/answers)")
 """Paths that accept a large body in memory."""
 SCRATCH_REQUESTS = 4

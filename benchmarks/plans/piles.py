@@ -223,7 +223,7 @@ def limit(made: Pile) -> Callable[[], Any]:
 def measure(run: Encodings, name: str, model: bool, kind: str, part: float) -> Iterator[dict[str, Any]]:
     what = {"set": name, "model": model, "kind": kind, "part": part}
     for untick in (False, True):
-        for drawn, own in ((0, False), (0, True), (1, True), (2, True)):
+        for drawn, own in ((0, False), (0, True), (2, True)):
             made = pile_of(run, name, model, kind, part)
             value = (limit if own else doubt)(made)
             asked = made.least_like() if model else 0

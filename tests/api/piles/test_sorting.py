@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from api.classify.collection import WrongFeatures
 from api.piles.sorting import NOT_MEASURED, sort
 from api.serving.service import look_up
 from clipcite.types.classify import Options
@@ -184,11 +183,6 @@ def test_what_is_measured_and_how_it_is_said(shared: Service, model: str) -> Non
     )
     every = sorted_by(shared, model, truly(ORDER, "drawn"))["measured"]
     assert (every.accuracy, every.interval) == (pytest.approx(1), pytest.approx((1, 1)))
-
-
-def test_features_of_another_model_are_refused(shared: Service, model: str) -> None:
-    with pytest.raises(WrongFeatures):
-        sorted_by(shared, model, rows=np.ones((4, 48), np.float16))
 
 
 def test_the_next_sort_knows_the_neighbours(shared: Service, model: str) -> None:

@@ -72,7 +72,7 @@ def answer() -> Classification:
     damaged = {"code": "bad_image", "detail": "The file is damaged."}
     results = [
         {"file": "IMG_123456789_HDR.jpg", "predictions": predictions},
-        {"file": "b.jpg", "predictions": predictions, "rejected": True},
+        {"file": "b.jpg", "predictions": predictions, "something_else": True},
         {"file": "c.jpg", "predictions": None, "error": damaged},
     ]
     names = [
