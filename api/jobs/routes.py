@@ -236,7 +236,7 @@ def list_events(
     "/adapt",
     status_code=202,
     response_model=Job,
-    responses={**PREFLIGHT, **responses(400, 401, 408, 409, 413, 422, 503, 507)},
+    responses={**PREFLIGHT, **responses(400, 401, 404, 408, 409, 413, 422, 503, 507)},
     openapi_extra=form_body(JobForm),
 )
 @UPLOADS.runs

@@ -86,8 +86,8 @@ class Options(RequestModel):
     )
     something_else: bool = Field(
         False,
-        description="Return per image `something_else`: true if it is unlike the training "
-        "images of all requested classes. The threshold comes from these training images, each compared with "
+        description="Return per image `something_else`: true if it is unlike the training images of all "
+        "requested classes. The limit comes from these training images, each compared with "
         "the others, and accepts about 95% of new images of the classes. An image whose most likely class is "
         "untrained is never something else. The field calls this open-set recognition.",
     )

@@ -82,10 +82,10 @@ def test_places(shared: Service, model: str) -> None:
 def test_names_of_answers_join_those_of_the_pile(shared: Service, model: str) -> None:
     kinds = np.flatnonzero(TRUTH == 2)
     found = sorted_by(shared, model, say(kinds[:5], "oak"), say([0], CLASSES[0].upper()))
-    assert [each["name"] for each in found["class_names"]] == [*CLASSES, "oak"]
+    assert [each.name for each in found["class_names"]] == [*CLASSES, "oak"]
     assert Counter(found["places"][kinds[5:]]).most_common(1)[0][0] == "oak"
     own = sorted_by(shared, model, say([0], "elm"), names=["oak", CLASSES[0]])
-    assert [each["name"] for each in own["class_names"]] == ["oak", CLASSES[0], "elm"]
+    assert [each.name for each in own["class_names"]] == ["oak", CLASSES[0], "elm"]
 
 
 def test_without_class_names_there_are_groups_alone(shared: Service) -> None:

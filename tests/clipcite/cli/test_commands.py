@@ -108,7 +108,7 @@ def test_offsets_sets_and_rejections(call: Any, folder: Path, taught: Job) -> No
 
     blue = folder / "test" / "blue" / "0.png"
     said = call("classify", image, blue, "-m", taught.model_id, "--something-else").stdout
-    assert re.search(r"blue/0\.png +none of these", said)
+    assert re.search(r"blue/0\.png +something else", said)
     refused = call("classify", image, "-c", "red,blue", "--something-else", status=2).stderr
     assert "name a trained model with --model, or leave --something-else out" in " ".join(refused.split())
 
