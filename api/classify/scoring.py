@@ -46,8 +46,8 @@ class NothingToCompare(ExpectedError):
             "something_else compares images with training images, but none of the class names was trained. "
             "Add a trained class."
             if has_images
-            else "something_else compares images with training images, and this model has none. Use a trained "
-            "model with an alpha above 0."
+            else "something_else compares images with training images, and this model has none. Use a "
+            "trained model with an alpha above 0."
         )
 
 

@@ -15,7 +15,8 @@ from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep
 from api.jobs.retrain import changed_settings, corrected_images, stored_corrections, trained_from
 from api.jobs.submission import SubmissionDep, parse_config
 from api.models.exports import ZIP, Download, export
-from api.models.imports import ImporterDep, ImportForm, to_model
+from api.models.imports import ImporterDep, ImportForm
+from api.models.responses import to_model
 from api.piles.training import pile_shots
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.types.jobs import Job

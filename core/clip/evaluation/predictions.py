@@ -83,7 +83,7 @@ class HeldOutPredictions:
     stock: ClassScores
     adapted: ClassScores
     known: NDArray[np.bool_] | None = None
-    """[N, len(LOST_SHARES)], whether an image is above each limit of `something_else`; None if it has no limit."""
+    """[N, len(LOST_SHARES)], whether an image is above each limit of something else; None without limits."""
     images_per_fold_model: int | None = None
     """Training images per fold model, a burst counted as one; None if the N images are no training images."""
     fold_models: int = 0
