@@ -53,8 +53,8 @@ DONE = {"copy": "copied", "move": "moved", "link": "linked"}
 MAX_LABELS = 1_000
 """Images of a round: `MAX_ASKED` of a request to the service."""
 WAYS = (
-    "Say how to sort: by a model (--model NAME, see `clipcite models list`), by names (--classes a,b,c), or on "
-    "the page (`clipcite open`): then give this command again, which finds your labels."
+    "Say how to sort: by a model (--model NAME, see `clipcite models list`), by names (--classes a,b,c), or "
+    "on the page (`clipcite open`): then give this command again, which finds your labels."
 )
 SHOWN = 10
 """Files with a reason that are listed."""
