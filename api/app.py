@@ -12,7 +12,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 from api import backbones, compat, samples
 from api.classify import routes as classify
-from api.corrections import routes as corrections
+from api.evaluation import routes as evaluation
 from api.http import problems
 from api.http.openapi import build_openapi
 from api.jobs import images
@@ -46,7 +46,7 @@ DESCRIPTION = """Few-shot adaptation of CLIP. Upload a few labelled images (`POS
 then classify with **any** class names (`POST /classify`), trained or new. Errors are
 `application/problem+json`."""
 
-UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|feedback|evaluate))?|piles/[^/]+/images)")
+UPLOAD_PATHS = re.compile(r"/(adapt|models(/[^/]+/(extend|evaluate))?|piles/[^/]+/images)")
 MEMORY_PATHS = re.compile(r"/classify|/thumbnail|/adapt/layout|/piles/(match|[^/]+/answers)")
 """Paths that accept a large body in memory."""
 SCRATCH_REQUESTS = 4
@@ -113,7 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         images.router,
         models.router,
         aliases.router,
-        corrections.router,
+        evaluation.router,
         piles.router,
         samples.router,
         images.page_router,

@@ -36,7 +36,6 @@ ADVICE: Mapping[str, tuple[str | None, str]] = {
         "clipcite evaluate {model_id} FOLDER",
         "client.models.get({model_id}).evaluate(images)",
     ),
-    "GET /models/{model_id}/feedback": (None, "model.feedback()"),
     "GET /models/{name}/aliases": ("clipcite models aliases {name}", "client.aliases.list({name})"),
     "PUT /models/{name}/aliases/{alias}": (
         "clipcite models promote {name}@{alias} MODEL",

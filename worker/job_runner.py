@@ -183,7 +183,7 @@ class JobRunner:
         images, config = images_of(lease), stored_settings(claim.config)
         per_class = Counter(image.class_name for image in images if image.split == "train")
         work = work_by_phase(
-            claim.config,
+            config.model_dump(),  # the stored settings may lack fields
             per_class.total(),
             len(images) - per_class.total(),
             folds=max(per_class.values(), default=0) >= MIN_SPLIT_IMAGES,

@@ -1,7 +1,11 @@
-"""Corrected labels and changed settings for another training on stored images."""
+"""Stored images for another training, with corrected labels and changed settings."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from api.http.problems import InvalidRequest
 from clipcite.types.adapt import AdaptConfig, Retraining
@@ -10,8 +14,31 @@ from clipcite.types.images import Image
 from core.clip.config import resolve, stored_settings
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name, same_class
-from core.store.db.tables import Job, JobImage
+from core.store.db.tables import FEEDBACK, Job, JobImage, Model
+from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs
+from core.store.registry import models
+
+
+def trained_from(session: Session, reference: str, *, owner: str) -> tuple[Model, Job]:
+    """Return a model and its job. Lock the job until the transaction ends.
+
+    Raises:
+        ModelNotFound: the owner has no such model.
+        ShotsGone: the model has no job, or the job has no images.
+    """
+    model = models.resolve(session, reference, owner=owner)
+    with suppress(JobNotFound):  # imported models have no job
+        job = jobs.get(session, model.job_id or "", owner=owner, lock=True)
+        if jobs.image(session, job.id, 0) is not None:
+            return model, job
+    raise ShotsGone(reference)
+
+
+def stored_corrections(session: Session, model: Model) -> Sequence[JobImage]:
+    """Return the images that earlier versions stored as corrections of a model, oldest first."""
+    rows = select(JobImage).where(JobImage.job_id == model.job_id, JobImage.split == FEEDBACK)
+    return session.scalars(rows.order_by(JobImage.position)).all()
 
 
 def changed_settings(job: Job, changes: AdaptConfig) -> AdaptConfig:

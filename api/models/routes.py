@@ -8,16 +8,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
-from api.corrections import corrections
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, ServingDep
 from api.http.forms import form_body, form_of
 from api.http.problems import InvalidRequest, responses
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
-from api.jobs.retrain import changed_settings, corrected_images
+from api.jobs.pile_shots import pile_shots
+from api.jobs.retrain import changed_settings, corrected_images, stored_corrections, trained_from
 from api.jobs.submission import SubmissionDep, parse_config
 from api.models.exports import ZIP, Download, export
-from api.models.imports import ImporterDep, ImportForm, to_model
-from api.piles.training import pile_shots
+from api.models.imports import ImporterDep, ImportForm
+from api.models.responses import to_model
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.types.jobs import Job
 from clipcite.types.models import ExportFormat, Model, ModelPage, ModelPatch, ModelQuery
@@ -205,13 +205,13 @@ def extend(
     model becomes the next version of this one.
     """
     with submission.database.read() as session:
-        model, job = corrections.trained_from(session, model_id, owner=owner)
-        rows, right = jobs.images(session, job.id), corrections.of_model(session, model)
+        model, job = trained_from(session, model_id, owner=owner)
+        rows, right = jobs.images(session, job.id), stored_corrections(session, model)
         pile = pile_shots(session, form, owner)
     check_source(form, optional=bool(right))
     classes, known = {row.sha256: row.class_name for row in right}, {row.sha256 for row in rows}
     moved = {row.position: classes[row.sha256] for row in rows if row.sha256 in classes}
-    new = [row for row in reversed(right) if row.sha256 not in known]
+    new = [row for row in right if row.sha256 not in known]
     settings = changed_settings(job, parse_config(form.config))
     left = [row for row in (*rows, *new) if row.sha256 not in pile.replaced]
     kept, warnings = corrected_images(left, moved)

@@ -130,7 +130,8 @@ def measure(
             after = counters(api.url, "queue")
             counted.loads[count, classes].append(result)
             images = after["batched_images"] - before["batched_images"]
-            counted.service_cpu[count, classes].append((_cpu(process) - cpu) / images)
+            each = (_cpu(process) - cpu) / images if images else float("nan")  # a slow machine answered none
+            counted.service_cpu[count, classes].append(each)
             counted.network[count, classes].append((after["busy_seconds"] - before["busy_seconds"]) / seconds)
             counted.batch[count, classes].append(images / max(1, after["batches"] - before["batches"]))
     return measured

@@ -59,10 +59,6 @@ def paths(things: Things) -> dict[str, Any]:
     return {"json": {"paths": ["fox/1.jpg", "oak/2.jpg"]}}
 
 
-def correction(things: Things) -> dict[str, Any]:
-    return form(**shots(("oak", "elm"), each=1))
-
-
 def evaluated(things: Things) -> dict[str, Any]:
     return form(images=[("new.jpg", crafted.jpeg(99))], labels=["oak"])
 
@@ -99,7 +95,6 @@ def answered(things: Things) -> dict[str, Any]:
 READS = "reads"
 """Instead of an audit line."""
 ALIAS = "/models/{name}/aliases/{alias}"
-FEEDBACK = "/models/{model_id}/feedback"
 BOTH = "adapt classify"
 # In an order in which each request has something to change.
 ROUTES: dict[tuple[str, str], Route] = {
@@ -121,9 +116,6 @@ ROUTES: dict[tuple[str, str], Route] = {
         "adapt", 200, evaluated, audit="model.evaluate {model_id}"
     ),
     ("GET", "/models/{model_id}/evaluation"): Route("adapt", 200),
-    ("POST", FEEDBACK): Route("adapt", 201, correction, audit="feedback.add {model_id}"),
-    ("GET", FEEDBACK): Route("adapt", 200),
-    ("DELETE", FEEDBACK + "/{feedback_id}"): Route("adapt", 204, audit="feedback.delete {model_id}"),
     ("POST", "/classify"): Route("classify", 200, classified, 422, audit=READS),
     ("GET", "/models/{name}/aliases"): Route(BOTH, 200),
     ("GET", ALIAS): Route(BOTH, 200),
@@ -183,7 +175,7 @@ ROUTES: dict[tuple[str, str], Route] = {
 }
 NOTHING: Things = {
     **{"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"},
-    **{"position": "0", "feedback_id": "fbk_x", "pile_id": "pil_x"},
+    **{"position": "0", "pile_id": "pil_x"},
 }
 BARE = {(method, path.format_map(NOTHING)): row.bare for (method, path), row in ROUTES.items()}
 """Status of each route for ids that nothing has, without a body."""
@@ -257,8 +249,6 @@ def two_owners(new_service: NewService, backbone: Backbone) -> Iterator[World]:
         samples.store_report(service.database, service.blobs, mine["ended"], report, metrics)
         with service.database.write() as session:  # the images of the model's job are stored
             session.execute(update(Model).where(Model.id == model).values(job_id=job["id"]))
-        added = done("POST", FEEDBACK.format_map(mine), **form(**shots(("oak",), each=1))).json()
-        mine["feedback_id"] = added["data"][0]["id"]
         mine["pile_id"] = done("POST", "/piles", json={"name": "secret foxes"}).json()["id"]
         photo = [("images", ("secret-fox.jpg", PILE_PHOTO))]
         done("POST", f"/piles/{mine['pile_id']}/images", files=photo)

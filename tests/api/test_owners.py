@@ -18,7 +18,6 @@ UNKNOWN: Things = {
     "first": "mdl_01m883zfhkxd2329sa0r05wkw8",
     "name": "no such foxes",
     "alias": "nowhere",
-    "feedback_id": "fbk_01m883zfhkxd2329sa0r05wkw7",
     "pile_id": "pil_01m883zfhkxd2329sa0r05wkw7",
     "position": 0,
 }
@@ -124,7 +123,7 @@ def test_the_owner_still_has_everything(new_service: NewService, backbone: Backb
         listed = world.call(mine, "GET", "/jobs").json()["data"]
         assert {mine["job_id"], mine["ended"]} <= {job["id"] for job in listed}
         assert len(blobs.list(f"models/{mine['model_id']}")) == 2
-        assert len(blobs.list(f"jobs/{mine['job_id']}")) == 9  # eight images and a correction
+        assert len(blobs.list(f"jobs/{mine['job_id']}")) == 8
         assert [answer.status_code for _, _, answer in world.answers()] == [r.status for r in ROUTES.values()]
         assert blobs.list(f"models/{mine['model_id']}") == []
         assert blobs.list(f"jobs/{mine['job_id']}") == []

@@ -1,17 +1,16 @@
 """Kill a process at every step of its work on the storage: `python -m tests.worker.killed SCENARIO FOLDER`.
 
 One process after another does the same work and is killed one step later than its predecessor, until one
-completes. Then the files of all jobs and models must be intact, and a day later no other file may be left.
-The counts are printed as JSON. The storage starts threads, which no fork may inherit, so each use of it is in
-a child.
+completes. Then the files of all jobs, models and piles must be intact, and a day later no other one may be
+left. The counts are printed as JSON. The storage starts threads, which no fork may inherit, so each use of it
+is in a child.
 """
 
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from functools import wraps
@@ -26,22 +25,26 @@ from sqlalchemy import event, select, update
 
 import worker.job_runner
 from admin import snapshots
-from api.corrections import corrections
-from api.corrections import routes as correction_routes
 from api.jobs import routes as job_routes
-from api.jobs.form import ImagesForm
 from api.jobs.submission import JobSubmission
 from api.models import routes as model_routes
 from api.models.imports import ModelImport
+from api.piles import images as pile_images
+from api.piles import routes as pile_routes
+from api.piles.images import Sent
+from api.services import Services
 from clipcite.types.images import Image
+from clipcite.types.piles import AnswerIn
 from core.clip.config import resolve_config
 from core.clip.training.checkpoint_files import checkpoint_name
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256, read_manifest
 from core.settings import Settings
+from core.store import piles
+from core.store.accounts import owners
 from core.store.db import migrate
 from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
-from core.store.db.tables import Deletion, Job, JobEvent, JobImage, Model
+from core.store.db.tables import Deletion, Job, JobEvent, JobImage, Model, PileFeatures, PileImage
 from core.store.jobs import jobs, lifecycle
 from core.store.jobs.jobs import checkpoints_of
 from core.store.jobs.lifecycle import CHECKPOINT
@@ -164,25 +167,34 @@ def checkpoint(settings: Settings, database: Database, blobs: Blobs, ready: Path
     deletions.finish(database, blobs, checkpoints_of(claim.job_id))
 
 
-def correct(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
-    """Store two corrections, another class for one of them, and delete the other one."""
-    model_id = stored_model(database, blobs)
-    submission = JobSubmission(settings, database, blobs, SERVING, cast(Any, None))
+def pile(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
+    """Add images to a pile twice, answer, and delete another pile."""
+    services = Services(settings, database, blobs, SERVING, cast(Any, None))
+    made = [new_pile(database) for _ in range(2)]
+    add_to_pile(services, made[0], b"gone")
     begin(steps, database)
-    for shots in ([shot(b"one"), shot(b"two")], [shot(b"two", "b")]):
+    for content in (b"one", b"two"):
+        add_to_pile(services, made[1], content)
+    with database.write() as session:
+        row = piles.get(session, made[1], owner=OWNER, lock=True)
+        piles.add_answers(session, row, [AnswerIn(positions=[0], said="class", class_name="a", how="moved")])
+    pile_routes.delete_pile.__wrapped__(services, OWNER, made[0])
 
-        @contextmanager
-        def validated(*_: object, shots: Any = shots, **more: Any) -> Iterator[SimpleNamespace]:
-            yield SimpleNamespace(images=shots)
 
-        JobSubmission.validated = validated  # type: ignore[method-assign]
-        form = ImagesForm.model_construct(archive=None, images=shots, test_images=[])
-        correction_routes.add_feedback.__wrapped__(submission, model_id, form, OWNER)
-    with database.read() as session:
-        rows = {row.sha256: row for row in corrections.of_model(session, session.get_one(Model, model_id))}
-    assert {row.class_name for row in rows.values()} == {"a", "b"}
-    first = rows[sha256(b"one")].id
-    correction_routes.delete_feedback.__wrapped__(submission, OWNER, model_id, first)
+def new_pile(database: Database) -> str:
+    with database.write() as session:
+        owners.ensure(session, OWNER)
+        return piles.create(
+            session, owner=OWNER, name="x", model="stock", class_names=None, keeps_images=True
+        ).id
+
+
+def add_to_pile(services: Services, pile_id: str, content: bytes) -> None:
+    """Store an image and its features."""
+    with services.database.read() as session:
+        row = piles.get(session, pile_id, owner=OWNER)
+    sent = Sent("a.jpg", sha256(content), content, np.ones(4, np.float16))
+    pile_images._store(services, row, [sent], (), "key", OWNER)
 
 
 def delete(settings: Settings, database: Database, blobs: Blobs, ready: Path, steps: Steps) -> None:
@@ -211,7 +223,7 @@ SCENARIOS = {
     "upload": upload,
     "import": import_model,
     "checkpoint": checkpoint,
-    "correct": correct,
+    "pile": pile,
     "delete": delete,
     "clean": clean,
 }
@@ -248,7 +260,8 @@ def main(scenario: str, folder: Path) -> None:
     finish_deletions(database, blobs)
     assert living(database, blobs) == needed
     with database.read() as session:
-        rows = {table.__tablename__: len(session.scalars(select(table)).all()) for table in (Job, Model)}
+        tables = (Job, Model, PileImage)
+        rows = {table.__tablename__: len(session.scalars(select(table)).all()) for table in tables}
         left = session.scalars(select(Deletion.prefix)).all()
     extra = {blob.key for blob in blobs.list("")} - needed - {installation.KEY}
     assert snapshots.verify_installation(database, blobs).problems == []
@@ -259,11 +272,16 @@ def main(scenario: str, folder: Path) -> None:
 
 
 def living(database: Database, blobs: Blobs) -> set[str]:
-    """Return the files of all jobs and models, and check that their rows agree."""
+    """Return the files of all jobs, models and piles, and check that their rows agree."""
     with database.read() as session:
         models = list(session.scalars(select(Model)))
         rows = {job.id: job for job in session.scalars(select(Job))}
-        images = set(session.scalars(select(JobImage.blob_key)))
+        images = {
+            key
+            for keys in (JobImage.blob_key, PileImage.blob_key, PileFeatures.blob_key)
+            for key in session.scalars(select(keys))
+            if key is not None
+        }
         recorded = set(session.scalars(select(JobEvent.job_id).where(JobEvent.type == CHECKPOINT)))
         pending = set(session.scalars(select(Deletion.prefix)))
     needed = images | {key for model in models for key in (model.weights_key, model.manifest_key)}

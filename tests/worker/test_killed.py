@@ -25,15 +25,13 @@ def killed(scenario: str, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "scenario", ["publish", "upload", "import", "checkpoint", "correct", "delete", "clean"]
-)
+@pytest.mark.parametrize("scenario", ["publish", "upload", "import", "checkpoint", "pile", "delete", "clean"])
 def test_no_needed_file_is_lost_and_no_other_one_stays(scenario: str, tmp_path: Path) -> None:
     left = killed(scenario, tmp_path)
     assert left["kills"] >= 8
     assert left["stored"] > 5
     assert left["extra"] == left["left"] == []
-    made = left["models" if scenario in {"publish", "import"} else "jobs"]
+    made = left[{"publish": "models", "import": "models", "pile": "pile_images"}.get(scenario, "jobs")]
     assert made >= 1
     if scenario in {"publish", "upload", "import"}:
         assert made < left["kills"]

@@ -19,7 +19,7 @@ from clipcite.client.classification import ClassNames
 from clipcite.client.request import ZIP, OnUpload, Request, path_of
 from clipcite.client.upload import Adaptable, OnBadImage, model_archive, upload_of
 from clipcite.datasets.image import ImageLike
-from clipcite.types.feedback import Evaluation, Feedback, FeedbackList
+from clipcite.types.evaluation import Evaluation
 from clipcite.types.models import ExportFormat
 from clipcite.types.models import Model as ModelData
 from clipcite.types.predictions import Classification
@@ -171,35 +171,11 @@ class AsyncModel(ModelData):
         return await self._client.classify(images, class_names, model=self.id, **options)
 
     async def extend(self, images: Adaptable | None = None, **options: Any) -> AsyncJob:
-        """Train a new model on these images, this model's training images and its corrections.
+        """Train a new model on these images and this model's training images.
 
-        Takes the options of `client.adapt`. If there are corrections, `images` may be None.
+        Takes the options of `client.adapt`. With a `pile`, `images` may be None.
         """
         return await self._client.adapt(images, extends=self.id, **options)
-
-    async def add_feedback(self, images: Adaptable) -> Sequence[Feedback]:
-        """Correct the model: store images with their true classes, for `extend`. Calls can be repeated.
-
-        Args:
-            images: as for `client.adapt`, such as `{"skirt": ["a.jpg"]}`.
-
-        Raises:
-            ConflictError: the model's training images were deleted, or there are too many corrections.
-        """
-        upload = await anyio.to_thread.run_sync(upload_of, images)
-        path = path_of("models", self.id, "feedback")
-        return (await self._client._send_upload(FeedbackList, upload, path, {})).data
-
-    async def feedback(self) -> Sequence[Feedback]:
-        """Return the corrections, newest first."""
-        request = Request("GET", path_of("models", self.id, "feedback"))
-        return await self._client._transport.fetch_list(Feedback, request)
-
-    async def delete_feedback(self, feedback_id: str) -> None:
-        """Delete a correction with its image."""
-        await self._client._transport.send(
-            Request("DELETE", path_of("models", self.id, "feedback", feedback_id))
-        )
 
     async def evaluate(self, images: Adaptable, *, on_bad_image: OnBadImage = "fail") -> Evaluation:
         """Measure the accuracy of the model and its pre-trained model on labelled images.

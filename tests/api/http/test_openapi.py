@@ -111,9 +111,7 @@ def send(service: Service, case: schemathesis.Case) -> Any:
 def fits(api: Any, method: str, path: str, response: httpx.Response) -> None:
     """Check status, content type and body against the document."""
     parameters: dict[str, Any] = {
-        name: "x"
-        for name in ("job_id", "model_id", "pile_id", "name", "alias", "feedback_id")
-        if f"{{{name}}}" in path
+        name: "x" for name in ("job_id", "model_id", "pile_id", "name", "alias") if f"{{{name}}}" in path
     }
     if "{position}" in path:
         parameters["position"] = 0

@@ -5,16 +5,14 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.corrections import corrections
-from api.corrections.evaluate import evaluate
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef
+from api.evaluation.evaluate import evaluate
 from api.http.forms import form_body, form_of
 from api.http.problems import responses
 from api.jobs.form import LISTS, ImagesForm, InvalidUpload, check_source
 from api.jobs.submission import SubmissionDep
-from api.threads import REQUESTS, UPLOADS
-from clipcite.types.feedback import MAX_FEEDBACK, Evaluation, Feedback, FeedbackList
-from clipcite.types.images import Image
+from api.threads import UPLOADS
+from clipcite.types.evaluation import Evaluation
 from clipcite.types.problems import Notice, ProblemAction
 from core.store.accounts import audit
 from core.store.db.ids import new_id
@@ -26,81 +24,6 @@ from core.store.storage import deletions, installation
 router = APIRouter(prefix="/models/{model_id}", tags=["models"])
 ImagesFormDep = Annotated[ImagesForm, form_of(ImagesForm, LISTS)]
 ERRORS = responses(400, 401, 404, 408, 409, 413, 422, 503, 507)
-
-
-@router.post("/feedback", status_code=201, responses=ERRORS, openapi_extra=form_body(ImagesForm))
-@UPLOADS.runs
-def add_feedback(
-    submission: SubmissionDep,
-    model_id: ModelRef,
-    form: ImagesFormDep,
-    owner: CurrentOwner,
-) -> FeedbackList:
-    """Correct a model: store images with their true classes, for `POST /models/{id}/extend`.
-
-    `labels` are the true classes, trained or new, one per image. If an image is already a correction, it gets
-    the new class, so requests can be repeated. The model does not change. The images belong to the model's
-    job and are deleted with it. If the job was deleted, the response is 409.
-    """
-    database, blobs = submission.database, submission.blobs
-    with database.read() as session:
-        model, job = corrections.trained_from(session, model_id, owner=owner)
-    installation.check(database, blobs)
-    folder = f"{jobs.blobs_of(job.id)}/{new_id('fbk')}"
-    check_source(form)
-    validated = submission.validated(form, owner, trains=False)
-    with validated as checked, deletions.unless_kept(database, blobs, folder):
-        images = [replace(image, split="feedback", label_confirmed=True) for image in checked.images]
-        first_of: dict[str, Image] = {}
-        twice = [new for new in images if first_of.setdefault(new.sha256, new).class_name != new.class_name]
-        if twice:
-            errors = [
-                {
-                    "file": new.file_name,
-                    "code": "image_in_two_classes",
-                    "detail": f"The image is also {first.file_name!r} of class {first.class_name!r}.",
-                }
-                for new in twice
-                for first in [first_of[new.sha256]]
-            ]
-            raise InvalidUpload(
-                "image_in_two_classes",
-                f"{errors[0]['file']!r} has two classes in this request, {twice[0].class_name!r} and "
-                f"{first_of[twice[0].sha256].class_name!r}. Send each image once, with its true class.",
-                errors,
-            )
-        images = jobs.store_images(blobs, folder, images)
-        with database.write() as session:
-            rows = corrections.add(
-                session,
-                submission.settings,
-                model.id,
-                images,
-                owner=owner,
-                folder=folder,
-                most=MAX_FEEDBACK,
-            )
-    return FeedbackList(data=[Feedback.model_validate(row, from_attributes=True) for row in rows])
-
-
-@router.get("/feedback", responses=responses(401, 404, 422, 503))
-@REQUESTS.runs
-def list_feedback(database: DatabaseDep, owner: CurrentOwner, model_id: ModelRef) -> FeedbackList:
-    """List the corrections of a model, newest first."""
-    with database.read() as session:
-        rows = corrections.of_model(session, models.resolve(session, model_id, owner=owner))
-    return FeedbackList(data=[Feedback.model_validate(row, from_attributes=True) for row in rows])
-
-
-@router.delete("/feedback/{feedback_id}", status_code=204, responses=responses(401, 404, 422, 503, 507))
-@UPLOADS.runs
-def delete_feedback(
-    submission: SubmissionDep, owner: CurrentOwner, model_id: ModelRef, feedback_id: str
-) -> None:
-    """Delete a correction with its image."""
-    with submission.database.write() as session:
-        key = corrections.remove(session, model_id, feedback_id, owner=owner)
-    deletions.finish(submission.database, submission.blobs, key)
 
 
 @router.post("/evaluate", responses=ERRORS, openapi_extra=form_body(ImagesForm))

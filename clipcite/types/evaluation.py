@@ -1,4 +1,4 @@
-"""Corrections of a model, and its evaluation on labelled images."""
+"""Evaluation of a model on labelled images."""
 
 from datetime import datetime
 
@@ -7,25 +7,6 @@ from pydantic import Field
 from clipcite.types.base import Open, Resource, ResponseModel
 from clipcite.types.problems import Notice
 from clipcite.types.report import SENTENCES, Interval, Verdict
-
-MAX_FEEDBACK = 2_000
-"""Maximum number of corrections of a model."""
-
-
-class Feedback(Resource):
-    """Correction of a model: an image with its true class."""
-
-    id: str
-    file_name: str
-    class_name: str = Field(description="True class of the image, trained or new.")
-    sha256: str = Field(description="SHA-256 of the file. Sending the same image again replaces its class.")
-    bytes: int
-    created_at: datetime
-    position: int = Field(description="Position for its thumbnail: GET /jobs/{job_id}/images/{position}.")
-
-
-class FeedbackList(ResponseModel):
-    data: list[Feedback]
 
 
 class EvaluatedClass(ResponseModel):

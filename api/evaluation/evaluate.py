@@ -12,7 +12,7 @@ from api.classify.scoring import Images, classify
 from api.jobs.upload import ValidatedUpload
 from api.serving.service import Serving
 from clipcite.types.classify import ClassIn, Options
-from clipcite.types.feedback import EvaluatedClass, Evaluation, Mistake
+from clipcite.types.evaluation import EvaluatedClass, Evaluation, Mistake
 from clipcite.types.folders import warn
 from clipcite.types.images import Image
 from clipcite.types.predictions import ImageResult
