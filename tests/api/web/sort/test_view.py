@@ -301,3 +301,17 @@ def test_loose_photos_of_train_are_grouped(browser: Browser, quick_url: str, fol
             known.get_by_role("button", name="Make a new pile").click()
         expect(asked).to_contain_text("Group 1 of")
         assert re.search("#/sort/pil_", page.url)
+
+
+def test_two_clicks_ask_once(browser: Browser, quick_url: str, folder: Path) -> None:
+    with window(browser, quick_url) as page:
+        drop_pile(page, folder, "red", "blue")
+        asked: list[str] = []
+        page.on("request", lambda request: "draw=20" in request.url and asked.append(request.url))
+        page.get_by_role("button", name="Check with 20").dblclick()
+        expect(page.get_by_role("dialog")).to_contain_text("1 of 20")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert len(asked) == 1
+        page.get_by_role("button", name="Check with 20").click()
+        expect(page.get_by_role("dialog")).to_contain_text("1 of 20")

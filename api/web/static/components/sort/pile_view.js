@@ -29,6 +29,7 @@ export class PileView {
 	/** Class names, as in the field. @type {ClassName[]} */
 	#names = [];
 	#isRenaming = false;
+	#isAsking = false;
 	/** Whether the list of models is there. */
 	#hasModels = false;
 
@@ -370,9 +371,16 @@ export class PileView {
 		return true;
 	}
 
+	/** Ask something, unless a question is on its way: a large pile takes seconds. @param {() => Promise<unknown>} act */
+	async #once(act) {
+		if (this.#isAsking) return;
+		this.#isAsking = true;
+		await this.#try(act);
+		this.#isAsking = false;
+	}
 	/** Ask about the photos that the service chooses: `ask=10` or `draw=20`. @param {string} query */
 	#ask(query) {
-		return this.#try(async () => {
+		return this.#once(async () => {
 			const { ask = [] } = await this.pile.choose(query);
 			if (!ask.length) return this.#failed("There are no photos to ask about: all have an answer.");
 			await walk(this.pile, ask, "chosen", this.signal);
@@ -381,7 +389,7 @@ export class PileView {
 	}
 
 	#group() {
-		return this.#try(async () => {
+		return this.#once(async () => {
 			for (let again = true; again; ) {
 				const { groups = [] } = await this.pile.choose(`groups=${MAX_GROUPS}`);
 				if (!groups.length)

@@ -71,6 +71,7 @@ export class OpenPile extends EventTarget {
 	/** @type {Promise<void> | null} */
 	#sorting = null;
 	#isStale = false;
+	#isChoosing = false;
 	/** That photos and sort were loaded for. */
 	#revision = -1;
 	/** @type {AbortController | null} */
@@ -104,7 +105,7 @@ export class OpenPile extends EventTarget {
 	}
 
 	get isSorting() {
-		return this.#sorting !== null;
+		return this.#sorting !== null || this.#isChoosing;
 	}
 
 	/** How many photos are labelled, in words. Once the sort is measured, its sentence says how many were drawn. */
@@ -234,10 +235,17 @@ export class OpenPile extends EventTarget {
 
 	/** Return a sort with what to ask next: `groups=500`, `ask=10` or `draw=20`. It has all answers. @param {string} query */
 	async choose(query) {
-		await this.settled();
-		const sort = await this.#sorted(query);
-		this.#takeSort(sort);
-		return sort;
+		this.#isChoosing = true;
+		this.changed();
+		try {
+			await this.settled();
+			const sort = await this.#sorted(query);
+			this.#takeSort(sort);
+			return sort;
+		} finally {
+			this.#isChoosing = false;
+			this.changed();
+		}
 	}
 
 	/** Change name, model or class names. @param {Schemas["PilePatch"]} change */
