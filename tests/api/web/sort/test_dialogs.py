@@ -78,7 +78,7 @@ GROUPS = """async () => {
   const groups = [group("least_like", 0), ...Array.from({ length: 11 }, (_, i) => group("alike", 3 * i + 3))];
   window.given = [];
   const pile = {
-    names: ["red"], state: null, originals: new Map(), path: "/piles/none",
+    names: ["red"], tally: "", state: null, originals: new Map(), path: "/piles/none",
     photosOf: (shown) => shown.map(({ position }) => (
       { position, file: `${position}.jpg`, name: `${position}.jpg` })),
     answer: (answers) => window.given.push(answers),

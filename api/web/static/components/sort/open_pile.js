@@ -32,13 +32,13 @@ export async function pileOf(dropped, model, { progress, signal }) {
 	if (!chosen) return null;
 	if (chosen !== NEW) {
 		const { pile, positions } = matches[Number(chosen)];
-		const open = openPile(pile.id);
+		const open = openPile(pile.id, pile);
 		open.add(files, positions);
 		return open;
 	}
 	const body = { name: folder, model, keeps_images: true };
-	const { id } = await requestJson("/piles", { method: "POST", json: body, signal });
-	const open = openPile(id);
+	const pile = await requestJson("/piles", { method: "POST", json: body, signal });
+	const open = openPile(pile.id, pile);
 	open.add(files);
 	return open;
 }

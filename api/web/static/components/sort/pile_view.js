@@ -5,7 +5,7 @@ import { imagesOf } from "../../lib/files/dropped_files.js";
 import { noImagesBox, problemBox, showProblem } from "../../lib/problem.js";
 import { named } from "../../lib/sorting/answers.js";
 import { classOf, classOfKey, isGuess, labelOf, wordsFor } from "../../lib/sorting/groups.js";
-import { labelledWords, openPile } from "../../lib/sorting/pile.js";
+import { openPile } from "../../lib/sorting/pile.js";
 import { count, percent } from "../../lib/words.js";
 import { codeFor, literal, python } from "../code.js";
 import { acceptDrops, dropZone, onPhone } from "../dropzone.js";
@@ -396,7 +396,7 @@ export class PileView {
 
 	/** Go on after a dialog. */
 	#asked() {
-		if (this.pile.state) announce(labelledWords(this.pile.state.counts));
+		announce(this.pile.tally);
 		this.summary.focus();
 	}
 }

@@ -3,7 +3,6 @@
 import { button, focusedIn, h, replace } from "../../lib/dom.js";
 import { problemBox } from "../../lib/problem.js";
 import { saveBlob } from "../../lib/service/http.js";
-import { labelledWords } from "../../lib/sorting/pile.js";
 import { sortedFiles, zipped } from "../../lib/sorting/zip.js";
 import { count, percent } from "../../lib/words.js";
 
@@ -72,7 +71,7 @@ export function summaryCard(pile, { askMe, groupThem, check, failed, signal }) {
 		const { sent, total } = pile.upload;
 		const isOpen = pile.waiting.length > 0;
 		element.hidden = !images && !isOpen && !pile.unread.length;
-		tally.textContent = counts ? `${count(images, "photo")}. ${labelledWords(counts, !pile.sort?.measured)}` : "";
+		tally.textContent = counts ? `${count(images, "photo")}. ${pile.tally}` : "";
 		tell(sentence, pile.names.length ? (pile.sort?.sentence ?? "") : "");
 		tell(
 			state,

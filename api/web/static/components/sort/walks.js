@@ -3,7 +3,6 @@
 import { announce, button, h, kbd, modal, replace } from "../../lib/dom.js";
 import { named, namedGroup, notOf } from "../../lib/sorting/answers.js";
 import { classOf, classOfKey, DIGITS, labelOf, NONE, sureness, wordsFor } from "../../lib/sorting/groups.js";
-import { labelledWords } from "../../lib/sorting/pile.js";
 import { count, percent } from "../../lib/words.js";
 import { showPhoto } from "../stored_image.js";
 import { askClass } from "./class_dialog.js";
@@ -237,7 +236,7 @@ export async function groupWalk(pile, groups, signal) {
 	/** Show what has changed meanwhile: class names and the number of labels. */
 	function tell() {
 		const shown = pile.names.join("\n");
-		tally.textContent = pile.state ? labelledWords(pile.state.counts) : "";
+		tally.textContent = pile.tally;
 		if (classes.dataset.shown === shown) return;
 		classes.dataset.shown = shown;
 		replace(classes, steps.classes());

@@ -20,9 +20,10 @@ const DEFAULT_THRESHOLD = 0.6;
 /** @type {Map<string, OpenPile>} */
 const piles = new Map();
 
-/** Return the open pile with this id. @param {string} id */
-export function openPile(id) {
+/** Return the open pile with this id. `state` is what is known of it. @param {string} id @param {Schemas["Pile"] | null} [state] */
+export function openPile(id, state = null) {
 	const pile = piles.get(id) ?? new OpenPile(id);
+	pile.state ??= state;
 	piles.set(id, pile);
 	return pile;
 }
@@ -104,6 +105,14 @@ export class OpenPile extends EventTarget {
 
 	get isSorting() {
 		return this.#sorting !== null;
+	}
+
+	/** How many photos are labelled, in words. Once the sort is measured, its sentence says how many were drawn. */
+	get tally() {
+		const { labelled = 0, drawn = 0 } = this.state?.counts ?? {};
+		if (!labelled) return "";
+		const random = drawn && !this.sort?.measured ? `, ${drawn.toLocaleString("en")} of them drawn at random` : "";
+		return `${count(labelled, "photo")} labelled${random}.`;
 	}
 
 	/** Number of answers that the service doesn't have yet. */
@@ -426,9 +435,3 @@ function partOf(files) {
 addEventListener("beforeunload", (event) => {
 	if ([...piles.values()].some((pile) => pile.isUploading)) event.preventDefault(); // the browser asks first
 });
-
-/** @param {Schemas["PileCounts"]} counts */
-export function labelledWords({ labelled, drawn }, withDrawn = true) {
-	if (!labelled) return "";
-	return `${count(labelled, "photo")} labelled${drawn && withDrawn ? `, ${drawn.toLocaleString("en")} of them drawn at random` : ""}.`;
-}
