@@ -141,6 +141,18 @@ def test_sorted_on_the_page_and_moved_on_the_disk(
     assert len(piles(service)) == 1
 
 
+def test_a_pile_with_less_than_half_of_the_files_is_of_another_folder(
+    service: Service, call: Any, photos: Path
+) -> None:
+    (photos / "broken.jpg").unlink()
+    paths = sorted(photos.rglob("*.png"))
+    with Client(service.url) as client:
+        pile = client.piles.create(paths[:5], class_names=["red", "blue"])
+        assert "Say how to sort" in call("sort", photos, status=2).stderr
+        pile.add(paths[5:6])
+        assert "Continues the pile" in call("sort", photos, status=1).stderr
+
+
 def test_copies_of_an_earlier_run_in_other_folders(service: Service, call: Any, photos: Path) -> None:
     """Somebody has corrected the sort since. The command says how to remove the old copies."""
     (photos / "broken.jpg").unlink()
