@@ -6,6 +6,7 @@ import { call, requestJson, upload } from "../service/http.js";
 import { isPassing, patiently } from "../service/patiently.js";
 import { count } from "../words.js";
 import { restored } from "./answers.js";
+import { labelOf, NONE } from "./groups.js";
 
 /** @typedef {DroppedFile & { name: string }} Original */
 
@@ -292,8 +293,10 @@ export class OpenPile extends EventTarget {
 		for (const position of positions) {
 			const photo = this.photo(position);
 			if (!photo || how === "member") continue;
+			const label = labelOf(photo);
+			const keepsLabel = said === "skip" || (said === "not_class" && label !== (name ?? NONE));
 			if (said === "withdrawn") Object.assign(photo, { answer: null, not_classes: [] });
-			else photo.answer = { said, class_name: name, how, by: null, at: "" };
+			else if (!label || !keepsLabel) photo.answer = { said, class_name: name, how, by: null, at: "" };
 			if (said === "class" && name && this.state && !this.names.includes(name))
 				this.state = { ...this.state, class_names: [...this.state.class_names, name] };
 			if (said === "not_class" && !photo.not_classes?.includes(name))
