@@ -32,7 +32,9 @@ def evaluate(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Evaluate a model on labelled images, or show its last evaluation.
+    """Evaluate a model on labelled images.
+
+    Without images, show its last evaluation.
 
     All of them are test images. The service keeps the result, but not the images.
     """
