@@ -34,9 +34,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model on labelled images.
 
-    Without images, show its last evaluation.
-
-    All of them are test images. The service keeps the result, but not the images.
+    All of them are test images. The service keeps the result, but not the images. Without images, show the
+    last result.
     """
     with connected(url, key) as client:
         found = client.models.get(find_model(client, model))
