@@ -60,7 +60,7 @@ def test_plans_asks_sorts_and_undoes(service: Service, call: Any, photos: Path, 
     command = ("sort", photos, "-m", taught.model_id, "--unsure", 0, "--csv", table)
     planned = call(*command, status=1)  # nobody says yes
     assert "Copy 12 images into" in planned.stderr
-    assert "Not measured yet. `--check 20` tells you" in planned.stdout
+    assert "Not measured yet. `clipcite sort FOLDER --check 20` tells you" in planned.stdout
     assert [path.suffix for path in into.iterdir()] == [".jsonl"]
     (pile,) = piles(service)
     assert (pile.name, pile.model, pile.keeps_images) == ("photos", taught.model_id, False)
