@@ -12,7 +12,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 from api import backbones, compat, samples
 from api.classify import routes as classify
-from api.corrections import routes as corrections
+from api.evaluation import routes as evaluation
 from api.http import problems
 from api.http.openapi import build_openapi
 from api.jobs import images
@@ -113,7 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         images.router,
         models.router,
         aliases.router,
-        corrections.router,
+        evaluation.router,
         piles.router,
         samples.router,
         images.page_router,

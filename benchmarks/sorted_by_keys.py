@@ -3,11 +3,12 @@
     clipcite serve --data /tmp/keys --port 8765 --no-token
     python -m benchmarks.sorted_by_keys --data clothing cifar10 trashnet --out keys.json
 
-A script drops a pile onto *Train*, and presses *Group them*. It names the most frequent class of the nine
-thumbnails of each group: by its digit, or for a new class by `/`, the name and Enter. With `--untick` it
-first removes the thumbnails of other classes. After 10, 20 and 30 groups it reads the classes of all photos
-from the page. Then it presses *Make a model*, and reads them again, also as if nothing were *something else*.
-A data set is a folder with `test/<class>/`. No class is known before.
+Half of the photos are of half of the classes; the others are of the other classes, which nobody names:
+they are something else. A script drops the pile onto *Sort*, and presses *Group them*. It gives each
+group the most frequent class of its thumbnails by one key, or for a new class by `/`, the name and Enter;
+with `--untick` it first removes the thumbnails of other classes. It takes new groups when the page offers
+them. After 20 and 40 answers it reloads the page, sees that no label is lost, and reads the sort. Then it
+presses *Make a model*, and reads the sort again. A data set is a folder with `test/<class>/`.
 """
 
 import argparse
@@ -18,11 +19,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+import httpx
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from rich.console import Console
 
 from benchmarks.accuracy.tables import Table, figure
@@ -31,18 +33,13 @@ from benchmarks.sorted_piles import draw
 from tests.api.web.browser import launch_browser
 from tests.api.web.window import drop, window
 
-PHOTOS = 240
-MEASURED = (10, 20, 30)
-"""Numbers of answered groups after which the sort is measured."""
+PHOTOS = 400
+MEASURED = (20, 40)
+"""Numbers of answers after which the sort is measured."""
 DIGITS = "1234567890"
-CLASSES = """async () => {
-  const { sorting } = await import("/page/lib/sorting/sorting.js");
-  const { classOf } = await import("/page/lib/sorting/groups.js");
-  return sorting.images.map((image) => {
-    const inClass = classOf({ ...image, rejected: false });
-    return [image.name, String(classOf(image)), String(inClass)];
-  });
-}"""
+LEAST_LIKE = "Are any of these none of your classes?"
+Truth = dict[str, str | None]
+"""Class of each photo by file name; None for something else."""
 
 
 @dataclass
@@ -50,17 +47,56 @@ class Hand:
     """A person's input, counted."""
 
     page: Page
-    keys: int = 0
+    truth: Truth
+    untick: bool
+    known: list[str] = field(default_factory=list)
+    """Names that the page has, in its order."""
+    answers: int = 0
+    letters: int = 0
     clicks: int = 0
 
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-        self.keys += len(keys)
-
     def click(self, name: str) -> None:
-        self.page.get_by_role("button", name=name).click()
+        self.page.get_by_role("button", name=name, exact=True).click()
         self.clicks += 1
+
+    def answer(self) -> None:
+        """Answer for the group that is shown."""
+        asked = self.page.get_by_role("dialog")
+        title = asked.get_by_role("heading").inner_text()
+        group = asked.locator(".headline p").inner_text()
+        shown: list[str] = asked.locator(".pick").evaluate_all("(picks) => picks.map((pick) => pick.title)")
+        found = [self.truth[name] for name in shown]
+        asks = title == LEAST_LIKE
+        name = None if asks else Counter(found).most_common(1)[0][0]
+        if not asks or None in found:
+            self._untick(
+                asked, [one for one in shown if self.truth[one] != name] if self.untick or asks else []
+            )
+        keyboard = self.page.keyboard
+        if asks and None not in found:
+            keyboard.press("Enter")
+        elif name is None:
+            keyboard.press("x")
+        elif name in self.known[: len(DIGITS)]:
+            keyboard.press(DIGITS[self.known.index(name)])
+        else:
+            keyboard.press("/")
+            keyboard.type(name)
+            keyboard.press("Enter")
+            self.letters += len(name) + 1
+            if name not in self.known:
+                self.known.append(name)
+        self.answers += 1
+        expect(asked.filter(has_text=group)).to_have_count(0)
+        regroup = asked.get_by_role("button", name="Regroup with the new names")
+        if regroup.is_visible():
+            keyboard.press("r")
+            expect(asked.filter(has_text="Group 1 of")).to_have_count(1)
+
+    def _untick(self, asked: Locator, wrong: Sequence[str]) -> None:
+        for name in wrong:
+            asked.get_by_title(name, exact=True).click()
+            self.clicks += 1
 
 
 class Requests:
@@ -84,69 +120,84 @@ class Requests:
             quiet = 0 if self.open else quiet + 1
 
 
-def accuracy(page: Page, truth: dict[str, str]) -> tuple[float, float]:
-    """Return the fraction of photos in the group of their class, also as if nothing were *something else*."""
-    found: list[tuple[str, str, str]] = page.evaluate(CLASSES)
-    sorted_right = sum(truth[name] == place for name, place, _ in found)
-    return sorted_right / len(truth), sum(truth[name] == best for name, _, best in found) / len(truth)
+def accuracy(url: str, pile: str, truth: Truth) -> tuple[float, dict[str, Any] | None]:
+    """Return the fraction of photos in their place, and what the service has measured."""
+    with httpx.Client(base_url=url, timeout=600) as http:
+        files = {
+            image["position"]: image["file"] for image in http.get(f"/piles/{pile}/images").json()["data"]
+        }
+        while not (found := http.get(f"/piles/{pile}/sort").raise_for_status().json())["ready"]:
+            time.sleep(1)
+    right = [
+        place["something_else"]
+        if truth[files[place["position"]]] is None
+        else place["class_name"] == truth[files[place["position"]]]
+        for place in found["images"]
+    ]
+    return sum(right) / len(truth), found["measured"]
 
 
-def answer(hand: Hand, truth: dict[str, str], known: list[str], untick: bool) -> None:
-    """Name the most frequent class of the thumbnails, and wait for the next group."""
-    asked = hand.page.get_by_role("dialog", name="What are these?")
-    group = asked.locator(".headline p").inner_text()
-    shown = asked.locator(".pick").evaluate_all("(picks) => picks.map((pick) => pick.title)")
-    name = Counter(truth[title] for title in shown).most_common(1)[0][0]
-    if untick:
-        for title in shown:
-            if truth[title] != name:
-                asked.get_by_title(title).click()
-                hand.clicks += 1
-    if name in known[: len(DIGITS)]:
-        hand.press(DIGITS[known.index(name)])
-    else:
-        hand.press("/")
-        hand.page.keyboard.type(name)
-        hand.keys += len(name)
-        hand.press("Enter")
-        if name not in known:
-            known.append(name)
-    expect(asked.filter(has_text=group)).to_have_count(0)
+def pile_of(folder: Path, seed: int) -> list[tuple[str | None, Path]]:
+    """Return photos with their classes: half of them are something else."""
+    generator = random.Random(f"{folder.name} {seed}")
+    classes = class_folders(folder / "test")
+    known = sorted(generator.sample(classes, len(classes) // 2))
+    strangers = [name for name in classes if name not in known]
+    photos: list[tuple[str | None, Path]] = [*draw(generator, known, folder, PHOTOS // 2)]
+    photos += [(None, path) for _, path in draw(generator, strangers, folder, PHOTOS // 2)]
+    generator.shuffle(photos)
+    return photos
 
 
 def measure(browser: Browser, url: str, folder: Path, seed: int, untick: bool) -> dict[str, Any]:
     """Sort one pile. Return the accuracies and the counts."""
-    generator = random.Random(f"{folder.name} {seed}")
-    drawn = draw(generator, class_folders(folder / "test"), folder, PHOTOS)
+    photos = pile_of(folder, seed)
     with tempfile.TemporaryDirectory() as root, window(browser, url) as page:
-        photos = [Path(root) / f"{i:05}{path.suffix}" for i, (_, path) in enumerate(drawn)]
-        for photo, (_, path) in zip(photos, drawn, strict=True):
-            shutil.copy(path, photo)
-        truth = {photo.name: name for photo, (name, _) in zip(photos, drawn, strict=True)}
-        hand, requests, started = Hand(page), Requests(page), time.monotonic()
-        known, answered = list[str](), 0
+        dropped = Path(root) / f"{folder.name} {seed} {untick}"
+        dropped.mkdir()
+        truth: Truth = {}
+        for i, (name, path) in enumerate(photos):
+            shutil.copy(path, dropped / f"{i:05}{path.suffix}")
+            truth[f"{i:05}{path.suffix}"] = name
+        hand, requests, started = Hand(page, truth, untick), Requests(page), time.monotonic()
         row: dict[str, Any] = {"set": folder.name, "seed": seed, "untick": untick, "photos": len(truth)}
-        page.goto("/")
-        drop(page, page.locator(".zone"), *photos)
-        hand.clicks += 1
-        asked = page.get_by_role("dialog", name="What are these?")
+        page.goto("/#/sort/stock")
+        drop(page, page.locator(".zone"), dropped)
+        new = page.get_by_role("button", name="Make a new pile")
+        group = page.get_by_role("button", name="Group them")
+        expect(new.or_(group)).to_be_visible()
+        if new.is_visible():  # the pile of another run
+            new.click()
+        expect(group).to_be_visible()
+        pile = page.url.rpartition("/")[2]
+        asked, none_left = page.get_by_role("dialog"), page.get_by_text("There are no groups to ask about")
         for number in MEASURED:
-            hand.click("Group them")
-            expect(asked).to_be_visible()
-            while answered < number and asked.is_visible():
-                answer(hand, truth, known, untick)
-                answered += 1
+            while hand.answers < number:
+                if not asked.is_visible():
+                    hand.click("Group them")
+                    expect(asked.or_(none_left)).to_be_visible()
+                if none_left.is_visible():
+                    break
+                hand.answer()
             if asked.is_visible():
-                hand.press("Escape")
+                page.keyboard.press("Escape")
             requests.settle()
-            row[f"after {number}"] = accuracy(page, truth)[0]
-        row |= {"groups": answered, "classes": len(known)}
+            labelled = page.locator(".sum .tally").inner_text()
+            page.reload()
+            expect(page.locator(".sum .tally")).to_have_text(labelled)  # nothing is lost
+            row[f"after {number}"], row[f"measured after {number}"] = accuracy(url, pile, truth)
+        row |= {
+            "answers": hand.answers,
+            "classes": len(hand.known),
+            "letters": hand.letters,
+            "clicks": hand.clicks,
+        }
         hand.click("Make a model")
-        expect(page.get_by_label("Model", exact=True)).not_to_have_value("stock", timeout=1_800_000)
-        expect(page.locator(".brought")).to_be_visible(timeout=600_000)
+        page.keyboard.type(dropped.name)
+        page.keyboard.press("Enter")
+        expect(page.locator(".brought")).to_be_visible(timeout=1_800_000)
         requests.settle()
-        model, nothing_apart = accuracy(page, truth)
-        row |= {"model": model, "nothing apart": nothing_apart, "keys": hand.keys, "clicks": hand.clicks}
+        row["model"], row["measured, model"] = accuracy(url, pile, truth)
         row["minutes"] = (time.monotonic() - started) / 60
         return row
 
@@ -172,30 +223,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     rows.append(measure(browser, options.url, folder, seed, options.untick))
                     options.out.write_text(json.dumps(rows, indent=1))
         browser.close()
-    table = Table(
-        "Sorted by keys",
-        [
-            "set",
-            "seed",
-            "unticked",
-            "photos",
-            "classes found",
-            *(f"after {n} groups" for n in MEASURED),
-            "model",
-            "model, nothing apart",
-            "groups",
-            "keys",
-            "clicks",
-            "minutes",
-        ],
-    )
+    counts = ("photos", "classes", "answers", "letters", "clicks")
+    sorts = (*(f"after {number}" for number in MEASURED), "model")
+    table = Table("Sorted by keys", ["set", "seed", "unticked", *counts, *sorts, "measured", "minutes"])
     for row in rows:
-        shares = [figure(row[f"after {n}"]) for n in MEASURED]
         first = [row["set"], str(row["seed"]), "yes" if row["untick"] else "no"]
-        counts = [str(row[name]) for name in ("photos", "classes", "groups", "keys", "clicks")]
-        minutes = f"{row['minutes']:.1f}"
-        shares += [figure(row["model"]), figure(row["nothing apart"])]
-        table.rows.append([*first, *counts[:2], *shares, *counts[2:], minutes])
+        said = row[f"measured after {MEASURED[-1]}"]
+        share = (
+            "–"
+            if said is None
+            else f"{figure(said['accuracy'])} [{figure(said['interval'][0])}, {figure(said['interval'][1])}]"
+        )
+        shares = [*(figure(row[name]) for name in sorts), share]
+        table.rows.append([*first, *(str(row[name]) for name in counts), *shares, f"{row['minutes']:.1f}"])
     Console(width=200).print(table.markdown(), markup=False, soft_wrap=True)
 
 

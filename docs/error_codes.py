@@ -42,7 +42,7 @@ FRAMEWORK = {
     (
         422,
         "no_training_images",
-    ): "reject compares images with training images, and this model, or these class names, "
+    ): "something_else compares images with training images, and this model, or these class names, "
     "have none. Use a trained model with an alpha above 0 and a trained class, or label images of a "
     "collection.",
     (422, "unclear_layout"): "There are images in … beside …. Put every class folder into train or test.",

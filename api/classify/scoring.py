@@ -36,18 +36,18 @@ Decoded = Tensor | BadImage
 
 
 class NothingToCompare(ExpectedError):
-    """`reject` without training images of a requested class."""
+    """`something_else` without training images of a requested class."""
 
     code = "no_training_images"
     status = 422
 
     def __init__(self, *, has_images: bool) -> None:
         super().__init__(
-            "reject compares images with training images, but none of the class names was trained. Add a "
-            "trained class."
+            "something_else compares images with training images, but none of the class names was trained. "
+            "Add a trained class."
             if has_images
-            else "reject compares images with training images, and this model has none. Use a trained model "
-            "with an alpha above 0."
+            else "something_else compares images with training images, and this model has none. Use a "
+            "trained model with an alpha above 0."
         )
 
 
@@ -100,7 +100,7 @@ def classify(
         ModelUnavailable: the model's files are missing or damaged.
         NoReadableImage: none of the images can be read.
         NotCalibrated: `coverage` without a valid calibration.
-        NothingToCompare: `reject` with a model without training images.
+        NothingToCompare: `something_else` with a model without training images.
         ServerBusy: other requests use the budget, or the features are not computed in time.
         UnknownBackbone, StillLoading, BackboneUnavailable, StorageUnavailable, BlobNotFound.
     """
@@ -127,7 +127,7 @@ def classify(
             for part in sent:  # the model must stay in memory until all are computed
                 batcher.end(part)
         rule = rule_of(held, classifier, options)
-        judgement = _alone(held, classifier, features) if options.reject else None
+        judgement = _alone(held, classifier, features) if options.something_else else None
         scores = scored(features, classifier.text_features, rule, held.logit_scale)
         before = _as_before(serving, held, rule, sent, features, options, take)
         if before is not None:
@@ -154,7 +154,7 @@ def classify(
                 calibrated=calibration is not None,
                 temperature=None if held.calibration is None else held.calibration.temperature,
                 held_out_images=None if calibration is None else calibration.images,
-                rejection_threshold=None if judgement is None else judgement.limit,
+                likeness_limit=None if judgement is None else judgement.limit,
             ),
             class_names=kinds_of(classifier, rule),
             results=results,
@@ -198,13 +198,13 @@ def _results(
         for image, chosen in zip(images, sets, strict=True):
             image.prediction_set = chosen
     if judgement is not None:
-        # Without training images there is nothing to compare with, so images of such a name are not rejected.
+        # Without training images there is nothing to compare with, so images of such a name are not judged.
         new = [c == NEW_CLASS for c in classifier.classes]
         best = scores.scores.argmax(dim=1).tolist()
         judged = zip(images, judgement.score.tolist(), judgement.known.tolist(), best, strict=True)
         for image, likeness, known, column in judged:
-            image.in_distribution_score = likeness
-            image.rejected = not known and not new[column]
+            image.likeness = likeness
+            image.something_else = not known and not new[column]
     return images
 
 

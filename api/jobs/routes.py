@@ -12,9 +12,10 @@ from api.jobs import event_stream
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
 from api.jobs.layout import place_files
+from api.jobs.pile_shots import pile_shots
+from api.jobs.responses import job_response, to_job
 from api.jobs.retrain import changed_settings, checked_moves, corrected_images
-from api.jobs.submission import SubmissionDep, job_response, parse_config, to_job
-from api.piles.training import pile_shots
+from api.jobs.submission import SubmissionDep, parse_config
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.adapt import AdaptConfig, Layout, LayoutJson, Retraining
 from clipcite.types.jobs import EventList, Job, JobPage, Status, Until
@@ -236,7 +237,7 @@ def list_events(
     "/adapt",
     status_code=202,
     response_model=Job,
-    responses={**PREFLIGHT, **responses(400, 401, 408, 409, 413, 422, 503, 507)},
+    responses={**PREFLIGHT, **responses(400, 401, 404, 408, 409, 413, 422, 503, 507)},
     openapi_extra=form_body(JobForm),
 )
 @UPLOADS.runs

@@ -15,6 +15,7 @@ from api.deps import from_state
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from api.jobs.form import ImagesForm, JobForm
 from api.jobs.preflight import preflight
+from api.jobs.responses import job_response
 from api.jobs.upload import Upload, ValidatedUpload, validate_upload
 from api.services import Services
 from api.serving.previews import JobPreview
@@ -23,7 +24,6 @@ from clipcite.types.images import Image
 from clipcite.types.jobs import Job
 from core.clip.config import STARTER, check_settings, resolve
 from core.clip.errors import UnknownBackbone
-from core.clip.evaluation.report_text import TOO_FEW_IMAGES, sentences
 from core.clip.models.backbones import find_source
 from core.clip.prompts import same_class
 from core.scratch import scratch_folder
@@ -33,8 +33,8 @@ from core.store.accounts import audit, idempotency, owners
 from core.store.accounts.idempotency import IdempotencyClaim
 from core.store.db import tables
 from core.store.db.ids import new_id
-from core.store.jobs import fair_queue, jobs, lifecycle, stats
-from core.store.registry import models
+from core.store.jobs import jobs, lifecycle, stats
+from core.store.jobs.lifecycle import NewJob
 from core.store.registry.references import clean_name
 from core.store.storage import deletions, installation
 from core.url_guard import InvalidDestination, NotPublic, parse
@@ -148,11 +148,8 @@ class JobSubmission(Services):
         with deletions.unless_kept(self.database, self.blobs, jobs.blobs_of(job_id)):
             images = jobs.store_images(self.blobs, jobs.blobs_of(job_id), validated.images)
             with self.database.write() as session:
-                job = submit_job(
-                    session,
-                    self.settings,
-                    claim,
-                    job_id=job_id,
+                new = NewJob(
+                    id=job_id,
                     owner=owner,
                     name=name,
                     config=config.model_dump(),
@@ -161,6 +158,7 @@ class JobSubmission(Services):
                     images=images,
                     webhook=webhook,
                 )
+                job = submit_job(session, self.settings, claim, new)
                 answer = job_response(session, job)
                 preview = JobPreview.of(job)
         lost_race = job.id != job_id
@@ -170,9 +168,9 @@ class JobSubmission(Services):
 
 
 def submit_job(
-    session: Session, settings: Settings, claim: IdempotencyClaim | None, *, owner: str, **job: Any
+    session: Session, settings: Settings, claim: IdempotencyClaim | None, new: NewJob
 ) -> tables.Job:
-    """Create a job with the arguments of `lifecycle.create`, or return the job of an identical request.
+    """Create a job, or return the job of an identical request.
 
     The owner is locked, so concurrent requests can't exceed a quota or create two jobs for one key.
 
@@ -180,48 +178,18 @@ def submit_job(
         ByteQuota: the quota is exceeded.
         IdempotencyKeyReused, IdempotentJobGone: the idempotency key can't be used.
     """
-    owners.lock(session, owner)
+    owners.lock(session, new.owner)
     if claim is not None:
-        earlier = idempotency.find(session, owner, claim)
+        earlier = idempotency.find(session, new.owner, claim)
         if earlier is not None:
             return earlier
-        idempotency.remember(session, owner, claim, job["job_id"])
-    reserved = quotas.expected_model_bytes(
-        session, job["config"]["backbone"], job["config"].get("delta_format", "full")
-    )
-    images = sum(image.bytes for image in job["images"])
-    quotas.check_quota(session, owner, settings, more_bytes=images + reserved)
-    created = lifecycle.create(session, owner=owner, reserved_bytes=reserved, **job)
+        idempotency.remember(session, new.owner, claim, new.id)
+    delta_format = new.config.get("delta_format", "full")
+    reserved = quotas.expected_model_bytes(session, new.config["backbone"], delta_format)
+    quotas.check_quota(session, new.owner, settings, more_bytes=new.image_bytes + reserved)
+    created = lifecycle.create(session, new, reserved_bytes=reserved)
     audit.record("job.create", created.id)
     return created
-
-
-def job_response(session: Session, row: tables.Job) -> Job:
-    """Return the response for a job as it is now."""
-    return to_job(row, fair_queue.position(session, row), models.of_jobs(session, [row]).get(row.id))
-
-
-def to_job(row: tables.Job, queue_position: int | None, model: tables.Model | None) -> Job:
-    """Return the response for a job. `model` is its model, if there is one."""
-    error = None
-    if row.error_code is not None:
-        error = {"code": row.error_code, "detail": row.error_detail or ""}
-    columns = {name: getattr(row, name) for name in Job.model_fields if hasattr(row, name)}
-    promotion = (
-        {} if model is None else {"promoted": model.promoted, "not_promoted": models.not_promoted(model)}
-    )
-    job = Job.model_validate({**columns, "queue_position": queue_position, "error": error, **promotion})
-    if job.metrics is not None:
-        job.metrics.sentences = sentences(job.metrics, reason=_not_evaluated(job))
-    return job
-
-
-def _not_evaluated(job: Job) -> str:
-    """Return the reason why a model without an evaluation has none."""
-    if job.config.get("evaluate") == "none":
-        return "Evaluation was turned off."
-    skipped = (notice.detail for notice in job.warnings if notice.code in lifecycle.EVALUATION_SKIPPED)
-    return next(skipped, TOO_FEW_IMAGES)
 
 
 SubmissionDep = Annotated[JobSubmission, from_state("submission")]

@@ -14,6 +14,7 @@ from api.deps import from_state
 from api.http.forms import JsonText, Text
 from api.http.problems import InvalidRequest, invalid_model
 from api.models.archive import WANTED, ArchiveInfo, inspect_folder, read_weights
+from api.models.responses import to_model
 from api.services import Services
 from api.serving.service import Serving
 from clipcite.types.base import MAX_CLASSES, RawName
@@ -21,7 +22,6 @@ from clipcite.types.models import Model
 from core.admission import Take
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
-from core.clip.evaluation.report_text import sentences
 from core.clip.models.backbone import load_backbone
 from core.clip.prompts import clean_class_name, same_class
 from core.clip.weights.files import save_weights
@@ -29,7 +29,6 @@ from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store.accounts import audit, owners
-from core.store.db import tables
 from core.store.db.ids import new_id
 from core.store.db.session import database_now
 from core.store.registry import models
@@ -142,24 +141,6 @@ class ModelImport(Services):
 
 
 ImporterDep = Annotated[ModelImport, from_state("importer")]
-
-
-def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
-    columns = {name: getattr(row, name) for name in Model.model_fields if hasattr(row, name)}
-    reason = models.not_promoted(row)
-    model = Model.model_validate(
-        {
-            **columns,
-            "metrics": models.measured(row),
-            "aliases": aliases,
-            "trained_classes": row.classes,
-            "not_promoted": reason,
-            "evaluated": models.evaluation_key(row) is not None,
-        }
-    )
-    if model.metrics is not None:
-        model.metrics.sentences = sentences(model.metrics)
-    return model
 
 
 def _unpack(archive: UploadFile, folder: Path, settings: Settings, take: Take) -> None:

@@ -12,11 +12,12 @@ from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef, ScratchDep, 
 from api.http.forms import form_body, form_of
 from api.http.problems import InvalidRequest, responses
 from api.jobs.form import PREFLIGHT, DryRun, IdempotencyKey, JobForm, JobFormDep, check_source
+from api.jobs.pile_shots import pile_shots
 from api.jobs.retrain import changed_settings, corrected_images, stored_corrections, trained_from
 from api.jobs.submission import SubmissionDep, parse_config
 from api.models.exports import ZIP, Download, export
-from api.models.imports import ImporterDep, ImportForm, to_model
-from api.piles.training import pile_shots
+from api.models.imports import ImporterDep, ImportForm
+from api.models.responses import to_model
 from api.threads import MODELS, REQUESTS, UPLOADS
 from clipcite.types.jobs import Job
 from clipcite.types.models import ExportFormat, Model, ModelPage, ModelPatch, ModelQuery

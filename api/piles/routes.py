@@ -473,7 +473,8 @@ def _checked_answers(answers: Sequence[AnswerIn], row: tables.Pile, trained: Seq
             except InvalidClassNames as error:
                 pointer = f"/answers/{index}/class_name"
                 errors.append({"pointer": pointer, "code": error.code, "detail": error.detail})
-        checked.append(answer.model_copy(update={"class_name": name}))
+        same = name == answer.class_name  # to copy each of 20,000 answers takes long
+        checked.append(answer if same else answer.model_copy(update={"class_name": name}))
     if len(used) > MAX_CLASS_NAMES:
         detail = (
             f"The answers about this pile would have {len(used):,} class names, and the maximum is "

@@ -109,7 +109,7 @@ def sort(
             "calibration": Calibration(
                 calibrated=False,
                 temperature=None if fitted is None else fitted.temperature,
-                rejection_threshold=0.0 if finite else None,
+                likeness_limit=0.0 if finite else None,
             ),
             "images": _images(done, classifier.names),
             "groups": _groups(images.numpy(), done.answers, nearest, order, groups, done),

@@ -70,6 +70,7 @@ declare global {
 		answer: Schemas["PileLabel"] | null;
 		place: Schemas["SortedImage"] | null;
 	}
+	type PileAnswer = Omit<Schemas["AnswerIn"], "class_name"> & { class_name?: string | null };
 	interface DroppedFile {
 		path: string[];
 		file: File;

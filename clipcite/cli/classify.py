@@ -42,7 +42,7 @@ Classes = Annotated[
         "Default: the classes of the model.",
     ),
 ]
-REJECTED, UNREADABLE = "none of these", "unreadable"
+SOMETHING_ELSE, UNREADABLE = "something else", "unreadable"
 
 
 def classify(
@@ -66,8 +66,11 @@ def classify(
     template: Annotated[
         list[str] | None, typer.Option(help="Prompt template such as 'a photo of a {}.'; repeatable.")
     ] = None,
-    reject: Annotated[
-        bool, typer.Option("--reject", help="Mark images that belong to none of a trained model's classes.")
+    something_else: Annotated[
+        bool,
+        typer.Option(
+            "--something-else", help="Mark images that belong to none of a trained model's classes."
+        ),
     ] = False,
     csv_file: Annotated[
         Path | None,
@@ -91,9 +94,11 @@ def classify(
     if names is None and is_stock(model):
         raise typer.BadParameter("is required with the stock model.", param_hint="--classes")
     files = [path for argument in images for path in _files(argument)]
-    if reject and is_stock(model):
-        reason = "compares with training images: name a trained model with --model, or leave --reject out."
-        raise typer.BadParameter(reason, param_hint="--reject")
+    if something_else and is_stock(model):
+        reason = (
+            "compares with training images: name a trained model with --model, or leave --something-else out."
+        )
+        raise typer.BadParameter(reason, param_hint="--something-else")
     with connected(url, key) as client:
         response = client.classify(
             files,
@@ -102,7 +107,7 @@ def classify(
             alpha=alpha,
             top_k=top_k if as_json else top_k or 1,
             templates=template,
-            reject=reject,
+            something_else=something_else,
         )
     if as_json:
         pairs = zip(response.raw["results"], response.results, strict=True)
@@ -201,10 +206,10 @@ def _rows(result: ImageResult) -> list[tuple[str, str]]:
     """Return class and probability of each prediction for an image."""
     if result.error is not None:
         return [(f"{UNREADABLE}: {result.error.detail}", "")]
-    if result.rejected:
-        return [(REJECTED, "")]
+    if result.something_else:
+        return [(SOMETHING_ELSE, "")]
     return [(each.class_name, f"{each.probability:.4f}") for each in result.predictions]
 
 
 def _first(result: ImageResult) -> str:
-    return UNREADABLE if result.error else REJECTED if result.rejected else result.class_name
+    return UNREADABLE if result.error else SOMETHING_ELSE if result.something_else else result.class_name

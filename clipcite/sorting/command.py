@@ -54,7 +54,7 @@ MAX_LABELS = 1_000
 """Images of a round: `MAX_ASKED` of a request to the service."""
 WAYS = (
     "Say how to sort: by a model (--model NAME, see `clipcite models list`), by names (--classes a,b,c), or "
-    "by groups on the page (`clipcite open`)."
+    "on the page (`clipcite open`): then give this command again, which finds your labels."
 )
 SHOWN = 10
 """Files with a reason that are listed."""
@@ -309,7 +309,7 @@ def _carry_out(log: Log, places: Sequence[Place], result: PileSort | None, optio
         measured = None if result is None else result.measured
         print_json(
             {
-                "pile": log.subject["pile"],
+                "pile": log.subject.get("pile"),
                 "into": str(into),
                 "done": agreed,
                 "images": list(map(place_of, places)),
@@ -416,7 +416,9 @@ def _chosen(client: Client) -> tuple[str, Mapping[str, list[str] | None] | None]
         shown = "; ".join(f"{name} ({classes})" for name, classes in names.items())
         stderr().print(printable(f"Your models: {shown}"), markup=False, soft_wrap=True)
     page = client.base_url.rstrip("/")
-    note = f"To group the images first and name the groups, open {page} and choose Sort."
+    note = (
+        f"To group the images first and name the groups, choose Sort on {page}. Then give this command again."
+    )
     stderr().print(note, markup=False, soft_wrap=True)
     ask = "A model, or class names separated by commas" if names else "Class names, separated by commas"
     typed: str = typer.prompt(ask, err=True).strip()

@@ -84,12 +84,12 @@ class Options(RequestModel):
     top_k: int | None = Field(
         None, ge=1, description="Return only the K most likely classes. Default: all classes."
     )
-    reject: bool = Field(
+    something_else: bool = Field(
         False,
-        description="Return per image `rejected`: true if the image is something else, unlike the training "
-        "images of all requested classes. The threshold comes from these training images, each compared with "
+        description="Return per image `something_else`: true if it is unlike the training images of all "
+        "requested classes. The limit comes from these training images, each compared with "
         "the others, and accepts about 95% of new images of the classes. An image whose most likely class is "
-        "untrained is not rejected.",
+        "untrained is never something else. The field calls this open-set recognition.",
     )
     coverage: float | None = Field(
         None,

@@ -53,13 +53,13 @@ class ImageResult(ResponseModel):
     prediction_set: list[str] | None = Field(
         None, description="With `coverage`: classes that include the true class with this probability."
     )
-    in_distribution_score: float | None = Field(
+    likeness: float | None = Field(
         None,
-        description="With `reject`: likeness to the training images. Images below `rejection_threshold` are "
-        "something else.",
+        description="With `something_else`: likeness to the training images. Images below "
+        "`likeness_limit` are something else.",
     )
-    rejected: bool | None = Field(
-        None, description="With `reject`: true if the image belongs to none of the classes."
+    something_else: bool | None = Field(
+        None, description="With `something_else`: true if the image belongs to none of the classes."
     )
     error: Notice | None = Field(None, description="Reason why the image can't be read.")
 
@@ -86,7 +86,7 @@ class ImageResult(ResponseModel):
         shown = [f"{each.class_name} {each.probability:.1%}" for each in self.predictions[:SHOWN_CLASSES]]
         more = len(self.predictions) - len(shown)
         words = [
-            *(["none of these"] if self.rejected else []),
+            *(["something else"] if self.something_else else []),
             *shown,
             *([f"and {more} more"] if more else []),
         ]
@@ -107,8 +107,8 @@ class Calibration(ResponseModel):
     calibrated: bool = Field(description="True if `probability` estimates the accuracy of the prediction.")
     temperature: float | None = Field(None, description="Temperature of the softmax; null without one.")
     held_out_images: int | None = Field(None, description="Number of images used for the calibration.")
-    rejection_threshold: float | None = Field(
-        None, description="With `reject`: images with a lower `in_distribution_score` are something else."
+    likeness_limit: float | None = Field(
+        None, description="With `something_else`: images with a lower `likeness` are something else."
     )
 
 
@@ -127,8 +127,8 @@ RESULT_EXAMPLE: JsonDict = {
         {"class_name": "hedgehog", "kind": "new", "probability": 0.07, "similarity": 0.245},
     ],
     "prediction_set": None,
-    "in_distribution_score": None,
-    "rejected": None,
+    "likeness": None,
+    "something_else": None,
     "error": None,
 }
 CLASSIFICATION_EXAMPLE: JsonDict = {
@@ -144,7 +144,7 @@ CLASSIFICATION_EXAMPLE: JsonDict = {
         "calibrated": False,
         "temperature": None,
         "held_out_images": None,
-        "rejection_threshold": None,
+        "likeness_limit": None,
     },
     "class_names": [
         {"name": "red fox", "kind": "trained", "offset": 0.11},

@@ -132,12 +132,12 @@ class ChangedImage(ImageReport):
 
 
 class RejectionLimit(ResponseModel):
-    """What `reject` of `POST /classify` does to the evaluated images at one threshold."""
+    """What `something_else` of `POST /classify` does to the evaluated images at one threshold."""
 
     share: float = Field(
-        description="Expected share of new images of the classes below the threshold; `reject` uses 0.05."
+        description="Expected share of new images of the classes below the limit; `something_else` uses 0.05."
     )
-    threshold: float = Field(description="Compare it with `in_distribution_score`.")
+    threshold: float = Field(description="Compare it with `likeness`.")
     kept: float | None = Field(None, description="Share of the images of trained classes that pass.")
     marked: float | None = Field(None, description="Share of the images of new classes that are marked.")
 
@@ -218,7 +218,7 @@ class StoredReport(ResponseModel):
     calibration: Reliability
     rejection: list[RejectionLimit] = Field(
         default_factory=list,
-        description="Thresholds for `reject`, ascending; empty without two images per class.",
+        description="Limits of `something_else`, ascending; empty without two images per class.",
     )
 
     def images(self) -> list[ImageReport]:

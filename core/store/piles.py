@@ -278,28 +278,20 @@ def add_answers(session: Session, pile: Pile, given: Sequence[AnswerIn]) -> None
             "them and begin another pile.",
         )
     who, at = audit.actor().key_id, database_now(session)
-    rows = [
-        {
-            "pile_id": pile.id,
-            "position": position,
-            "said": answer.said,
-            "class_name": answer.class_name,
-            "how": answer.how,
-            "created_by": who,
-            "created_at": at,
-        }
+    new = [
+        Answer(position, answer.said, answer.class_name, answer.how, who, at)
         for answer in given
         for position in answer.positions
     ]
-    about = sorted({position for answer in given for position in answer.positions})
-    before = labels(answers(session, pile.id, about))
-    session.execute(insert(PileAnswer), [{"seq": seq + n, **row} for n, row in enumerate(rows, 1)])
+    earlier = answers(session, pile.id, sorted({answer.position for answer in new}))
+    rows = [{"pile_id": pile.id, "seq": seq + n, **answer._asdict()} for n, answer in enumerate(new, 1)]
+    session.execute(insert(PileAnswer), rows)
     pile.bytes += bytes_of_answers(given)
     names = {**pile.used_names}
     for answer in given:
         if answer.class_name is not None:
             names.setdefault(answer.class_name, 0)
-    for found, sign in ((before, -1), (labels(answers(session, pile.id, about)), 1)):
+    for found, sign in ((labels(earlier), -1), (labels([*earlier, *new]), 1)):
         for label in found.values():
             counted = label.answer
             if counted is None or counted.said not in ("class", "none"):
@@ -319,13 +311,14 @@ def answers(session: Session, pile_id: str, about: Sequence[int] | None = None) 
         about: positions, each once. Only answers about these images are returned, oldest first for each.
     """
     columns = [getattr(PileAnswer, name) for name in Answer._fields]
-    mine = select(*columns).where(PileAnswer.pile_id == pile_id).order_by(PileAnswer.seq)
+    mine = select(*columns).where(PileAnswer.pile_id == pile_id)
     if about is None:
-        return [Answer._make(row) for row in session.execute(mine)]
+        return [Answer._make(row) for row in session.execute(mine.order_by(PileAnswer.seq))]
+    some = mine.order_by(PileAnswer.position, PileAnswer.seq)  # the index has this order
     return [
         Answer._make(row)
         for start in range(0, len(about), BATCH)
-        for row in session.execute(mine.where(PileAnswer.position.in_(about[start : start + BATCH])))
+        for row in session.execute(some.where(PileAnswer.position.in_(about[start : start + BATCH])))
     ]
 
 

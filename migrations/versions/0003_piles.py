@@ -74,7 +74,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pile_id", "seq", name="pk_pile_answers"),
         _of_a_pile("pile_answers"),
     )
-    op.create_index("ix_pile_answers_pile_id_position", "pile_answers", ["pile_id", "position"])
+    op.create_index("ix_pile_answers_pile_id_position_seq", "pile_answers", ["pile_id", "position", "seq"])
 
 
 def _of_a_pile(table: str) -> sa.ForeignKeyConstraint:

@@ -2,8 +2,8 @@
 
 One process after another does the same work and is killed one step later than its predecessor, until one
 completes. Then the files of all jobs, models and piles must be intact, and a day later no other one may be
-left. The counts are printed as JSON. The storage starts threads, which no fork may inherit, so each use of it is in
-a child.
+left. The counts are printed as JSON. The storage starts threads, which no fork may inherit, so each use of it
+is in a child.
 """
 
 import json

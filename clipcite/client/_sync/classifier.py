@@ -33,7 +33,7 @@ class Classifier:
         new_class_balance: float | None = None,
         top_k: int | None = None,
         coverage: float | None = None,
-        reject: bool = False,
+        something_else: bool = False,
     ) -> Classification:
         """Rank class names, trained or new, for each image. Many images are sent in several requests.
 
@@ -47,7 +47,7 @@ class Classifier:
             new_class_balance: factor of the offset against trained classes (default: the service's).
             top_k: number of classes per image (default: all).
             coverage: return per image a prediction set that contains the true class with this probability.
-            reject: return per image `rejected`: True if the image is something else, unlike the training
+            something_else: return per image `something_else`: True if it is unlike the training
                 images of all these classes.
 
         The results can be indexed: `client.classify("a.jpg", model="shoes")[0].class_name`. Each has the path
@@ -71,7 +71,7 @@ class Classifier:
             "new_class_balance": new_class_balance,
             "top_k": top_k,
             "coverage": coverage,
-            "reject": reject,
+            "something_else": something_else,
         }
         responses: list[Classification] = []
         refused: dict[int, UnprocessableEntityError] = {}

@@ -22,7 +22,7 @@ from core.clip.weights.support_set import SupportSet
 
 Floats = NDArray[np.float64]
 LOST_SHARES = (0.01, pile.LOST, 0.1, 0.2)
-"""Expected shares of new images of the classes below the limits of `reject` that the report compares."""
+"""Expected shares of new images of the classes below the limits of `something_else` in the report."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class HeldOutPredictions:
     stock: ClassScores
     adapted: ClassScores
     known: NDArray[np.bool_] | None = None
-    """[N, len(LOST_SHARES)], whether `reject` lets an image pass at each limit; None if it has no limit."""
+    """[N, len(LOST_SHARES)], whether an image is above each limit of something else; None without limits."""
     images_per_fold_model: int | None = None
     """Training images per fold model, a burst counted as one; None if the N images are no training images."""
     fold_models: int = 0
@@ -191,7 +191,7 @@ def predict(
 
 @dataclass(frozen=True)
 class RejectionLimits:
-    """Limits of `reject` for single images, of a model's training images."""
+    """Limits of `something_else` for single images, of a model's training images."""
 
     support: pile.Support
     at: NDArray[np.float32]

@@ -47,7 +47,7 @@ def build_report(
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.
         label_accuracy: accuracy of the vote that they rest on.
-        limits: the model's limits for `reject`.
+        limits: the model's limits of `something_else`.
     """
     candidates = held_out.candidates
     is_new = held_out.truth >= candidates.trained
@@ -137,7 +137,7 @@ def _classes(
 def _rejection(
     held_out: HeldOutPredictions, is_new: NDArray[np.bool_], limits: RejectionLimits | None
 ) -> list[RejectionLimit]:
-    """Return what `reject` does to the images at each limit."""
+    """Return what `something_else` does to the images at each limit."""
     if held_out.known is None or limits is None:
         return []
     return [

@@ -124,10 +124,10 @@ class Answers:
         return not self.seen.any()
 
     def without(self, rows: Ints) -> "Answers":
-        """Return the answers without what was said about some images."""
-        labels, barred, never_none = self.labels.copy(), self.barred.copy(), self.never_none.copy()
-        labels[rows], barred[rows], never_none[rows] = UNSAID, False, False
-        return replace(self, labels=labels, barred=barred, never_none=never_none)
+        """Return the answers without the labels of some images. What was excluded before stays excluded."""
+        labels = self.labels.copy()
+        labels[rows] = UNSAID
+        return replace(self, labels=labels)
 
     def columns(self, names: Sequence[str]) -> "Answers":
         """Return the answers with the classes `names`, which include all of these."""

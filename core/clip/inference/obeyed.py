@@ -54,10 +54,11 @@ class Apart:
 
     @cached_property
     def apart_without_own(self) -> Bools:
-        """[N], the same, each measuring image without what persons said about it."""
+        """[N], the same, each measuring image without its label."""
         none = self.answers.labels == NONE
         # Without its only answer nobody has said "none of these".
         found: Bools = self._judged(self.without_own) & ~(none & (none.sum() == 1))
+        found[self.answers.never_none] = False
         return found
 
     def _judged(self, evidence: Floats) -> Bools:

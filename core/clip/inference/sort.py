@@ -17,8 +17,9 @@ from core.clip.inference.obeyed import Apart, obeyed
 from core.clip.inference.pile import NONE, Support
 from core.clip.inference.request_rule import RequestRule
 
-FOLDS, MAX_MEASURED = 8, 512
-"""Number of sorts that each leave out some drawn labels, and maximum number of images that measure."""
+FOLDS, FOLD_IMAGES, MAX_MEASURED = (4, 32), 40_000, 512
+"""Minimum and maximum number of sorts that each leave out some drawn labels, number of images that they sort
+together, and maximum number of images that measure."""
 ALPHA = 0.05
 
 
@@ -80,7 +81,8 @@ def sort_pile(
     scores = scored(images, sorter.texts, rule, sorter.logit_scale / temperature)
     right = np.ones(len(measuring), bool)
     drawn = np.flatnonzero(answers.drawn[measuring])
-    for part in np.array_split(drawn, min(FOLDS, len(drawn))) if len(drawn) else ():
+    folds = min(len(drawn), int(np.clip(FOLD_IMAGES // len(images), *FOLDS)))
+    for part in np.array_split(drawn, folds) if folds else ():
         rows, without = measuring[part], apart.apart.copy()
         without[rows] = apart.apart_without_own[rows]
         found = _classes(images, sorter, answers.without(rows), without, None)[1]

@@ -360,7 +360,7 @@ class PileAnswer(Base):
     """Immutable answer of a person about an image of a pile."""
 
     __tablename__ = "pile_answers"
-    __table_args__ = (Index(None, "pile_id", "position"),)
+    __table_args__ = (Index(None, "pile_id", "position", "seq"),)
 
     pile_id: Mapped[str] = mapped_column(ForeignKey("piles.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

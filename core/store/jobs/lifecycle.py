@@ -68,62 +68,69 @@ PROGRESS = "progress"
 # --- the API ---
 
 
-def create(
-    session: Session,
-    *,
-    job_id: str,
-    owner: str,
-    name: str | None,
-    config: dict[str, Any],
-    classes: list[dict[str, Any]],
-    warnings: list[dict[str, Any]],
-    images: Sequence[Image],
-    reserved_bytes: int = 0,
-    webhook: str | None = None,
-) -> Job:
+@dataclass(frozen=True)
+class NewJob:
+    """A job to create. Its images are stored."""
+
+    id: str
+    owner: str
+    name: str | None
+    config: dict[str, Any]
+    classes: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    images: Sequence[Image]
+    webhook: str | None = None
+    """Checked URL."""
+
+    @property
+    def image_bytes(self) -> int:
+        return sum(image.bytes for image in self.images)
+
+
+def create(session: Session, new: NewJob, *, reserved_bytes: int = 0) -> Job:
     """Create a queued job that is due now. The dispatcher sends the wake-up, so requests need no broker.
 
-    The images must be stored, and `blobs_of` must have been announced before (`deletions`).
+    `blobs_of` must have been announced before (`deletions`).
 
     Args:
         reserved_bytes: expected size of the job's model.
-        webhook: checked URL.
     """
     at = database_now(session)
     request_id = current("request_id")
     job = Job(
-        id=job_id,
-        owner=owner,
-        name=name,
+        id=new.id,
+        owner=new.owner,
+        name=new.name,
         status=QUEUED,
         cancel_requested=False,
-        config=config,
-        classes=classes,
-        warnings=warnings,
+        config=new.config,
+        classes=new.classes,
+        warnings=new.warnings,
         attempts=0,
         available_at=at,
         created_at=at,
-        image_bytes=sum(image.bytes for image in images),
+        image_bytes=new.image_bytes,
         reserved_bytes=reserved_bytes,
-        webhook=webhook,
+        webhook=new.webhook,
         request_id=request_id,
         created_by=audit.actor().key_id,
     )
     session.add(job)
     session.flush()
-    deletions.keep(session, blobs_of(job_id))
+    deletions.keep(session, blobs_of(new.id))
     rows = [
         {
             **columns_of(image),
             "id": new_id("pic"),
-            "job_id": job_id,
+            "job_id": new.id,
             "position": position,
         }
-        for position, image in enumerate(images)
+        for position, image in enumerate(new.images)
     ]
     if rows:
         session.execute(insert(JobImage), rows)
-    append_event(session, job_id, at=at, type="queued", data={"images": len(rows), **of_request(request_id)})
+    queued = {"images": len(rows), **of_request(request_id)}
+    append_event(session, new.id, at=at, type="queued", data=queued)
     return job
 
 

@@ -70,7 +70,7 @@ def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
         "calibrated": True,
         "temperature": 3.0,
         "held_out_images": 40,
-        "rejection_threshold": None,
+        "likeness_limit": None,
     }
     assert plain["calibration"]["calibrated"] is False
     for one, before in zip(chances(calibrated), chances(plain), strict=True):
@@ -78,7 +78,7 @@ def test_probabilities_are_calibrated(world: tuple[Service, str, str]) -> None:
         assert one == pytest.approx({name: p / sum(powers.values()) for name, p in powers.items()}, abs=1e-4)
     for result in calibrated["results"]:
         assert result["prediction_set"] is None
-        assert result["rejected"] is None
+        assert result["something_else"] is None
 
 
 def test_prediction_sets(world: tuple[Service, str, str]) -> None:
@@ -88,7 +88,7 @@ def test_prediction_sets(world: tuple[Service, str, str]) -> None:
         assert len(result["predictions"]) == 1
         assert result["prediction_set"][0] == result["predictions"][0]["class_name"]
         assert set(result["prediction_set"]) <= set(NAMES)
-        assert result["rejected"] is None
+        assert result["something_else"] is None
     assert body["results"][1]["prediction_set"] is None
     most = answered(service, knows, coverage="0.99")
     assert all(set(r["prediction_set"]) == set(NAMES) for r in most["results"] if r["predictions"])
@@ -112,7 +112,7 @@ def test_the_calibration_holds_for_its_own_classes_and_settings_only(
         "calibrated": False,
         "temperature": temperature,
         "held_out_images": None,
-        "rejection_threshold": None,
+        "likeness_limit": None,
     }
     for one, before in zip(
         chances(asked), chances(plain), strict=True
@@ -154,40 +154,40 @@ def test_reject_needs_training_images_and_no_evaluation(
     support = SupportSet(torch.from_numpy(rows[:9]).expand(3, -1, -1), torch.from_numpy(labels))
     model = publish_model(service.database, service.blobs, backbone, classes=NAMES, shots=support)
     for names in (NAMES, NAMES[:2], [*NAMES, "oak", "elm", "ash"]):
-        asked |= {"model": model, "class_names": names, "reject": True}
+        asked |= {"model": model, "class_names": names, "something_else": True}
         response = service.client.post("/classify", json=asked)
         assert response.status_code == 200, response.text
         body: Body = response.json()
         trained = np.arange(min(3, len(names)))
         expected = pile.alone(pile.Support(rows[:9], labels), rows, trained)
         assert body["calibration"]["calibrated"] is False
-        limit = body["calibration"]["rejection_threshold"]
+        limit = body["calibration"]["likeness_limit"]
         assert limit == pytest.approx(expected.limit, abs=2e-3)
-        scores = [result["in_distribution_score"] for result in body["results"]]
+        scores = [result["likeness"] for result in body["results"]]
         assert scores == pytest.approx(expected.score.tolist(), abs=2e-3)
         best = [result["predictions"][0]["class_name"] for result in body["results"]]
         new = [name not in NAMES for name in best]  # nothing to compare with
         flags = [score < limit and not is_new for score, is_new in zip(scores, new, strict=True)]
-        assert [result["rejected"] for result in body["results"]] == flags
+        assert [result["something_else"] for result in body["results"]] == flags
     for names, reference, words in (
         (["oak"], model, "none of the class names was trained"),
         (NAMES, "stock", "Use a trained model"),
         (NAMES, knows, "Use a trained model"),
     ):
-        refused = post_classify(service, reference, names, reject="true")
+        refused = post_classify(service, reference, names, something_else="true")
         assert_problem(refused, 422, "no_training_images", words)
-    refused = post_classify(service, model, NAMES, reject="true", alpha="0")
+    refused = post_classify(service, model, NAMES, something_else="true", alpha="0")
     assert_problem(refused, 422, "no_training_images", "an alpha above 0")
 
 
 def test_an_instant_preview_rejects(world: tuple[Service, str, str]) -> None:
     service, _, _ = world
     job = service.accepted(**shots())["id"]
-    body = answered(service, job, ["red fox", "badger"], reject="true")
+    body = answered(service, job, ["red fox", "badger"], something_else="true")
     assert body["preview"]
     readable = [result for result in body["results"] if result["predictions"]]
-    assert {type(result["rejected"]) for result in readable} == {bool}
-    assert body["results"][1]["rejected"] is None
+    assert {type(result["something_else"]) for result in readable} == {bool}
+    assert body["results"][1]["something_else"] is None
 
 
 @pytest.mark.parametrize("coverage", ["0.2", "1", "nan", "much"])

@@ -14,6 +14,7 @@ from api.piles import features, images
 from clipcite.types.base import MAX_CLASS_NAMES
 from core.clip.models.backbone import Backbone
 from core.store import piles
+from core.store.accounts import owners
 from core.store.db.tables import PileFeatures
 from core.store.errors import StorageUnavailable
 from core.store.registry import models
@@ -272,6 +273,37 @@ def test_a_delete_during_an_upload_leaves_nothing(
     files = [("images", ("a.jpg", photo(50)))]
     assert_problem(fresh.client.post(f"/piles/{pile}/images", files=files), 404, "pile_not_found")
     assert fresh.blobs.list("piles") == []
+
+
+def test_owners_take_turns_for_features(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "THREADS", 1)
+    store = features.PileFeatureStore(fresh.database, fresh.blobs, fresh.app.state.serving)
+    done: list[str] = []
+    both, ended = threading.Event(), threading.Event()
+
+    def part(key: tuple[str, str], owner: str, *_: object) -> bool:
+        assert both.wait(30)
+        done.append(owner)
+        if len(done) == 6:
+            ended.set()
+        return done.count(owner) < 3
+
+    monkeypatch.setattr(store, "_compute_part", part)
+    made = []
+    with fresh.database.write() as session:
+        for owner in ("first", "second"):
+            owners.ensure(session, owner)
+            made.append(
+                piles.create(
+                    session, owner=owner, name="", model="stock", class_names=None, keeps_images=True
+                )
+            )
+    for row in made:
+        store.compute(row, "stock", None, "key")
+    both.set()
+    assert ended.wait(30)
+    store.close()
+    assert done == ["first", "second"] * 3
 
 
 # --- ETag, HEAD ---

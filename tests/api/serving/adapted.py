@@ -79,7 +79,7 @@ def publish_model(
     with database.write() as session:
         create_job(
             session,
-            job_id=job_id,
+            id=job_id,
             owner=owner,
             name=name,
             config=resolved.model_dump(),

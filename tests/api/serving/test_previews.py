@@ -61,7 +61,7 @@ class PreviewWorld(World):
         with self.database.write() as session:
             create_job(
                 session,
-                job_id=job_id,
+                id=job_id,
                 owner=owner,
                 config=resolve_config(backbone=self.backbone.name, **config).model_dump(),
                 classes=[*counts, {"name": "owl", "images": 0, "test_images": 1}],

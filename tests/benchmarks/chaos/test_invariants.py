@@ -62,7 +62,7 @@ def store(request: pytest.FixtureRequest, database: Database, tmp_path: Path) ->
     with database.write() as session:
         create_job(
             session,
-            job_id=job_id,
+            id=job_id,
             owner=OWNER,
             name="shots",
             config={},

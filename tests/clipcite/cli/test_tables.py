@@ -72,7 +72,7 @@ def answer() -> Classification:
     damaged = {"code": "bad_image", "detail": "The file is damaged."}
     results = [
         {"file": "IMG_123456789_HDR.jpg", "predictions": predictions},
-        {"file": "b.jpg", "predictions": predictions, "rejected": True},
+        {"file": "b.jpg", "predictions": predictions, "something_else": True},
         {"file": "c.jpg", "predictions": None, "error": damaged},
     ]
     names = [
@@ -96,7 +96,7 @@ def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:
     assert header == ["image", "class", "probability"]
     assert rows[0] == ["IMG_123456789_HDR.jpg", "long sleeve shirt", "0.9000"]
     assert rows[-1][:2] == ["c.jpg", "unreadable: The file is damaged."]
-    assert tally(answer) == "3 images: long sleeve shirt 1, none of these 1, unreadable 1"
+    assert tally(answer) == "3 images: long sleeve shirt 1, something else 1, unreadable 1"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def test_a_model_is_named_promoted_and_rolled_back(service: Service, taught: Job
         assert answer.model == copies[1].id
         with pytest.raises(UnprocessableEntityError, match="30 images"):
             client.classify([blue_image(tmp_path)], ["red", "green"], model="old shoes", coverage=0.9)
-        assert client.classify([blue_image(tmp_path)], model="old shoes", reject=True)[0].rejected
+        judged = client.classify([blue_image(tmp_path)], model="old shoes", something_else=True)
+        assert judged[0].something_else
         assert client.aliases.rollback("old shoes", "prod").model == copies[0].id
         assert client.aliases.get("old shoes", "prod").history[0].action == "rolled_back"
         with pytest.raises(ConflictError):

@@ -215,12 +215,13 @@ def test_labels_decide_and_teach(service: Service, photos: Path, learner: Job, m
     assert answers[Path(asked[2]).relative_to(photos).as_posix()].said == "skip"
 
 
-def test_a_check_measures(service: Service, photos: Path, taught: Job) -> None:
+def test_a_check_measures(service: Service, tmp_path: Path, taught: Job) -> None:
     """The images are drawn at random, without the model's class. A second run asks for no further image."""
-    (photos / "broken.jpg").unlink()
+    for name in ("red", "green", "blue"):
+        paint(tmp_path, f"photos/{name}", 4)
 
     def sort(*options: str, typed: str = "") -> Any:
-        command = ["sort", str(photos), "-m", taught.model_id or "", *options]
+        command = ["sort", str(tmp_path / "photos"), "-m", taught.model_id or "", *options]
         return CliRunner().invoke(app, command, input=typed, env={"CLIPCITE_URL": service.url})
 
     stopped = sort("--check", "10", typed="red\n2\nred\nq\nn\n")

@@ -22,7 +22,7 @@ from core.store.db.ids import new_id
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job, JobEvent, Model
 from core.store.jobs import jobs, lifecycle
-from core.store.jobs.lifecycle import Claim
+from core.store.jobs.lifecycle import Claim, NewJob
 from core.store.registry import models
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
@@ -40,7 +40,7 @@ def new_job(database: Database, **given: Any) -> str:
 def create_job(session: Session, **given: Any) -> Job:
     """Create a job as a request does, which announces its blobs first."""
     fields: dict[str, Any] = {
-        "job_id": new_id("job"),
+        "id": new_id("job"),
         "owner": OWNER,
         "name": None,
         "config": {"backbone": "starter", "alpha": 0.5},
@@ -49,8 +49,9 @@ def create_job(session: Session, **given: Any) -> Job:
         "images": [new_image("a.jpg"), new_image("b.jpg")],
         **given,
     }
-    deletions.announce(session, jobs.blobs_of(fields["job_id"]))
-    return lifecycle.create(session, **fields)
+    reserved = fields.pop("reserved_bytes", 0)
+    deletions.announce(session, jobs.blobs_of(fields["id"]))
+    return lifecycle.create(session, NewJob(**fields), reserved_bytes=reserved)
 
 
 def submit(
@@ -70,13 +71,15 @@ def submit(
             session,
             settings or Settings(),
             once,
-            job_id=job_id,
-            owner=OWNER,
-            name=None,
-            config={"backbone": "starter"},
-            classes=[],
-            warnings=[],
-            images=[new_image("a.jpg", bytes=image_bytes)],
+            NewJob(
+                id=job_id,
+                owner=OWNER,
+                name=None,
+                config={"backbone": "starter"},
+                classes=[],
+                warnings=[],
+                images=[new_image("a.jpg", bytes=image_bytes)],
+            ),
         )
         return job.id
 
@@ -197,7 +200,7 @@ def stored_job(database: Database, blobs: Blobs, **given: Any) -> str:
                 bytes=len(content),
             )
         )
-    return new_job(database, job_id=job_id, images=images, **given)
+    return new_job(database, id=job_id, images=images, **given)
 
 
 def stored_model(database: Database, blobs: Blobs, **given: Any) -> str:

@@ -33,7 +33,7 @@ export function trainAgainButton({ model, images, what = "correction", note = ""
 		try {
 			const { estimate } = await upload(`${path}?dry_run=true`, form, { signal });
 			const time = estimate.seconds ? ` It takes about ${duration(estimate.seconds)}.` : "";
-			const question = `${words()}?${time} The new version also learns from the photos of this one, which stays.${note}`;
+			const question = `${words()}?${time} The new version learns from all photos so far, and this one stays.${note}`;
 			if (!(await confirmed(question, "Train again", signal, "main"))) return;
 			const same = sent.map(({ file, name, className }) => [name, file.size, file.lastModified, className]);
 			const headers = { "Idempotency-Key": key([model(), same]) };

@@ -9,7 +9,7 @@ const MAX_SIDE = 1024; // pixels: more than the input size of any model
 /** Send POST /classify with these images and options.
  *
  *  @param {(PageImage & { sendable?: Promise<Blob> })[]} images
- *  @param {Options & { top_k?: number, features?: boolean, reject?: boolean }} options @param {AbortSignal} signal */
+ *  @param {Options & { top_k?: number, something_else?: boolean }} options @param {AbortSignal} signal */
 export async function classify(images, options, signal) {
 	const form = new FormData();
 	for (const [name, value] of Object.entries(options)) {
@@ -22,11 +22,11 @@ export async function classify(images, options, signal) {
 /** Ask the service to mark images that belong to no class. Imported networks have no training images to compare with, so
  *  the answer then comes without marks.
  *
- *  @template T @param {(options: { reject?: boolean }) => Promise<T>} ask @param {boolean} reject */
-export async function askRejecting(ask, reject) {
-	if (!reject) return ask({});
+ *  @template T @param {(options: { something_else?: boolean }) => Promise<T>} ask @param {boolean} hasImages whether the model may have training images */
+export async function askSomethingElse(ask, hasImages) {
+	if (!hasImages) return ask({});
 	try {
-		return await ask({ reject });
+		return await ask({ something_else: true });
 	} catch (error) {
 		if (error.code !== "no_training_images") throw error;
 		return ask({});

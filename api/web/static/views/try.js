@@ -11,7 +11,7 @@ import { modelSelect, STOCK } from "../components/try/model_select.js";
 import { hasAddress, showOnPhone } from "../components/try/phone.js";
 import { predictionCard } from "../components/try/predictions.js";
 import { strengthSlider } from "../components/try/strength.js";
-import { askRejecting, classify } from "../lib/classify.js";
+import { askSomethingElse, classify } from "../lib/classify.js";
 import { announce, arrange, button, debounce, h, replace } from "../lib/dom.js";
 import { imagesOf } from "../lib/files/dropped_files.js";
 import { noImagesBox, showProblem } from "../lib/problem.js";
@@ -265,7 +265,7 @@ export function tryView({ parameter, signal }) {
 		try {
 			const hasTrained = kept.names.some(({ name }) => model?.trained_classes.includes(name));
 			const [now, before] = await Promise.all([
-				askRejecting((more) => classify(images, { ...request(models.id()), ...more }, both), hasTrained),
+				askSomethingElse((more) => classify(images, { ...request(models.id()), ...more }, both), hasTrained),
 				model ? classifyStock(images, model, both) : null,
 			]);
 			for (const [i, image] of images.entries()) cards.get(image)?.show(now.results[i], before?.[i], now);
@@ -322,12 +322,12 @@ export function tryView({ parameter, signal }) {
 				"div",
 				{},
 				camera,
-				h("div", { class: "row toolbar" }, tally, hold, teach.element),
+				h("div", { class: "row toolbar" }, tally, hold),
 				hint,
 				dropTrouble,
 				trouble,
 				results,
-				slider.element,
+				h("div", { class: "dock" }, teach.element, slider.element),
 				timing,
 				rule,
 				code,

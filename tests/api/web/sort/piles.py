@@ -27,6 +27,7 @@ def drop_pile(page: Page, folder: Path, *names: str, model: str = "stock") -> st
         page.get_by_label("Class names").press("Enter")
     if names or model != "stock":
         expect(page.get_by_role("button", name="Ask me about 10")).to_be_visible()
+    expect(page.locator('.groups[aria-busy="false"]')).to_be_visible()
     return page.url.rpartition("/")[2]
 
 

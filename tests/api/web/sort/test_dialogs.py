@@ -79,8 +79,8 @@ GROUPS = """async () => {
   window.given = [];
   const pile = {
     names: ["red"], state: null, originals: new Map(), path: "/piles/none",
-    photosOf: (shown) =>
-      shown.map(({ position }) => ({ position, file: `${position}.jpg`, name: `${position}.jpg` })),
+    photosOf: (shown) => shown.map(({ position }) => (
+      { position, file: `${position}.jpg`, name: `${position}.jpg` })),
     answer: (answers) => window.given.push(answers),
     addEventListener: () => {}, removeEventListener: () => {},
   };

@@ -48,7 +48,7 @@ def test_training_again_leaves_the_random_photos_out_unless_asked(
             expect(asked).to_contain_text(f"{place} of 20")
             name = re.search(r"(red|blue|yellow)/", asked.locator(".file").inner_text())[1]
             page.keyboard.press(keys.get(name, "x"))
-        expect(page.get_by_text("20 of them drawn at random")).to_be_visible()
+        expect(page.get_by_text("measured on 20 photos drawn at random")).to_be_visible()
         every = page.get_by_role("checkbox", name="Train on the random photos, too")
         lost = page.get_by_text("Then nothing measures the new model.")
         expect(lost).to_be_hidden()

@@ -62,7 +62,7 @@ def test_an_interrupted_upload_goes_on_when_the_folder_is_dropped_again(
         )
         page.goto("/#/sort/stock")
         drop(page, page.locator(".zone"), folder)
-        expect(page.get_by_text("Sending 16 of 42 photos sent")).to_be_visible()
+        expect(page.get_by_text("16 of 42 photos sent")).to_be_visible()
         pile = page.url.rpartition("/")[2]
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_text("Stopped: 16 of 42 photos sent")).to_be_visible()

@@ -84,13 +84,19 @@ def test_photos_are_chosen_on_the_first_screen_of_a_phone(
         assert box["y"] + box["height"] < 640
         drop(page, page.locator(".panel .zone"), tmp_path / "a.png")
         expect(page.locator(".answer > .best > strong")).to_have_count(1)
-        assert page.locator(".strength").evaluate("element => getComputedStyle(element).position") == "static"
+        for part in (".strength", ".dock"):
+            shown = page.locator(part).evaluate(
+                "e => [getComputedStyle(e).position, getComputedStyle(e).display]"
+            )
+            assert shown[0] == "static" or shown[1] == "contents"
         page.get_by_role("button", name="Wrong: a.png").click()
         select = page.get_by_label("True class of a.png")
         assert select.bounding_box()["width"] > 0.8 * page.locator(".answer .foot").bounding_box()["width"]
         page.get_by_role("button", name="Take back").click()
         expect(page.get_by_role("button", name="Wrong: a.png")).to_be_visible()
         expect(select).to_have_count(0)
+        page.get_by_role("button", name="Right: a.png").click()
+        expect(page.get_by_role("button", name="Train again with 1 correction")).to_be_in_viewport()
         assert too_wide(page) <= 0
 
 
@@ -144,19 +150,19 @@ def test_an_image_unlike_the_training_images_is_marked(
     Image.fromarray(noise).save(tmp_path / "noise.png")
     (tmp_path / "red.png").write_bytes(shot("red", 3, size=96))
     files = [tmp_path / "red.png", tmp_path / "noise.png"]
-    asked = {"class_names": list(CLASSES), "model": model, "reject": True}
+    asked = {"class_names": list(CLASSES), "model": model, "something_else": True}
     asked["images"] = [{"base64": base64.b64encode(file.read_bytes()).decode()} for file in files]
     results = made.client.post("/classify", json=asked).json()["results"]
-    assert [result["rejected"] for result in results] == [False, True]
+    assert [result["something_else"] for result in results] == [False, True]
     with window(browser, url, expected=["422"]) as page:
         page.goto(f"/#/try/{model}")
         drop(page, page.locator(".panel .zone"), *files)
         red, other = (page.locator(".answer").filter(has_text=file.name).locator(".best") for file in files)
-        expect(other.get_by_text("like none of these")).to_be_visible()
+        expect(other.get_by_text("something else")).to_be_visible()
         expect(red.locator("strong")).to_be_visible()
-        expect(red.get_by_text("like none of these")).to_have_count(0)
+        expect(red.get_by_text("something else")).to_have_count(0)
         page.goto(f"/#/try/{imported}")
-        expect(page.get_by_text("like none of these")).to_have_count(0)
+        expect(page.get_by_text("something else")).to_have_count(0)
         expect(other.locator("strong")).to_be_visible()
         expect(page.get_by_role("alert")).to_have_count(0)
 

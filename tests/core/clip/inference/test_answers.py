@@ -1,5 +1,7 @@
 """What counts of what persons said."""
 
+import numpy as np
+
 from core.clip.inference.answers import TAUGHT, UNSAID, Answers
 from core.clip.inference.pile import NONE
 from tests.core.clip.inference.test_obeyed import Said, say
@@ -83,3 +85,4 @@ def test_classes_get_the_columns_of_a_sort() -> None:
     fewer = placed.without(placed.labels.argsort()[-1:])
     assert fewer.labels[:4].tolist() == [UNSAID, UNSAID, NONE, UNSAID]
     assert placed.labels[0] == 2
+    assert placed.without(np.array([1])).barred[1].tolist() == [False, True, False]

@@ -111,7 +111,7 @@ def test_images_measure_up_to_the_first_one_without_an_answer() -> None:
 
 
 def test_a_drawn_image_is_judged_without_its_own_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sort, "FOLDS", 1000)
+    monkeypatch.setattr(sort, "FOLDS", (1000, 1000))
     said = [
         truly(ORDER[60:100], "group"),
         truly(ORDER[:16], "drawn"),

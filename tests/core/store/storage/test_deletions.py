@@ -12,10 +12,15 @@ from core.store.db.session import Database, database_now
 from core.store.db.tables import Deletion
 from core.store.errors import StorageUnavailable
 from core.store.jobs import lifecycle
+from core.store.jobs.lifecycle import NewJob
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
 from tests.core.store.samples import OWNER, delete_job, new_job, stored_job, stored_model
 from worker.dispatcher.cleanup import finish_deletions
+
+
+def empty_job(job_id: str) -> NewJob:
+    return NewJob(id=job_id, owner=OWNER, name=None, config={}, classes=[], warnings=[], images=[])
 
 
 @pytest.fixture
@@ -103,9 +108,7 @@ def test_a_deletion_that_has_begun_can_not_be_stopped(
             back = {"due_at": database_now(session) + timedelta(days=400)}
             session.execute(update(Deletion).where(Deletion.due_at.is_not(None)).values(**back))
         with pytest.raises(StorageUnavailable), database.write() as session:
-            lifecycle.create(
-                session, job_id=job_id, owner=OWNER, name=None, config={}, classes=[], warnings=[], images=[]
-            )
+            lifecycle.create(session, empty_job(job_id))
 
     with monkeypatch.context() as patch:
         patch.setattr(Blobs, "delete_prefix", commits)
@@ -116,9 +119,7 @@ def test_a_deletion_that_has_begun_can_not_be_stopped(
 
 def test_nothing_is_created_without_a_record(database: Database) -> None:
     with pytest.raises(StorageUnavailable, match="not recorded"), database.write() as session:
-        lifecycle.create(
-            session, job_id="job_1", owner=OWNER, name=None, config={}, classes=[], warnings=[], images=[]
-        )
+        lifecycle.create(session, empty_job("job_1"))
 
 
 def test_nothing_is_deleted_because_a_row_is_missing(database: Database, blobs: Blobs) -> None:

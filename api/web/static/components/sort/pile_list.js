@@ -9,7 +9,7 @@ import { count, size, when } from "../../lib/words.js";
 import { codeFor, curl, python } from "../code.js";
 import { acceptDrops, dropZone, onPhone } from "../dropzone.js";
 import { pagedList } from "../pager.js";
-import { modelSelect } from "../try/model_select.js";
+import { modelSelect, STOCK } from "../try/model_select.js";
 import { pileOf } from "./open_pile.js";
 
 const STEPS = [
@@ -35,12 +35,10 @@ export function ago(time) {
 }
 
 /** Return what the service keeps of a pile, and until when. @param {Schemas["Pile"]} pile */
-export function keptWords({ counts, bytes, deleted_at: end, keeps_images: keeps }) {
+export function keptWords({ bytes, deleted_at: end, keeps_images: keeps }) {
 	const day = end && new Date(end).toLocaleDateString(undefined, { dateStyle: "long" });
-	const what = keeps
-		? count(counts.images, "photo")
-		: `No photos, only what a model read in ${counts.images.toLocaleString("en")}`;
-	return `${what}, ${size(bytes)} on this service${day ? `, kept until ${day} unless you use it` : ""}.`;
+	const what = keeps ? "" : ", without copies of the photos";
+	return `${size(bytes)} on this service${what}${day ? `, kept until ${day}, and longer if you use it` : ""}.`;
 }
 
 /** Delete the pile if the person confirms. Returns whether it is gone. @param {Schemas["Pile"]} pile @param {AbortSignal} signal */
@@ -136,7 +134,7 @@ export function pileList({ model, signal }) {
 		{ class: "steps" },
 		STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))),
 	);
-	models.load(model).catch(failed);
+	models.load(model ?? STOCK).catch(failed);
 	const element = h(
 		"section",
 		{ class: "sort" },

@@ -52,6 +52,7 @@ export class PileView {
 			drops: false,
 		});
 		this.zone.classList.add("slim");
+		this.busy = h("p", { class: "busy soft", "aria-hidden": "true" }, "Sorting …");
 		this.limit = this.#limitField();
 		this.summary = summaryCard(this.pile, {
 			askMe: () => this.#ask("ask=10"),
@@ -109,7 +110,7 @@ export class PileView {
 		const remove = button("Delete", () => this.#remove(), "quiet small");
 		return h(
 			"section",
-			{ class: "sort" },
+			{ class: "sort one-pile" },
 			h(
 				"div",
 				{ class: "two" },
@@ -142,6 +143,7 @@ export class PileView {
 					this.trouble,
 					this.summary.element,
 					this.training.element,
+					this.busy,
 					this.groups.element,
 					this.selection.element,
 					codeFor({
@@ -203,6 +205,9 @@ export class PileView {
 		this.selection.refresh();
 		this.training.refresh();
 		this.groups.element.hidden = !this.pile.photos.length;
+		const isBusy = this.pile.isSorting || this.#isRenaming;
+		this.groups.element.setAttribute("aria-busy", String(isBusy));
+		this.busy.hidden = !isBusy || this.pile.read !== null || !this.pile.photos.length;
 		if (this.pile.grouping && sort && !this.pile.isUploading && !this.pile.isSorting) {
 			this.pile.grouping = false;
 			this.#group();
@@ -267,6 +272,7 @@ export class PileView {
 
 	#renamed() {
 		this.#isRenaming = true;
+		this.#draw();
 		this.#sendNames();
 	}
 
@@ -302,7 +308,7 @@ export class PileView {
 		this.#give(photos, [named(positionsOf(photos), name, "moved")], done);
 	}
 
-	/** Give answers for the photos. @param {Photo[]} photos @param {Schemas["AnswerIn"][]} answers @param {string} done */
+	/** Give answers for the photos. @param {Photo[]} photos @param {PileAnswer[]} answers @param {string} done */
 	#give(photos, answers, done) {
 		if (!photos.length) return;
 		this.groups.leave(photos, () => this.pile.answer(answers));

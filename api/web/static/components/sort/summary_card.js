@@ -72,12 +72,12 @@ export function summaryCard(pile, { askMe, groupThem, check, failed, signal }) {
 		const { sent, total } = pile.upload;
 		const isOpen = pile.waiting.length > 0;
 		element.hidden = !images && !isOpen && !pile.unread.length;
-		tally.textContent = counts ? `${count(images, "photo")}. ${labelledWords(counts)}` : "";
-		tell(sentence, pile.sort?.sentence ?? "");
+		tally.textContent = counts ? `${count(images, "photo")}. ${labelledWords(counts, !pile.sort?.measured)}` : "";
+		tell(sentence, pile.names.length ? (pile.sort?.sentence ?? "") : "");
 		tell(
 			state,
 			isOpen
-				? `${pile.isUploading ? "Sending" : "Stopped:"} ${sent.toLocaleString("en")} of ${count(total, "photo")} sent`
+				? `${pile.isUploading ? "" : "Stopped: "}${sent.toLocaleString("en")} of ${count(total, "photo")} sent`
 				: pile.read !== null
 					? `Reading the photos with this model: ${pile.read.toLocaleString("en")} of ${images.toLocaleString("en")}`
 					: pile.unsent > 0 && pile.problem

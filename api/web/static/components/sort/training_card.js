@@ -31,6 +31,7 @@ export function trainingCard(pile, { model, use, signal }) {
 		" ",
 		loses,
 	);
+	const about = h("p", {});
 	const stage = h("p", { class: "stage" });
 	const remaining = h("p", { class: "soft" });
 	const bar = h("progress", { max: "1", "aria-label": "Training progress" });
@@ -47,6 +48,7 @@ export function trainingCard(pile, { model, use, signal }) {
 		"div",
 		{ class: "card training", role: "group", "aria-label": "Training with your labels", tabindex: "-1" },
 		brought,
+		about,
 		h("div", { class: "row" }, make),
 		allBox,
 		meter,
@@ -147,6 +149,10 @@ export function trainingCard(pile, { model, use, signal }) {
 		const hasLabels = Boolean(counts && counts.labelled > counts.none);
 		meter.hidden = !isRunning;
 		make.hidden = isRunning || !hasLabels;
+		about.hidden = make.hidden;
+		about.textContent = model()
+			? "Train the next version of the model with your labels."
+			: "Make a model of your labels. It sorts this pile, and the next photos.";
 		make.textContent = model() ? "Train again" : "Make a model";
 		make.disabled = isBusy;
 		allBox.hidden = make.hidden || !counts?.drawn;

@@ -187,7 +187,7 @@ export async function groupWalk(pile, groups, signal) {
 
 	/** @param {number} place */
 	const positionsOf = (place) => groups[place].shown.map(({ position: one }) => one);
-	/** Answer for a group. A second answer replaces the first one. @param {number} place @param {import("../../lib/sorting/answers.js").AnswerIn[]} answers */
+	/** Answer for a group. A second answer replaces the first one. @param {number} place @param {PileAnswer[]} answers */
 	function give(place, answers) {
 		const earlier = answered.has(place);
 		answered.add(place);
@@ -250,7 +250,7 @@ export async function groupWalk(pile, groups, signal) {
 	return answer === REGROUP;
 }
 
-/** @param {number[]} positions @returns {import("../../lib/sorting/answers.js").AnswerIn} */
+/** @param {number[]} positions @returns {PileAnswer} */
 const withdrawn = (positions) => ({ positions, said: "withdrawn", how: "group" });
 
 /** Return a function that makes each thing once. @template T @param {(place: number) => T} make */

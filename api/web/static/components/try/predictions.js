@@ -116,7 +116,7 @@ export function predictionCard(image, { remove, judged, names }) {
 			h("span", { class: "share" }, rough ? roughPercent(first.probability) : percent(first.probability)),
 			rough && h("span", { class: "tag rough-tag" }, "preview"),
 			!past && first.kind === "new" && newTag(shown),
-			!past && now.rejected && h("span", { class: "tag poor" }, "like none of these"),
+			!past && now.something_else && h("span", { class: "tag poor" }, "something else"),
 			isUnsure(shown) && h("span", { class: "tag open" }, "unsure"),
 		);
 		const width = rough ? roughPercent(first.probability) : `${100 * first.probability}%`;

@@ -2,11 +2,9 @@
 
 import { NONE } from "./groups.js";
 
-/** @typedef {Schemas["AnswerIn"]} AnswerIn */
-
-/** Return the answer that these photos have the class. @param {number[]} positions @param {Label} name @param {AnswerIn["how"]} how
+/** Return the answer that these photos have the class. @param {number[]} positions @param {Label} name @param {PileAnswer["how"]} how
  *
- *  @returns {AnswerIn} */
+ *  @returns {PileAnswer} */
 export function named(positions, name, how) {
 	return typeof name === "string"
 		? { positions, said: "class", class_name: name, how }
@@ -37,7 +35,7 @@ export function namedGroup({ shown, members }, unticked, name) {
 
 /** Return the answer that these photos are not of the class; with NONE, that they are of one of the classes.
  *
- *  @param {number[]} positions @param {Label} name @returns {AnswerIn} */
+ *  @param {number[]} positions @param {Label} name @returns {PileAnswer} */
 export function notOf(positions, name) {
 	return { positions, said: "not_class", class_name: name === NONE ? null : String(name), how: "group" };
 }
@@ -46,18 +44,18 @@ export function notOf(positions, name) {
  *
  *  @param {{ position: number, answer: Photo["answer"], not_classes: Photo["not_classes"] }[]} before */
 export function restored(before) {
-	/** @type {AnswerIn[]} */
+	/** @type {PileAnswer[]} */
 	const answers = [{ positions: before.map(({ position }) => position), said: "withdrawn", how: "moved" }];
 	for (const { position, answer, not_classes: excluded } of before) {
 		const positions = [position];
 		for (const name of excluded ?? []) answers.push(notOf(positions, name ?? NONE));
 		if (answer && answer.said !== "not_class")
 			answers.push(
-				/** @type {AnswerIn} */ ({ positions, said: answer.said, class_name: answer.class_name, how: answer.how }),
+				/** @type {PileAnswer} */ ({ positions, said: answer.said, class_name: answer.class_name, how: answer.how }),
 			);
 	}
 	return answers;
 }
 
-/** @param {AnswerIn[]} answers */
+/** @param {PileAnswer[]} answers */
 const filled = (answers) => answers.filter(({ positions }) => positions.length);

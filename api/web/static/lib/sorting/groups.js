@@ -49,7 +49,8 @@ export function groupsOf(photos, names, threshold) {
 		if (name === null) others[OPEN].push(photo);
 		else if (typeof name === "symbol") others[ELSE].push(photo);
 		else if (isGuess(photo) && sureness(photo) < threshold) others[UNSURE].push(photo);
-		else classes.set(name, [...(classes.get(name) ?? []), photo]);
+		else if (classes.has(name)) classes.get(name)?.push(photo);
+		else classes.set(name, [photo]);
 	}
 	others[ELSE].sort(
 		(a, b) =>

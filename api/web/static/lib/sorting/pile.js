@@ -6,8 +6,8 @@ import { call, requestJson, upload } from "../service/http.js";
 import { isPassing, patiently } from "../service/patiently.js";
 import { count } from "../words.js";
 import { restored } from "./answers.js";
+import { labelOf, NONE } from "./groups.js";
 
-/** @typedef {Schemas["AnswerIn"]} AnswerIn */
 /** @typedef {DroppedFile & { name: string }} Original */
 
 const POLL_MS = 3_000; // for answers of other persons
@@ -61,9 +61,9 @@ export class OpenPile extends EventTarget {
 	#isRetried = false;
 	/** Whether the groups are asked for once the photos are there. */
 	grouping = false;
-	/** @type {AnswerIn[]} */
+	/** @type {PileAnswer[]} */
 	#unsent;
-	/** Answers that the photos being loaded may lack. @type {AnswerIn[]} */
+	/** Answers that the photos being loaded may lack. @type {PileAnswer[]} */
 	#given = [];
 	/** @type {Promise<void> | null} */
 	#sending = null;
@@ -258,7 +258,7 @@ export class OpenPile extends EventTarget {
 		this.changed();
 	}
 
-	/** Give answers. They count on the page at once, and are sent in their order. @param {AnswerIn[]} answers */
+	/** Give answers. They count on the page at once, and are sent in their order. @param {PileAnswer[]} answers */
 	answer(answers) {
 		if (!answers.length) return;
 		this.problem = null;
@@ -278,7 +278,7 @@ export class OpenPile extends EventTarget {
 		return this.photosOf(before);
 	}
 
-	/** @param {AnswerIn[]} answers */
+	/** @param {PileAnswer[]} answers */
 	#give(answers) {
 		for (const answer of answers) this.#apply(answer);
 		this.#unsent.push(...answers);
@@ -288,13 +288,15 @@ export class OpenPile extends EventTarget {
 		this.#send();
 	}
 
-	/** Show the answer on the photos, until the service's list has it. @param {AnswerIn} answer */
+	/** Show the answer on the photos, until the service's list has it. @param {PileAnswer} answer */
 	#apply({ positions, said, class_name: name = null, how }) {
 		for (const position of positions) {
 			const photo = this.photo(position);
 			if (!photo || how === "member") continue;
+			const label = labelOf(photo);
+			const keepsLabel = said === "skip" || (said === "not_class" && label !== (name ?? NONE));
 			if (said === "withdrawn") Object.assign(photo, { answer: null, not_classes: [] });
-			else photo.answer = { said, class_name: name, how, by: null, at: "" };
+			else if (!label || !keepsLabel) photo.answer = { said, class_name: name, how, by: null, at: "" };
 			if (said === "class" && name && this.state && !this.names.includes(name))
 				this.state = { ...this.state, class_names: [...this.state.class_names, name] };
 			if (said === "not_class" && !photo.not_classes?.includes(name))
@@ -426,7 +428,7 @@ addEventListener("beforeunload", (event) => {
 });
 
 /** @param {Schemas["PileCounts"]} counts */
-export function labelledWords({ labelled, drawn }) {
+export function labelledWords({ labelled, drawn }, withDrawn = true) {
 	if (!labelled) return "";
-	return `${count(labelled, "photo")} labelled${drawn ? `, ${drawn.toLocaleString("en")} of them drawn at random` : ""}.`;
+	return `${count(labelled, "photo")} labelled${drawn && withDrawn ? `, ${drawn.toLocaleString("en")} of them drawn at random` : ""}.`;
 }

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from api.corrections import evaluate as evaluation
+from api.evaluation import evaluate as evaluation
 from api.serving.types import WeightsKey
 from core.clip.data.decoder import Decoder
 from core.clip.models.backbone import Backbone, load_backbone

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.corrections.evaluate import evaluate
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ModelRef
+from api.evaluation.evaluate import evaluate
 from api.http.forms import form_body, form_of
 from api.http.problems import responses
 from api.jobs.form import LISTS, ImagesForm, InvalidUpload, check_source

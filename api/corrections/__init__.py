@@ -1,1 +1,0 @@
-"""Corrections of models, and their evaluation on test images."""
