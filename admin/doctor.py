@@ -155,7 +155,7 @@ def _backbone(settings: Settings) -> str:
         if missing:
             needed = " and ".join(missing)
             raise ExpectedError(f"The starter needs {needed}: pip install '.[starter]' in the checkout.")
-        return "starter (assembled at the first start, which takes 30 s)"
+        return "starter (assembled at the first start, which takes seconds)"
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
         if not any((folder / config).is_file() for config in (CONFIG, TOWER_CONFIG)):

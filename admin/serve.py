@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -124,14 +124,18 @@ def serve_until_stopped(
     if token is not None and token != local_token():
         export = escape(shlex.quote(settings["CLIPCITE_DATA"]))
         lines.append(f"In other terminals: export CLIPCITE_DATA={export}")
-    announcement = (console, address, token, lines, stop, ready, loaded, open_page)
+
+    def on_ready() -> None:
+        ready.set()
+        loaded.set()
+        note_start(folder, time.monotonic() - started)
+
+    announcement = (console, address, token, lines, stop, on_ready, loaded.set, open_page)
     threading.Thread(target=_announce, args=announcement, daemon=True).start()
     status = 0
     while not stop.wait(POLL_SECONDS):
         if "worker" not in children and (loaded.is_set() or time.monotonic() - started > ALONE_SECONDS):
             children["worker"] = start("worker")
-            if ready.is_set():
-                note_start(folder, time.monotonic() - started)
         for name, child in children.items():
             code = child.poll()
             if code is None:
@@ -211,13 +215,13 @@ def _announce(
     token: str | None,
     lines: list[str],
     stop: threading.Event,
-    ready: threading.Event,
-    loaded: threading.Event,
+    on_ready: Callable[[], None],
+    on_loaded: Callable[[], None],
     open_page: bool,
 ) -> None:
     """Print the progress of a download, and `lines` once the service is ready.
 
-    The page is opened as soon as the API responds. `loaded` is set when the API no longer loads anything.
+    The page is opened as soon as the API responds. `on_loaded` is called when the API computes nothing.
     """
     step: str | None = None
     while not stop.wait(0.3):
@@ -227,8 +231,7 @@ def _announce(
                 open_page = False
                 webbrowser.open(lines[0].partition("[/] ")[2])
             if response.is_success:
-                ready.set()
-                loaded.set()
+                on_ready()
                 for line in lines:
                     console.print(line, highlight=False, soft_wrap=True)
                 for line in (*_advice(address, token), "Press Ctrl-C to stop."):
@@ -236,7 +239,7 @@ def _announce(
                 return
             preparing = response.json().get("preparing")
             if preparing is None or preparing.get("total_bytes"):
-                loaded.set()  # an error or a download, which may take long
+                on_loaded()  # an error or a download, which may take long
             before, step = step, preparing_line(preparing)
             if step is not None and step != before:
                 console.print(step, highlight=False, soft_wrap=True)

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with busy_programs(busy):
                 for images in list(options.images) * options.rounds:
                     jobs.append(watch(client, source, images))
-                    console.print(f"{busy} busy, {images} images: {jobs[-1].end:.1f} s", highlight=False)
+                    console.print(f"beside {busy}: {row_of(jobs[-1])}", markup=False, highlight=False)
             tables.append(table(jobs, f"Beside {busy} busy programs" if busy else "Alone"))
     write(tables, "time_left", options.out, console)
 
@@ -125,20 +125,18 @@ def busy_programs(number: int) -> Iterator[None]:
             program.wait()
 
 
+def factors_of(job: Watched) -> list[list[float | None]]:
+    return [[job.stated(share, model=model) for share in SHARES] for model in (True, False)]
+
+
+def row_of(job: Watched) -> list[str]:
+    factors = (" ".join("–" if f is None else f"{f:.2f}" for f in of) for of in factors_of(job))
+    return [str(job.images), f"{job.model:.0f}", f"{job.end:.0f}", *factors, f"{job.frozen():.0f}"]
+
+
 def table(jobs: Sequence[Watched], title: str) -> Table:
-    rows, all_factors = [], []
-    for job in jobs:
-        factors = [[job.stated(share, model=model) for share in SHARES] for model in (True, False)]
-        all_factors += [*chain.from_iterable(factors)]
-        rows.append(
-            [
-                str(job.images),
-                f"{job.model:.0f}",
-                f"{job.end:.0f}",
-                *(" ".join("–" if f is None else f"{f:.2f}" for f in of) for of in factors),
-                f"{job.frozen():.0f}",
-            ]
-        )
+    rows = [row_of(job) for job in jobs]
+    all_factors = [factor for job in jobs for factor in chain.from_iterable(factors_of(job))]
     true = sum(f is not None and 1 / WITHIN <= f <= WITHIN for f in all_factors)
     note = f"{true} of {len(all_factors)} within a factor of {WITHIN}."
     head = [

@@ -38,14 +38,15 @@ def pile_shots(session: Session, form: JobForm, owner: str) -> PileShots:
     labels = piles.labels(piles.answers(session, pile.id))
     images, replaced = list[Image](), set[str]()
     for row in piles.images(session, pile.id):
-        answer = labels.get(row.position, piles.Label()).answer
+        label = labels.get(row.position, piles.Label())
+        answer = label.answer
         replaced.add(str(row.blob_sha256))  # only the pile has given this copy to a training
         if answer is None or answer.said not in ("class", "none"):
             continue
         replaced.add(row.sha256)
         if answer.said == "none":
             continue
-        is_test = answer.how == "drawn" and form.pile_drawn == "test"
+        is_test = label.drawn and form.pile_drawn == "test"
         images.append(
             Image(
                 str(row.blob_key),

@@ -67,7 +67,7 @@ def sort(
         The errors of `api.classify.scoring.classify`.
     """
     said = Answers.of(len(rows), answers)
-    names = _joined(options.class_names or ([] if isinstance(model, str) else model.classes), said.names)
+    names = _joined(options.class_names or ([] if isinstance(model, str) else model.classes), said.used_names)
     order = draw_order(seed, len(rows))
     size = 4 * len(rows) * (COPIES * rows.shape[1] + SCORE_COPIES * len(names))
     with serving.hold(model, options.alpha) as held, serving.memory.hold(owner, size):

@@ -32,9 +32,10 @@ def evaluate(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Evaluate a model on labelled images, or show its last evaluation.
+    """Evaluate a model on labelled images.
 
-    All of them are test images. The service keeps the result, but not the images.
+    All of them are test images. The service keeps the result, but not the images. Without images, show the
+    last result.
     """
     with connected(url, key) as client:
         found = client.models.get(find_model(client, model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,10 +20,8 @@ from clipcite.cli.connection import (
 )
 from clipcite.cli.references import find_pile
 from clipcite.cli.render.tables import pile_facts, pile_table, print_table
+from clipcite.cli.render.verdict import measured_words
 from clipcite.datasets.image import printable
-
-if TYPE_CHECKING:
-    from clipcite.client._sync.piles import Pile
 
 piles = typer.Typer(help="Images that wait for labels, and their labels.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="PILE", help="Id of the pile, its last characters, or its name.")]
@@ -52,13 +50,13 @@ def show(id: Id, as_json: AsJson = False, url: Url = None, key: Key = None) -> N
     """Show a pile, and how good its sort is."""
     with connected(url, key) as client:
         pile = client.piles.get(find_pile(client, id))
-        sentence = None if as_json else _measured(pile)
+        measured = None if as_json or not pile.counts.drawn else measured_words(pile.sort())
     if as_json:
         print_json(pile.raw)
         return
     print_table(stdout(), pile_facts(pile))
-    if sentence:
-        stdout().print(printable(sentence), markup=False, soft_wrap=True)
+    if measured is not None:
+        stdout().print(measured, markup=False, soft_wrap=True)
 
 
 @piles.command()
@@ -73,8 +71,3 @@ def delete(id: Id, yes: Yes = False, as_json: AsJson = False, url: Url = None, k
         confirm(printable(f"Delete the pile {pile.name} with {labels}?"), yes=yes)
         pile.delete()
     print_deleted(pile.id, as_json=as_json)
-
-
-def _measured(pile: Pile) -> str | None:
-    """Return how good the sort is, if answers have measured it."""
-    return pile.sort().sentence if pile.counts.drawn else None

@@ -32,13 +32,14 @@ from clipcite.cli.connection import (
 )
 from clipcite.cli.references import JOB, find_model
 from clipcite.cli.render.tables import print_table
+from clipcite.cli.render.verdict import measured_words
 from clipcite.datasets.dataset import count_noun
 from clipcite.datasets.image import printable
 from clipcite.sorting import folder_pile
 from clipcite.sorting.files import Left, carry_out, tidy, undo
 from clipcite.sorting.folder_pile import Files
 from clipcite.sorting.log import How, Log, locked, logs_of, open_log
-from clipcite.sorting.output import measured_words, place_of, plan_csv, plan_table
+from clipcite.sorting.output import place_of, plan_csv, plan_table
 from clipcite.sorting.plan import Image, Place, find_images, plan, without_sorted
 from clipcite.sorting.teaching import ask_person, train_again
 from clipcite.types.tables import as_csv

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -15,9 +15,6 @@ from rich.text import Text
 from clipcite.cli.render.tables import table_of
 from clipcite.datasets.image import printable
 from clipcite.sorting.plan import SOMETHING_ELSE, UNSURE, Place
-
-if TYPE_CHECKING:
-    from clipcite.types.piles import PileSort
 
 ORIENTATION, EXIF, TAKEN, CHANGED = 0x0112, 0x8769, 0x9003, 0x0132
 """Tags of EXIF: orientation, the block of the camera, the time of the photo, and the time of the file."""
@@ -83,13 +80,6 @@ def place_of(place: Place) -> dict[str, Any]:
         "target": None if place.target is None else str(place.target),
         "error": place.answer.error,
     }
-
-
-def measured_words(result: PileSort) -> str:
-    """Return the service's sentence on the accuracy of a sort, or how to measure it."""
-    if result.measured is not None and result.sentence:
-        return result.sentence
-    return "Not measured yet. `--check 20` tells you how many images are in the right place."
 
 
 @cache

@@ -63,6 +63,8 @@ class Label:
     """The answer that counts. None: none, or all were withdrawn."""
     barred: list[str | None] = field(default_factory=list)
     """Classes that a person excluded; None is "none of these"."""
+    drawn: bool = False
+    """The image was drawn at random. A later correction of its label changes nothing about that."""
 
 
 def blobs_of(pile_id: str) -> str:
@@ -298,7 +300,7 @@ def add_answers(session: Session, pile: Pile, given: Sequence[AnswerIn]) -> None
                 continue
             pile.labelled += sign
             pile.none += sign * (counted.said == "none")
-            pile.drawn += sign * (counted.how == "drawn")
+            pile.drawn += sign * label.drawn
             if counted.class_name is not None:
                 names[counted.class_name] += sign
     pile.used_names = names
@@ -334,12 +336,13 @@ def labels(rows: Sequence[Answer]) -> Mapping[int, Label]:
         elif row.said == "not_class":
             label.barred = [*dict.fromkeys([*label.barred, row.class_name])]
             if label.answer is None or label.answer.class_name == row.class_name:
-                label.answer = row
+                label.answer, label.drawn = row, False
         elif row.said == "skip":
             label.answer = label.answer or row
         else:
             name = row.class_name if row.said == "class" else None
             label.answer, label.barred = row, [other for other in label.barred if other != name]
+            label.drawn |= row.how == "drawn"
     return found
 
 

@@ -131,6 +131,8 @@ def test_the_first_start_prepares_the_starter(tmp_path: Path) -> None:
         with serving(tmp_path, settings) as (process, output):
             lines = ready(process, output)
         text = " ".join(lines)
+        expected = "within a minute" if first else r"in about \d+ s"
+        assert re.search(rf"^Starting at \S+ \(ready {expected}\) …$", lines[0])
         assert ("Preparing the starter model (first start only) …" in text) == first
         assert "Ready: http://127.0.0.1:" in text
         assert len(lines) <= 5

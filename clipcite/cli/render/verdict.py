@@ -1,4 +1,4 @@
-"""The verdict on a model in words, and its accuracies."""
+"""The verdict on a model in words, its accuracies, and how good a sort is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from clipcite.types.piles import PileSort
     from clipcite.types.problems import Notice
     from clipcite.types.report import Metrics
 
@@ -42,3 +43,10 @@ def short_verdict(metrics: Metrics | None, *, with_gain: bool) -> str:
     words = words.replace("clear gain", "difference")
     gain = f" ({100 * (compared.adapted - compared.stock):+.0f})" if with_gain else ""
     return f"{words} {100 * compared.adapted:.0f}%{gain}"
+
+
+def measured_words(result: PileSort) -> str:
+    """Return the service's sentence on how good a sort is, or how to measure it."""
+    if result.measured is not None and result.sentence:
+        return result.sentence
+    return "Not measured yet. `clipcite sort FOLDER --check 20` tells you how much is in the right place."

@@ -123,6 +123,12 @@ class Answers:
         """True if nobody has said anything."""
         return not self.seen.any()
 
+    @property
+    def used_names(self) -> list[str]:
+        """Classes of labels and of named groups. A name that was taken back is none of them."""
+        used = {*self.labels.tolist(), *self.named.tolist()}
+        return [name for number, name in enumerate(self.names) if number in used]
+
     def without(self, rows: Ints) -> "Answers":
         """Return the answers without the labels of some images. What was excluded before stays excluded."""
         labels = self.labels.copy()
@@ -130,10 +136,11 @@ class Answers:
         return replace(self, labels=labels)
 
     def columns(self, names: Sequence[str]) -> "Answers":
-        """Return the answers with the classes `names`, which include all of these."""
+        """Return the answers with the classes `names`, which include all of `used_names`."""
         place = {same_class(name): column for column, name in enumerate(names)}
-        column = np.array([place[same_class(name)] for name in self.names], np.int64)
+        column = np.array([place.get(same_class(name), UNSAID) for name in self.names], np.int64)
         of = np.append(column, [NONE, UNSAID])  # the last two have the indices NONE and UNSAID
         barred = np.zeros((len(self), len(names)), bool)
-        barred[:, column] = self.barred
+        kept = np.flatnonzero(column != UNSAID)
+        barred[:, column[kept]] = self.barred[:, kept]
         return replace(self, names=tuple(names), labels=of[self.labels], named=of[self.named], barred=barred)

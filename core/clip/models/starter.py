@@ -55,7 +55,7 @@ LOGIT_SCALE = 40.0
 def starter_folder(cache: Path) -> Path:
     """Return the folder of the assembled starter below `cache`, for open_clip's `local-dir:`.
 
-    The first use assembles the starter (about 30 s on two cores). Concurrent processes are safe: a rename
+    The first use assembles the starter (about 6 s of processor time). Concurrent processes are safe: a rename
     makes the complete folder appear.
 
     Raises:

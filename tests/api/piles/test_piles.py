@@ -137,6 +137,23 @@ def test_the_last_answer_counts_and_all_are_kept(fresh: Service, pile: str) -> N
         assert len(piles.answers(session, pile)) == 11
 
 
+def test_a_name_that_was_taken_back_is_no_class(fresh: Service, pile: str) -> None:
+    say(fresh, pile, of_class("cat", 0), of_class("dgo", 1), of_class("dog", 1), of_class("foix", 2))
+    barred = {"positions": [3], "said": "not_class", "class_name": "foix", "how": "group"}
+    said = say(fresh, pile, {"positions": [2], "said": "withdrawn", "how": "moved"}, barred)
+    assert said["class_names"] == ["cat", "dog"]
+    assert {name["name"] for name in sorted_pile(fresh, pile)["class_names"]} == {"cat", "dog"}
+
+
+def test_a_drawn_image_stays_drawn_when_its_label_is_corrected(fresh: Service, pile: str) -> None:
+    said = say(fresh, pile, of_class("cat", 0, how="drawn"), of_class("dog", 0, how="moved"))
+    assert said["counts"]["drawn"] == 1
+    said = say(fresh, pile, of_class("cat", 1), of_class("dog", 2))
+    form = {"pile": (None, pile)}
+    job = fresh.client.post("/adapt", files=form).json()["id"]
+    assert [split for split, _, _ in split_of(fresh, job)] == ["train", "train", "test"]
+
+
 def test_a_class_that_is_said_is_no_longer_excluded(fresh: Service, pile: str) -> None:
     barred = {"positions": [0], "said": "not_class", "class_name": "cat", "how": "group"}
     say(fresh, pile, barred, of_class("cat", 0))

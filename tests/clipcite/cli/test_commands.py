@@ -125,7 +125,7 @@ def test_a_job_that_does_not_succeed(call: Any, folder: Path) -> None:
 
 MISTAKES = [
     (["clasify", "{images}"], 2, "No such command 'clasify'. Did you mean 'classify'?"),
-    (["delete", "things"], 2, "Did you mean 'jobs delete' or 'models delete'?"),
+    (["delete", "things"], 2, "Did you mean 'jobs delete' or 'models delete' or 'piles delete'?"),
     (["train", "{images}"], 2, "No such command 'train'. Did you mean 'adapt'?"),
     (["predict", "{images}"], 2, "No such command 'predict'. Did you mean 'classify'?"),
     (["label", "{images}"], 2, "No such command 'label'. Did you mean 'sort'?"),

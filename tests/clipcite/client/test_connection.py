@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from clipcite import APIConnectionError, APIStatusError, Client, InvalidAddress, Retry, WaitTimeout
 from clipcite.__main__ import app
 from clipcite.client.address import DEFAULT_URL, settings_of
-from clipcite.types.predictions import COLLECTION_EXAMPLE, RESULT_EXAMPLE
+from clipcite.types.predictions import CLASSIFICATION_EXAMPLE, RESULT_EXAMPLE
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.scripted import response, scripted_server
 
@@ -169,8 +169,8 @@ def test_the_address_of_this_machines_service_is_found(
 
 
 def classified(model: str, images: int) -> bytes:
-    results = [{**RESULT_EXAMPLE, "features": "AAA="}] * images
-    return response(json.dumps({**COLLECTION_EXAMPLE, "model": model, "results": results}))
+    results = [RESULT_EXAMPLE] * images
+    return response(json.dumps({**CLASSIFICATION_EXAMPLE, "model": model, "results": results}))
 
 
 @both

@@ -60,7 +60,7 @@ def test_plans_asks_sorts_and_undoes(service: Service, call: Any, photos: Path, 
     command = ("sort", photos, "-m", taught.model_id, "--unsure", 0, "--csv", table)
     planned = call(*command, status=1)  # nobody says yes
     assert "Copy 12 images into" in planned.stderr
-    assert "Not measured yet. `--check 20` tells you" in planned.stdout
+    assert "Not measured yet. `clipcite sort FOLDER --check 20` tells you" in planned.stdout
     assert [path.suffix for path in into.iterdir()] == [".jsonl"]
     (pile,) = piles(service)
     assert (pile.name, pile.model, pile.keeps_images) == ("photos", taught.model_id, False)
@@ -139,6 +139,18 @@ def test_sorted_on_the_page_and_moved_on_the_disk(
         f"card-sorted/{name} ones/{number}.png" for name in ("red", "green", "blue") for number in range(4)
     )
     assert len(piles(service)) == 1
+
+
+def test_a_pile_with_less_than_half_of_the_files_is_of_another_folder(
+    service: Service, call: Any, photos: Path
+) -> None:
+    (photos / "broken.jpg").unlink()
+    paths = sorted(photos.rglob("*.png"))
+    with Client(service.url) as client:
+        pile = client.piles.create(paths[:5], class_names=["red", "blue"])
+        assert "Say how to sort" in call("sort", photos, status=2).stderr
+        pile.add(paths[5:6])
+        assert "Continues the pile" in call("sort", photos, status=1).stderr
 
 
 def test_copies_of_an_earlier_run_in_other_folders(service: Service, call: Any, photos: Path) -> None:
