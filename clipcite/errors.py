@@ -28,13 +28,9 @@ ADVICE: Mapping[str, tuple[str | None, str]] = {
         "clipcite export {model_id} --format {format} -o FILE",
         "client.models.export({model_id}, path, format={format})",
     ),
-    "POST /models/{model_id}/extend": (
-        "clipcite adapt FOLDER --extends {model_id}",
-        "client.adapt(images, extends={model_id})",
-    ),
     "POST /models/{model_id}/evaluate": (
         "clipcite evaluate {model_id} FOLDER",
-        "client.models.get({model_id}).evaluate(images)",
+        "model.evaluate(images)",
     ),
     "GET /models/{name}/aliases": ("clipcite models aliases {name}", "client.aliases.list({name})"),
     "PUT /models/{name}/aliases/{alias}": (
@@ -52,6 +48,9 @@ ADVICE: Mapping[str, tuple[str | None, str]] = {
     "POST /jobs/{job_id}/cancel": ("clipcite jobs cancel {job_id}", "client.jobs.cancel({job_id})"),
     "DELETE /jobs/{job_id}": ("clipcite jobs delete {job_id}", "client.jobs.delete({job_id})"),
     "POST /adapt": ("clipcite adapt FOLDER", "client.adapt(images)"),
+    "GET /piles": ("clipcite piles list", "client.piles.list()"),
+    "DELETE /piles/{pile_id}": ("clipcite piles delete {pile_id}", "client.piles.delete({pile_id})"),
+    "POST /piles/{pile_id}/images": (None, "client.piles.create(images)"),
 }
 """Command, if there is one, and call in Python for an operation and its parameters outside the path."""
 

@@ -41,7 +41,7 @@ JOB_KEYS = {
 MODEL_KEYS = {
     *("id", "object", "name", "version", "aliases", "job_id", "backbone", "trained_classes", "alpha"),
     *("templates", "prompts", "bytes", "delta_format", "created_at", "created_by", "metrics"),
-    *("promoted", "not_promoted"),
+    *("promoted", "not_promoted", "evaluated"),
 }
 
 File = tuple[str, bytes]

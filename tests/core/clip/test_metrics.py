@@ -80,7 +80,7 @@ def accuracies(of: dict[str, Any]) -> tuple[float, float]:
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [3, 1, 4, 0, 2]])
 def test_on_a_hand_made_example(order: list[int]) -> None:
     made = stored(by_hand(order), trained_images=9)
-    assert made["measured_on"] == {"source": "test", "images": 5, "trained_images": 9}
+    assert made["measured_on"] == {"source": "test", "images": 5, "trained_images": 9, "fold_models": 0}
     assert set(made) == {"measured_on", "trained_classes", "new_classes", "all_classes", "verdict"}
     assert accuracies(made["trained_classes"]) == pytest.approx((2 / 3, 1))
     assert made["trained_classes"]["difference"]["value"] == pytest.approx(1 / 3)
@@ -111,7 +111,7 @@ def test_without_images_of_a_half() -> None:
 @pytest.mark.parametrize("held", [None, HeldOutPredictions.none(held_out().candidates)])
 def test_without_a_measurement(held: HeldOutPredictions | None) -> None:
     assert stored(held, trained_images=12) == {
-        "measured_on": {"source": "none", "images": 0, "trained_images": 12},
+        "measured_on": {"source": "none", "images": 0, "trained_images": 12, "fold_models": 0},
         "trained_classes": None,
         "new_classes": None,
         "all_classes": None,

@@ -58,6 +58,7 @@ def test_the_model_learns_and_is_evaluated(adapted: Adapted) -> None:
         "source": "test",
         "images": 20,
         "trained_images": 12,
+        "fold_models": 0,
     }
     trained, new = (
         adapted.evaluation.stored_metrics()["trained_classes"],
@@ -270,6 +271,7 @@ def test_no_images_to_evaluate_on(tiny: Backbone, each: int) -> None:
         "source": "none",
         "images": 0,
         "trained_images": 2 * each,
+        "fold_models": 0,
     }
     before = ["reading", "features", "steps", "support"]
     assert recorder.phases == [*before, "report"]

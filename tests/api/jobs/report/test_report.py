@@ -168,7 +168,7 @@ def test_the_policy_allows_the_style_and_nothing_else(done: tuple[Service, str])
 def test_jobs_and_models_have_the_sentences_of_the_report(done: tuple[Service, str]) -> None:
     service, job_id = done
     said = service.client.get(f"/jobs/{job_id}/report").json()["sentences"]
-    assert [text.partition(" ")[0] for text in said] == ["Better.", "93%", "With"]
+    assert [text.partition(" ")[0] for text in said] == ["Better.", "93%", "If"]
     job = service.client.get(f"/jobs/{job_id}").json()
     assert job["metrics"]["sentences"] == said[:2]
     with service.database.write() as session:

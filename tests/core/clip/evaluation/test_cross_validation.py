@@ -36,6 +36,7 @@ def test_the_published_model_trains_on_all_images_and_each_fold_model_on_half(ti
         "source": "cross_validation",
         "images": 18,
         "trained_images": 18,
+        "fold_models": 2,
     }
     assert result.evaluation.stored_metrics()["trained_classes"]["adapted"] > 0.5
     assert result.evaluation.stored_metrics()["new_classes"] is None
