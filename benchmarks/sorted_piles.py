@@ -6,7 +6,7 @@
 
 Half of the classes are trained. Images of the others are near strangers, and images of the next data set are
 far ones.
-A data set is a folder with `train/<class>/` and `test/<class>/`. *Before* is `clipcite sort --no-reject`.
+A data set is a folder with `train/<class>/` and `test/<class>/`. *Before* is `clipcite sort --no-something-else`.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def measure(client: Client, folder: Path, other: Path, shots: int, seed: int) ->
             truth: list[str | None] = [name for name, _ in known]
             truth += [None] * (len(near) + len(far))
             paths = [path for _, path in [*known, *near, *far]]
-            before = sort(paths, model, "--no-reject", "--unsure", "0.5")
+            before = sort(paths, model, "--no-something-else", "--unsure", "0.5")
             after = sort(paths, model, "--unsure", "0")
             yield {
                 "set": folder.name,

@@ -318,6 +318,9 @@ async def sort_pile(
             ge=0, le=MAX_ASKED, description="Number of images to draw at random for `ask`, to check the sort."
         ),
     ] = 0,
+    something_else: Annotated[
+        bool, Query(description="`false`: only images that a person marked are something else.")
+    ] = True,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """Sort a pile: the class of each image, or something else, which images to ask about, and how good it is.
@@ -363,6 +366,7 @@ async def sort_pile(
             groups=groups,
             ask=ask,
             draw=draw,
+            something_else=something_else,
         )
         return PileSort(pile=pile, ready=True, done=len(rows), **fields)
 

@@ -49,6 +49,7 @@ def sort(
     groups: int = 0,
     ask: int = 0,
     draw: int = 0,
+    something_else: bool = True,
 ) -> dict[str, Any]:
     """Return the fields of a `PileSort` that depend on images and answers.
 
@@ -62,6 +63,8 @@ def sort(
         groups: maximum number of groups.
         ask: number of images to ask about one by one.
         draw: number of images that are all drawn at random, instead of those of `ask`.
+
+        something_else: False sets only those images apart that a person marked.
 
     Raises:
         The errors of `api.classify.scoring.classify`.
@@ -97,6 +100,7 @@ def sort(
             nearest,
             order,
             1.0 if fitted is None else fitted.temperature,
+            something_else=something_else,
         )
         measured = _measured(done)
         finite = np.isfinite(done.apart.limit)

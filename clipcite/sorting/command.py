@@ -71,6 +71,7 @@ class Options:
     model: str | None
     names: Mapping[str, list[str] | None] | None
     unsure: float
+    something_else: bool
     label: int
     check: int
     csv_file: Path | None
@@ -107,6 +108,12 @@ def sort(
             help="Images below this probability go to the folder unsure; above 1 it is a percentage.",
         ),
     ] = 0.6,
+    no_something_else: Annotated[
+        bool,
+        typer.Option(
+            "--no-something-else", help="Sort every image into a class, even if it belongs to none."
+        ),
+    ] = False,
     label: Annotated[
         int | None,
         typer.Option(
@@ -172,6 +179,7 @@ def sort(
         model,
         None if classes is None else class_names(classes),
         unsure if unsure <= 1 else unsure / 100,
+        not no_something_else,
         label or 0,
         check_count or 0,
         csv_file,
@@ -248,11 +256,11 @@ def _open_pile(client: Client, options: Options, images: Sequence[Image]) -> tup
 def _taught(client: Client, pile: Pile, used: Model | None, files: Files, options: Options) -> PileSort:
     """Ask a person what was wanted, train again if the person agrees, and return the sort."""
     if not (options.label or options.check):
-        return _sorted(pile, files)
+        return _sorted(pile, files, options)
     paths = {image.position: image.file for image in pile.images()} | files.paths
     labelled = options.label
     while labelled:
-        labelled = _ask_rounds(pile, files, paths, options.label)
+        labelled = _ask_rounds(pile, files, paths, options)
         if used is None or not labelled or not pile.keeps_images:
             break
         if not options.yes and not typer.confirm("Train again with these labels?", err=True):
@@ -264,15 +272,15 @@ def _taught(client: Client, pile: Pile, used: Model | None, files: Files, option
     missing = options.check - pile.counts.drawn
     if missing > 0:
         stderr().print("Check: these images are drawn at random. Skipped ones are not counted.")
-        ask_person(pile, _sorted(pile, files, draw=missing), paths)
-    return _sorted(pile, files)
+        ask_person(pile, _sorted(pile, files, options, draw=missing), paths)
+    return _sorted(pile, files, options)
 
 
-def _ask_rounds(pile: Pile, files: Files, paths: Mapping[int, str], label: int) -> int:
-    """Ask for `label` images again and again, until a person has no more labels. Return their number."""
+def _ask_rounds(pile: Pile, files: Files, paths: Mapping[int, str], options: Options) -> int:
+    """Ask for images again and again, until a person has no more labels. Return their number."""
     labelled, said = 0, None
     while True:
-        result = _sorted(pile, files, ask=label)
+        result = _sorted(pile, files, options, ask=options.label)
         if result.reason not in (None, said):
             said = result.reason
             stderr().print(str(said), markup=False, soft_wrap=True)
@@ -283,9 +291,11 @@ def _ask_rounds(pile: Pile, files: Files, paths: Mapping[int, str], label: int) 
             return labelled
 
 
-def _sorted(pile: Pile, files: Files, *, ask: int = 0, draw: int = 0) -> PileSort:
+def _sorted(pile: Pile, files: Files, options: Options, *, ask: int = 0, draw: int = 0) -> PileSort:
     with _bar("sorting") as on_progress:
-        return folder_pile.sort(pile, files, on_progress, ask=ask, draw=draw)
+        return folder_pile.sort(
+            pile, files, on_progress, something_else=options.something_else, ask=ask, draw=draw
+        )
 
 
 def _carry_out(log: Log, places: Sequence[Place], result: PileSort | None, options: Options) -> bool:

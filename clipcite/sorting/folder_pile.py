@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,13 +122,22 @@ def add(pile: Pile, files: Files, on_progress: OnProgress | None = None) -> None
 
 
 def sort(
-    pile: Pile, files: Files, on_progress: OnProgress | None = None, *, ask: int = 0, draw: int = 0
+    pile: Pile,
+    files: Files,
+    on_progress: OnProgress | None = None,
+    *,
+    something_else: bool = True,
+    ask: int = 0,
+    draw: int = 0,
 ) -> PileSort:
     """Return the sort of a pile. One without images gets them again, if its model is another one."""
+    sorted_again = partial(
+        pile.sort, ask=ask, draw=draw, something_else=something_else, on_progress=on_progress
+    )
     try:
-        return pile.sort(ask=ask, draw=draw, on_progress=on_progress)
+        return sorted_again()
     except ConflictError as error:
         if error.code != "images_not_kept":
             raise
     pile.add(files.known, again=True, on_progress=on_progress)
-    return pile.sort(ask=ask, draw=draw, on_progress=on_progress)
+    return sorted_again()

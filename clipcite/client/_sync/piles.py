@@ -151,6 +151,7 @@ class Pile(PileData):
         groups: int = 0,
         ask: int = 0,
         draw: int = 0,
+        something_else: bool = True,
         on_progress: OnProgress | None = None,
     ) -> PileSort:
         """Sort the images: a class or something else for each. Waits while features are computed.
@@ -161,9 +162,11 @@ class Pile(PileData):
             groups: number of groups of similar images to ask about.
             ask: number of images to ask about one by one; some of them are drawn at random.
             draw: number of images drawn at random to ask about.
+            something_else: False puts every image into a class, except those that a person marked.
             on_progress: called with the number of images that have features, and of all images.
         """
         given = {"model": model, "alpha": alpha, "groups": groups, "ask": ask, "draw": draw}
+        given["something_else"] = None if something_else else "false"
         return parse(PileSort, json_of((self._sorted(given, {}, on_progress)).content))
 
     def csv(self, *, model: str | None = None, alpha: float | None = None) -> str:

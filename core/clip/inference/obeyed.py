@@ -43,6 +43,8 @@ class Apart:
     """[N], the same without the image's own label, for the images that measure."""
     limit_alone: bool = False
     """Nobody has said anything, and the model has training images: the limit decides."""
+    only_said: bool = False
+    """Only images that a person marked as none of these are something else."""
 
     @cached_property
     def apart(self) -> Bools:
@@ -63,6 +65,8 @@ class Apart:
 
     def _judged(self, evidence: Floats) -> Bools:
         none, below = self.answers.labels == NONE, self.score < self.limit
+        if self.only_said:
+            return np.zeros(len(self.score), bool)
         if not none.any():
             return below & self.limit_alone
         found: Bools = below & ((evidence < KEEP) | self.far) | (evidence < DROP)

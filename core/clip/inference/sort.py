@@ -1,7 +1,7 @@
 """The sort of a pile: each image in a class or in something else, with what persons said about some."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
@@ -56,6 +56,8 @@ def sort_pile(
     nearest: Neighbours,
     order: Ints,
     temperature: float = 1.0,
+    *,
+    something_else: bool = True,
 ) -> PileSort:
     """Sort images [N, D], normalised.
 
@@ -64,6 +66,7 @@ def sort_pile(
         nearest: neighbours among the images.
         order: [N], the order in which images are drawn (`draw_order`).
         temperature: of the probabilities.
+        something_else: False sets only those images apart that a person marked.
     """
     shots = Shots.of(sorter, images, answers.labels)
     support = limiting(sorter, images, answers, shots)
@@ -77,6 +80,7 @@ def sort_pile(
         columns = np.array([column[int(label)] for label in trained[1][asked]], np.int64)
         started = trained[0][asked].numpy(), columns
     apart = obeyed(images.numpy(), support, answers, nearest, started, judged)
+    apart = replace(apart, only_said=not something_else)
     rule, places, method, reason = _classes(images, sorter, answers, apart.apart, shots)
     scores = scored(images, sorter.texts, rule, sorter.logit_scale / temperature)
     right = np.ones(len(measuring), bool)

@@ -9,7 +9,7 @@ from tests.api.service import MODEL_KEYS, Service, assert_problem
 from tests.api.serving.adapted import publish_model
 
 METRICS = {
-    "measured_on": {"source": "test", "images": 40, "trained_images": 80},
+    "measured_on": {"source": "test", "images": 40, "trained_images": 80, "fold_models": 0},
     "trained_classes": {
         "stock": 0.70,
         "adapted": 0.92,

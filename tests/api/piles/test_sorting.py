@@ -79,6 +79,14 @@ def test_places(shared: Service, model: str) -> None:
     assert said["images"][4].probability is not None
 
 
+def test_only_marked_images_are_something_else_if_that_is_wanted(shared: Service, model: str) -> None:
+    plain = sorted_by(shared, model, something_else=False)
+    assert None not in plain["places"]
+    strangers = np.flatnonzero(TRUTH >= 2)
+    said = sorted_by(shared, model, truly([0, strangers[0]], "moved"), something_else=False)
+    assert np.flatnonzero(said["places"] == None).tolist() == [strangers[0]]  # noqa: E711
+
+
 def test_names_of_answers_join_those_of_the_pile(shared: Service, model: str) -> None:
     kinds = np.flatnonzero(TRUTH == 2)
     found = sorted_by(shared, model, say(kinds[:5], "oak"), say([0], CLASSES[0].upper()))
