@@ -6,7 +6,8 @@
 
 Half of the classes are trained. Images of the others are near strangers, and images of the next data set are
 far ones.
-A data set is a folder with `train/<class>/` and `test/<class>/`. *Before* is `clipcite sort --no-something-else`.
+A data set is a folder with `train/<class>/` and `test/<class>/`. *Before* is `clipcite sort
+--no-something-else`.
 """
 
 import argparse

@@ -64,6 +64,7 @@ def test_the_whole_model(either: Service, backbone: Backbone) -> None:
         "bytes": size,
         "delta_format": "full",
         "metrics": shown,
+        "evaluated": False,
         "promoted": True,
         "not_promoted": None,
     }
