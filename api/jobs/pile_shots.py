@@ -33,7 +33,8 @@ def pile_shots(session: Session, form: JobForm, owner: str) -> PileShots:
     pile = piles.get(session, form.pile, owner=owner)
     if not pile.keeps_images:
         raise Conflict(
-            "images_not_kept", "This pile keeps no images. Send them with their labels, or make another pile."
+            "pile_without_images",
+            "This pile keeps no images. Send them with their labels, or make another pile.",
         )
     labels = piles.labels(piles.answers(session, pile.id))
     images, replaced = list[Image](), set[str]()

@@ -253,7 +253,7 @@ def test_a_pile_without_images_asks_for_them_again(fresh: Service, backbone: Bac
     assert_problem(fresh.client.get(f"/piles/{pile_id}/images/0/file"), 404, "image_not_kept")
     say(fresh, pile_id, of_class("cat", 0), of_class("dog", 1))
     assert sorted_pile(fresh, pile_id)["images"][0]["class_name"] == "cat"
-    assert_problem(fresh.client.post("/adapt", files={"pile": (None, pile_id)}), 409, "images_not_kept")
+    assert_problem(fresh.client.post("/adapt", files={"pile": (None, pile_id)}), 409, "pile_without_images")
     model = publish_model(fresh.database, fresh.blobs, backbone)
     fresh.client.patch(f"/piles/{pile_id}", json={"model": model})
     assert_problem(

@@ -158,11 +158,11 @@ def test_an_image_unlike_the_training_images_is_marked(
         page.goto(f"/#/try/{model}")
         drop(page, page.locator(".panel .zone"), *files)
         red, other = (page.locator(".answer").filter(has_text=file.name).locator(".best") for file in files)
-        expect(other.get_by_text("something else")).to_be_visible()
+        expect(other.locator(".tag", has_text="something else")).to_be_visible()
         expect(red.locator("strong")).to_be_visible()
         expect(red.get_by_text("something else")).to_have_count(0)
         page.goto(f"/#/try/{imported}")
-        expect(page.get_by_text("something else")).to_have_count(0)
+        expect(page.locator(".tag", has_text="something else")).to_have_count(0)
         expect(other.locator("strong")).to_be_visible()
         expect(page.get_by_role("alert")).to_have_count(0)
 
