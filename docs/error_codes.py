@@ -38,7 +38,7 @@ FRAMEWORK = {
     (413, "request_too_large"): "The request has more than … bytes. Send fewer or smaller images.",
     (500, "internal_error"): "Internal error. The service's log has details under the request id ….",
     (413, "text_too_large"): "The text of the form is too large. Send fewer or shorter fields.",
-    (422, "invalid_answers"): "An answer has a position or a class name that the pile can't have; see errors.",
+    (422, "invalid_answers"): "An answer has a position or a name that the pile can't have; see errors.",
     (422, "invalid_corrections"): "An image or a class of the corrections doesn't exist; see errors.",
     (
         422,
@@ -157,7 +157,7 @@ def _calls(function: ast.AST) -> Iterator[tuple[str, list[str], int | None]]:
 
 
 def _dictionaries(function: ast.AST) -> Iterator[tuple[str, str, str]]:
-    """Yield `{"code": …, "detail": …}`, notices, and findings: `{"tiny": ("tiny_images", "{n} too small …")}`."""
+    """Yield notices, `{"code": …, "detail": …}`, and findings such as `{"tiny": ("tiny_images", "{n} …")}`."""
     variables = _variables(function)
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Notice":

@@ -62,9 +62,9 @@ def _program(path: Path, arguments: str) -> None:
 
 def _images(folder: Path) -> None:
     for number, name in enumerate((*CLASSES, "screw")):
-        for split, count in (("train", 3), ("test", 2)):
+        for split, count, first in (("train", 3, 0), ("test", 2, 10)):
             if (split, name) != ("train", "screw"):
-                for path in paint(folder, f"images/{split}/{name}", count):
+                for path in paint(folder, f"images/{split}/{name}", count, first=first):
                     path.rename(path.with_name(f"{number} {split} {path.name}"))
     for name in ("red", "green"):
         paint(folder, f"more/{name}", 2)

@@ -44,7 +44,7 @@ def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> 
     )
     session.expect(r"job_\w+")
     job_id = session.match.group(0)
-    session.expect("training")
+    session.expect("Training")
     session.sendintr()
     session.expect(f"clipcite jobs wait {job_id}")
     session.expect(pexpect.EOF)
@@ -53,7 +53,7 @@ def test_ctrl_c_detaches_and_the_job_goes_on(service: Service, folder: Path) -> 
     with Client(service.url) as client:
         assert client.jobs.get(job_id).status == "running"
         again = terminal(service, "jobs", "wait", job_id)  # Follow the job again.
-        again.expect("training")
+        again.expect("Training")
         client.jobs.cancel(job_id)
         again.expect("cancelled")
         again.expect(pexpect.EOF)
