@@ -157,7 +157,7 @@ def _calls(function: ast.AST) -> Iterator[tuple[str, list[str], int | None]]:
 
 
 def _dictionaries(function: ast.AST) -> Iterator[tuple[str, str, str]]:
-    """Yield notices, `{"code": …, "detail": …}`, and findings such as `{"tiny": ("tiny_images", "{n} …")}`."""
+    """Yield notices, `{"code": …, "detail": …}`, and findings: `{"tiny": ("tiny_images", "{n} …")}`."""
     variables = _variables(function)
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Notice":
