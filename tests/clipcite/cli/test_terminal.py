@@ -87,6 +87,9 @@ def test_a_deletion_is_confirmed(service: Service, taught: Job) -> None:
 def test_sort_without_a_model_asks_for_one(service: Service, taught: Job, folder: Path) -> None:
     """It names the models and the page, and also accepts class names for the pre-trained model."""
     for typed in (str(taught.model_id), "red, blue"):
+        with Client(service.url) as client:  # a pile of the same images would be continued
+            for pile in client.piles.list():
+                client.piles.delete(pile.id)
         session = terminal(service, "sort", str(folder))
         session.expect(f"Your models: .*{taught.model_id}")
         session.expect("To group the images first and name the groups, open http://")
