@@ -92,7 +92,7 @@ def test_sort_without_a_model_asks_for_one(service: Service, taught: Job, folder
                 client.piles.delete(pile.id)
         session = terminal(service, "sort", str(folder))
         session.expect(f"Your models: .*{taught.model_id}")
-        session.expect("To group the images first and name the groups, open http://")
+        session.expect("To group the images first and name the groups, choose Sort on http://")
         session.expect("A model, or class names separated by commas: ")
         session.sendline(typed)
         session.expect(r"Copy \d+ images into")
