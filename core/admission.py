@@ -4,14 +4,21 @@ A request gets its part at once, or is refused. It never waits.
 """
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from core.errors import ExpectedError
 
+T = TypeVar("T")
 Take = Callable[[int], None]
 """Function that takes more of a budget for a request that already holds a part. Raises ServerBusy."""
+
+
+TURN_SECONDS, RETRY_SECONDS = 60.0, 1.0
+"""Maximum time for retries of a part of long work, and pause between two (seconds)."""
 
 
 class ServerBusy(ExpectedError):
@@ -23,6 +30,22 @@ class ServerBusy(ExpectedError):
     def __init__(self, detail: str, retry_after: int = 5) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+def patiently(work: Callable[[], T], seconds: float = TURN_SECONDS) -> T:
+    """Do a part of long work, and try again while the service is overloaded, for so many seconds.
+
+    Raises:
+        ServerBusy: it is still overloaded.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return work()
+        except ServerBusy:
+            if time.monotonic() > until:
+                raise
+            time.sleep(RETRY_SECONDS)
 
 
 class Budget:

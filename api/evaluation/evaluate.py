@@ -1,9 +1,9 @@
 """Evaluation of a model on labelled images, in parts, so that other requests run in between."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,23 @@ from clipcite.types.folders import warn
 from clipcite.types.images import Image
 from clipcite.types.predictions import ImageResult
 from clipcite.types.problems import Notice
-from clipcite.types.report import AllClasses, ComparedAccuracies, MeasuredOn, Metrics, Verdict
-from core.admission import ServerBusy
+from clipcite.types.report import (
+    MAX_CONFUSION_CLASSES,
+    AllClasses,
+    ComparedAccuracies,
+    MeasuredOn,
+    Metrics,
+    Verdict,
+)
+from core.admission import patiently
 from core.clip.evaluation.accuracy import accuracy_interval, difference_interval
 from core.clip.evaluation.report_text import sentences
 from core.clip.prompts import same_class
 from core.store.db.tables import Model
 
-MAX_CONFUSION_CLASSES = 200
-"""Maximum number of classes in a confusion matrix, as in the report."""
 Results = list[ImageResult]
 PART = 32
 """Number of images that are classified at a time."""
-TURN_SECONDS = 60.0
-"""Maximum time for retries of a part (seconds)."""
 
 
 def evaluate(
@@ -67,7 +70,7 @@ def evaluate(
     parts = [checked.images[start : start + PART] for start in range(0, len(labels), PART)]
     size = max(sum(image.bytes for image in part) for part in parts)
     with serving.images.hold(owner, 2 * len(parts[0])), serving.memory.hold(owner, size):
-        results = [_classified(serving, model, part, options) for part in parts]
+        results = [patiently(partial(_classified, serving, model, part, options)) for part in parts]
     for part, (adapted, stock), start in zip(parts, results, range(0, len(labels), PART), strict=True):
         for image, label, best, plain in zip(part, labels[start:], adapted, stock, strict=False):
             if best.error is not None:  # rare, because it was decoded before
@@ -83,7 +86,7 @@ def evaluate(
                         file=image.file_name, class_name=label, predicted=predicted, probability=probability
                     )
                 )
-    measured, new = Answers.of(truth, now, before), np.array(truth) >= len(model.classes)
+    measured, new = Predicted.of(truth, now, before), np.array(truth) >= len(model.classes)
     verdict = measured.verdict()
     everything = measured.compared()
     assert everything is not None  # there is an image
@@ -127,7 +130,7 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predicted:
     """True and predicted classes of N images, as positions [N]."""
 
     truth: NDArray[np.int64]
@@ -135,11 +138,11 @@ class Answers:
     before: NDArray[np.int64]
 
     @classmethod
-    def of(cls, *columns: Sequence[int]) -> "Answers":
+    def of(cls, *columns: Sequence[int]) -> "Predicted":
         return cls(*(np.array(column, np.int64) for column in columns))
 
-    def __getitem__(self, rows: NDArray[np.bool_]) -> "Answers":
-        return Answers(self.truth[rows], self.now[rows], self.before[rows])
+    def __getitem__(self, rows: NDArray[np.bool_]) -> "Predicted":
+        return Predicted(self.truth[rows], self.now[rows], self.before[rows])
 
     def compared(self) -> ComparedAccuracies | None:
         """Return the accuracies of both models. None without images."""
@@ -179,17 +182,10 @@ def _trained_images(model: Model) -> int:
 def _classified(
     serving: Serving, model: Model, part: Sequence[Image], options: Options
 ) -> tuple[Results, Results]:
-    """Return the results of the model and of the pre-trained one. Retry while the service is overloaded."""
-    until = time.monotonic() + TURN_SECONDS
+    """Return the results of the model and of the pre-trained one."""
     plain = options.model_copy(update={"alpha": 0.0})  # the pre-trained model at the model's image size
-    while True:
-        try:
-            images = Images([image.read() for image in part], serving)
-            adapted, stock = (
-                classify(serving, images, asked, model, take=lambda more: None) for asked in (options, plain)
-            )
-            return adapted.results, stock.results
-        except ServerBusy:
-            if time.monotonic() > until:
-                raise
-            time.sleep(1)
+    images = Images([image.read() for image in part], serving)
+    adapted, stock = (
+        classify(serving, images, asked, model, take=lambda more: None) for asked in (options, plain)
+    )
+    return adapted.results, stock.results

@@ -1,4 +1,4 @@
-"""Routes of /models/{id}/feedback, /models/{id}/evaluate and /models/{id}/evaluation."""
+"""Routes of /models/{id}/evaluate and /models/{id}/evaluation."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -60,7 +60,7 @@ def evaluate_model(
             checked.warnings.append({"code": "trained_images", "detail": detail})
         checked = replace(checked, images=unseen)
         evaluation, metrics = evaluate(submission.serving, model, checked, owner)
-    if evaluation.images < min(models.own_images(model), models.ENOUGH_IMAGES):
+    if not models.is_enough(model, evaluation.images):
         detail = f"The verdict stays that of the job: {evaluation.images} images are too few to replace it."
         evaluation.warnings.append(Notice(code="verdict_kept", detail=detail))
     key = f"{models.blobs_of(model.id)}/{new_id('evl')}.json"

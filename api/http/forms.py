@@ -176,11 +176,22 @@ def _checked(form: FormData, kind: type[BaseModel], lists: Collection[str]) -> B
 
 
 FORMS: dict[str, type[BaseModel]] = {}
-"""Forms of routes. `api.http.openapi` adds their schemas to the document."""
+JSON_BODIES: dict[str, type[BaseModel]] = {}
+"""Forms and JSON bodies that routes describe by name. `api.http.openapi` adds their schemas."""
 
 
 def form_body(kind: type[BaseModel]) -> dict[str, Any]:
     """Return the OpenAPI description of a route's form."""
     FORMS[kind.__name__] = kind
+    return _body(kind, MULTIPART)
+
+
+def json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI description of a route's JSON body, which the route parses itself."""
+    JSON_BODIES[kind.__name__] = kind
+    return _body(kind, "application/json")
+
+
+def _body(kind: type[BaseModel], media_type: str) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
-    return {"requestBody": {"required": True, "content": {MULTIPART: {"schema": schema}}}}
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}

@@ -7,12 +7,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from api.http.forms import FORMS
-from clipcite.types.adapt import LayoutJson
+from api.http.forms import FORMS, JSON_BODIES
 from clipcite.types.classify import ClassifyForm, ClassifyJson
 from clipcite.types.jobs import Job
 from clipcite.types.models import Model
-from clipcite.types.piles import AnswersJson, MatchJson
 from clipcite.types.predictions import Classification
 from clipcite.types.problems import Problem
 
@@ -24,9 +22,6 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
     Problem: "serialization",
     ClassifyForm: "validation",
     ClassifyJson: "validation",
-    LayoutJson: "validation",
-    AnswersJson: "validation",
-    MatchJson: "validation",
 }
 """Schemas that routes reference only by name."""
 WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification)
@@ -48,7 +43,10 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             for operation in methods.values():
                 operation.setdefault("security", [])  # explicitly without authentication
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model, mode in [*NAMED.items(), *((form, "validation") for form in FORMS.values())]:
+        for model, mode in [
+            *NAMED.items(),
+            *((body, "validation") for body in (FORMS | JSON_BODIES).values()),
+        ]:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse
 
 from api.deps import After, BlobsDep, CurrentOwner, DatabaseDep, Limit, ServingDep
-from api.http.forms import form_body
+from api.http.forms import form_body, json_body
 from api.http.problems import parsed_json, responses
 from api.jobs import event_stream
 from api.jobs.event_stream import STREAM_HEADERS, EventSourceDep, to_event
@@ -48,13 +48,6 @@ data: {"seq":31,"at":"2026-11-25T02:06:03.690667Z","type":"succeeded","data":{"m
 id: 31
 
 """
-LAYOUT_BODY = {
-    "requestBody": {
-        "required": True,
-        # api.http.openapi adds the schema.
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/LayoutJson"}}},
-    }
-}
 Wait = Annotated[
     float,
     Query(ge=0, le=60, description="Maximum wait (long polling), in seconds."),
@@ -270,7 +263,7 @@ def adapt(
     "/adapt/layout",
     response_model=Layout,
     responses=responses(401, 408, 413, 422, 503),
-    openapi_extra=LAYOUT_BODY,
+    openapi_extra=json_body(LayoutJson),
 )
 async def check_layout(request: Request, submission: SubmissionDep) -> Response:
     """Return split and class of files by their folders, before an upload. The request has paths alone.

@@ -3,10 +3,10 @@
 import hashlib
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from api import quotas
 from api.classify.scoring import Images
+from api.serving.lru_cache import LruCache
 from api.serving.pool.served_model import ServedModel
 from api.serving.service import Serving, Subject, look_up
-from api.serving.texts import LruCache
 from clipcite.types.problems import ProblemAction
-from core.admission import ServerBusy
+from core.admission import patiently
 from core.clip.errors import BadImage
 from core.errors import ExpectedError
 from core.store import piles
@@ -37,8 +37,6 @@ PART = 16
 """Number of images that are encoded at a time, so that other requests run in between."""
 STORED = 256
 """Number of images whose features are stored together."""
-TURN_SECONDS = 60.0
-"""Maximum time for retries of a part (seconds)."""
 CACHE_BYTES = 128_000_000
 THREADS = 2
 logger = logging.getLogger(__name__)
@@ -52,32 +50,25 @@ def encode(serving: Serving, files: Sequence[bytes], model: ServedModel, owner: 
     """
     found: list[Rows | BadImage] = []
     for start in range(0, len(files), PART):
-        part = files[start : start + PART]
-        until = time.monotonic() + TURN_SECONDS
-        while True:
-            try:
-                with serving.images.hold(owner, len(part)):
-                    found += _encoded(serving, part, model)
-                break
-            except ServerBusy:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.5)
+        found += patiently(partial(_encoded, serving, files[start : start + PART], model, owner))
     return found
 
 
-def _encoded(serving: Serving, files: Sequence[bytes], model: ServedModel) -> list[Rows | BadImage]:
-    decoded = [image for batch in Images(files, serving).decoded(model) for image in batch]
-    good = [image for image in decoded if not isinstance(image, BadImage)]
-    if not good:
-        return [image for image in decoded if isinstance(image, BadImage)]
-    batcher = serving.engine.batcher
-    item = batcher.submit((model, "images"), torch.stack(good))
-    try:
-        rows = iter(batcher.wait(item, serving.engine.wait_seconds).numpy().astype("<f2"))
-    finally:
-        batcher.end(item)  # the model must stay in memory until all are computed
-    return [image if isinstance(image, BadImage) else next(rows) for image in decoded]
+def _encoded(
+    serving: Serving, files: Sequence[bytes], model: ServedModel, owner: str
+) -> list[Rows | BadImage]:
+    with serving.images.hold(owner, len(files)):
+        decoded = [image for batch in Images(files, serving).decoded(model) for image in batch]
+        good = [image for image in decoded if not isinstance(image, BadImage)]
+        if not good:
+            return [image for image in decoded if isinstance(image, BadImage)]
+        batcher = serving.engine.batcher
+        item = batcher.submit((model, "images"), torch.stack(good))
+        try:
+            rows = iter(batcher.wait(item, serving.engine.wait_seconds).numpy().astype("<f2"))
+        finally:
+            batcher.end(item)  # the model must stay in memory until all are computed
+        return [image if isinstance(image, BadImage) else next(rows) for image in decoded]
 
 
 def as_blob(rows: Sequence[Rows]) -> bytes:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from api import quotas
 from api.classify.routes import run_admitted
 from api.deps import After, CurrentOwner, DatabaseDep, Limit
-from api.http.forms import form_body, form_of
+from api.http.forms import form_body, form_of, json_body
 from api.http.problems import InvalidRequest, parsed_json, responses
 from api.jobs.images import HEADERS, JPEG, MAX_POSITION
 from api.piles.features import PileFeatureStore
@@ -74,12 +74,6 @@ def _json_of(kind: type[BaseModel]) -> Any:
     return Depends(read)
 
 
-def _json_body(kind: type[BaseModel]) -> dict[str, Any]:
-    """Return the OpenAPI description of the body. `api.http.openapi` adds the schema."""
-    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
 @router.post("", status_code=201, responses=responses(400, 401, 404, 408, 413, 422, 503, 507))
 @UPLOADS.runs
 def create_pile(services: ServicesDep, owner: CurrentOwner, body: PileIn, response: Response) -> Pile:
@@ -122,7 +116,7 @@ def list_piles(
     return PilePage(data=data, has_more=more, next_cursor=cursor_of(page[-1]) if more else None)
 
 
-@router.post("/match", responses=responses(400, 401, 408, 413, 422, 503), openapi_extra=_json_body(MatchJson))
+@router.post("/match", responses=responses(400, 401, 408, 413, 422, 503), openapi_extra=json_body(MatchJson))
 @REQUESTS.runs
 def match_piles(
     services: ServicesDep, owner: CurrentOwner, body: Annotated[MatchJson, _json_of(MatchJson)]
@@ -270,7 +264,7 @@ def get_pile_image(
 @router.post(
     "/{pile_id}/answers",
     responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
-    openapi_extra=_json_body(AnswersJson),
+    openapi_extra=json_body(AnswersJson),
 )
 @UPLOADS.runs
 def add_answers(

@@ -63,7 +63,6 @@ def sort(
         groups: maximum number of groups.
         ask: number of images to ask about one by one.
         draw: number of images that are all drawn at random, instead of those of `ask`.
-
         something_else: False sets only those images apart that a person marked.
 
     Raises:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from clipcite.types.base import Open, Resource, ResponseModel
 from clipcite.types.problems import Notice
-from clipcite.types.report import SENTENCES, Interval, Verdict
+from clipcite.types.report import MAX_CONFUSION_CLASSES, SENTENCES, Interval, Verdict
 
 
 class EvaluatedClass(ResponseModel):
@@ -49,7 +49,7 @@ class Evaluation(Resource):
     confusion_matrix: list[list[int]] | None = Field(
         None,
         description="Confusion matrix: a row per true class, a column per predicted one, as in `classes`; "
-        "null for more than 200 classes.",
+        f"null for more than {MAX_CONFUSION_CLASSES} classes.",
     )
     mistakes: list[Mistake] = Field(description="Wrong predictions, most confident first.")
     warnings: list[Notice]

@@ -21,6 +21,10 @@ NOT_PROMOTED = (
 )
 
 
+MAX_CONFUSION_CLASSES = 200
+"""Maximum number of classes in a confusion matrix."""
+
+
 class Interval(ResponseModel):
     """Value with its 95% confidence interval."""
 
@@ -195,7 +199,7 @@ class StoredReport(ResponseModel):
     confusion_matrix: list[list[int]] | None = Field(
         None,
         description="Confusion matrix: a row per true class, a column per predicted one, as in `classes`; "
-        "null for more than 200 classes.",
+        f"null for more than {MAX_CONFUSION_CLASSES} classes.",
     )
     fixed: list[ChangedImage] = Field(
         default_factory=list,

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcite.types.report import (
+    MAX_CONFUSION_CLASSES,
     ClassReport,
     ImageReport,
     RejectionLimit,
@@ -20,9 +21,6 @@ from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, Re
 from core.clip.evaluation.report_text import recommend
 from core.clip.evaluation.verdict import Comparison
 from core.clip.inference.calibration import FittedCalibration, calibration_error, cross_calibrated, softmax
-
-MAX_CONFUSION_CLASSES = 200
-"""Maximum number of classes in a confusion matrix. Its size grows with their square."""
 
 
 def build_report(

@@ -3,11 +3,12 @@
 import numpy as np
 from scipy import sparse
 
+from clipcite.types.piles import MAX_GROUPS
 from core.clip.inference.graph import Bools, Floats, Ints, Neighbours, cosines, unit
 
-GROUP, MAX_GROUPS = 12, 500
-"""Mean number of images of a group, and maximum number of groups. Small groups are purer, and several may get
-the same name. For more images the groups grow, because nobody looks through more of them."""
+GROUP = 12
+"""Mean number of images of a group. Small groups are purer, and several may get the same name. With
+MAX_GROUPS groups they grow, because nobody looks through more of them."""
 MIN_GROUP, DENSE = 4, 4
 """Minimum number of images of a group, and number of nearest images, including the image itself, whose mean
 cosine is the image's density."""

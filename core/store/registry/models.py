@@ -127,13 +127,13 @@ def measured(model: Model) -> dict[str, Any] | None:
     if own is None or not (kept := own.get("evaluation")):
         return own
     new: dict[str, Any] = kept["metrics"]
-    return new if new["measured_on"]["images"] >= min(own_images(model), ENOUGH_IMAGES) else own
+    return new if is_enough(model, new["measured_on"]["images"]) else own
 
 
-def own_images(model: Model) -> int:
-    """Return the number of images on which the model's job measured it."""
-    images: int = ((model.metrics or {}).get("measured_on") or {}).get("images", 0)
-    return images
+def is_enough(model: Model, images: int) -> bool:
+    """Return whether an evaluation with so many images replaces the verdict of the model's job."""
+    own: int = ((model.metrics or {}).get("measured_on") or {}).get("images", 0)
+    return images >= min(own, ENOUGH_IMAGES)
 
 
 def is_promoted(session: Session, model_id: str) -> bool | None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from api.serving.lru_cache import LruCache
 from api.serving.pool.served_model import ServedModel
 from api.serving.texts import (
     PROMPTS_PER_PART,
     PROMPTS_PER_TURN,
     InvalidNames,
-    LruCache,
     RequestClassifier,
 )
 from clipcite.types.classify import ClassIn, Options
