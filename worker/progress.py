@@ -56,7 +56,7 @@ class JobProgress:
         """Seconds that each finished phase took."""
         self._is_whole = not published
         """False once a part of the steps was the work of an earlier attempt."""
-        self._speed = Speed(known=False)
+        self._slowdown = Slowdown(known=False)
         self._phase: Phase = "starting"
         self._share = 0.0
         self._entered = self._at = clock()
@@ -71,7 +71,7 @@ class JobProgress:
         with self._lock:
             self._work = {phase: work[phase] for phase in DOING if phase in work and phase not in left_out}
             self._expected = {phase: amount * paces.seconds[phase] for phase, amount in self._work.items()}
-            self._speed = Speed(known=paces.measured)
+            self._slowdown = Slowdown(known=paces.measured)
 
     def enter(self, phase: Phase, at: float | None = None) -> None:
         """Enter a phase."""
@@ -119,7 +119,7 @@ class JobProgress:
     def fields(self) -> dict[str, Any]:
         """Return the current progress, as the job's row keeps it."""
         with self._lock:
-            slower = self._speed.factor()
+            slower = self._slowdown.factor()
             passed = max(0.0, self._clock() - self._at)
             left = self._expected.get(self._phase, 0.0) * (1 - self._share)
             to_end = to_model = None
@@ -144,9 +144,9 @@ class JobProgress:
         if phase == self._phase:
             return  # the worker knew before the trainer's message
         at = max(at, self._at)
-        if self._speed.counts(self._phase) and self._phase != "steps":
+        if self._slowdown.counts(self._phase) and self._phase != "steps":
             left = self._expected.get(self._phase, 0.0) * (1 - self._share)
-            self._speed.observe(at - self._at, left)
+            self._slowdown.observe(at - self._at, left)
         self._measured[self._phase] = self._measured.get(self._phase, 0.0) + at - self._entered
         self._phase, self._share = phase, 0.0
         self._entered = self._at = at
@@ -155,8 +155,8 @@ class JobProgress:
     def _report(self, share: float, at: float | None, *, counts: bool = True) -> None:
         at = max(self._at, self._clock() if at is None else at)
         done = self._expected.get(self._phase, 0.0) * (share - self._share)
-        if counts and self._speed.counts(self._phase) and done > 0:
-            self._speed.observe(at - self._at, done)
+        if counts and self._slowdown.counts(self._phase) and done > 0:
+            self._slowdown.observe(at - self._at, done)
         self._share, self._at = max(share, self._share), at
 
     def _describe(self) -> None:
@@ -180,7 +180,7 @@ class JobProgress:
         return LAST * max(0.0, 1 - (left + sum(self._expected[phase] for phase in self._later())) / total)
 
 
-class Speed:
+class Slowdown:
     """How much slower than expected a job runs: a geometric mean, in which the last seconds count most."""
 
     def __init__(self, *, known: bool) -> None:

@@ -22,7 +22,7 @@ from core.clip.inference.groups import groups as groups_of
 from core.clip.inference.groups import shown_of
 from core.clip.inference.obeyed import least_like
 from core.clip.inference.pile import NONE
-from core.clip.inference.sort import PileSort, draw_order, share, sort_pile
+from core.clip.inference.sort import SortedPile, draw_order, share, sort_pile
 from core.clip.inference.which_next import which_next
 from core.clip.prompts import same_class
 
@@ -146,7 +146,7 @@ def _unsorted(position: int, label: int) -> SortedImage:
     return SortedImage(position=position, class_name=None, probability=None, something_else=label == NONE)
 
 
-def _images(done: PileSort, names: Sequence[str]) -> list[SortedImage]:
+def _images(done: SortedPile, names: Sequence[str]) -> list[SortedImage]:
     """Return the place of each image."""
     apart, labelled = done.places == NONE, done.answers.labelled
     guessed = np.where(apart, 0, done.places)[:, None]
@@ -167,7 +167,7 @@ def _images(done: PileSort, names: Sequence[str]) -> list[SortedImage]:
     ]
 
 
-def _measured(done: PileSort) -> Measured | None:
+def _measured(done: SortedPile) -> Measured | None:
     """Return how much of the pile is in the right place. What a person said is right."""
     total, count, right = len(done.places), len(done.measuring), int(done.right.sum())
     if count < MIN_DRAWN:
@@ -205,7 +205,7 @@ def _groups(
     nearest: Neighbours,
     order: Ints,
     most: int,
-    done: PileSort | None,
+    done: SortedPile | None,
 ) -> list[PileGroup]:
     """Return the groups most worth an answer."""
     if not most:
@@ -233,7 +233,7 @@ def _shown(members: Ints, rank: Ints) -> list[ShownImage]:
     ]
 
 
-def _asked(done: PileSort, images: Tensor, order: Ints, ask: int, draw: int) -> list[ShownImage]:
+def _asked(done: SortedPile, images: Tensor, order: Ints, ask: int, draw: int) -> list[ShownImage]:
     """Return the images to ask about one by one: chosen ones, and one of DRAWN_OF_ASKED drawn at random.
 
     Something else has its share of the chosen ones, those nearest the limit first.

@@ -22,7 +22,7 @@ from clipcite.cli.connection import (
 )
 from clipcite.cli.references import find_job
 from clipcite.cli.render.progress import show_result, wait_for
-from clipcite.cli.render.tables import job_facts, job_table, print_table
+from clipcite.cli.render.tables import job_facts, job_table, print_rows, print_table
 from clipcite.errors import WaitTimeout
 
 jobs = typer.Typer(help="Training jobs.", no_args_is_help=True)
@@ -44,11 +44,7 @@ def list_jobs(
     with connected(url, key) as client:
         jobs = client.jobs.list(status, page_size=min(limit, 100))
         shown = list(islice(jobs, limit))
-    if as_json:
-        print_json([job.raw for job in shown])
-    else:
-        console = stdout()
-        print_table(console, job_table(shown, console.width))
+    print_rows(shown, job_table, as_json=as_json)
 
 
 @jobs.command()

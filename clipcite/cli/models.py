@@ -25,6 +25,7 @@ from clipcite.cli.render.tables import (
     alias_table,
     model_facts,
     model_table,
+    print_rows,
     print_table,
 )
 from clipcite.cli.render.verdict import not_in_use, verdict
@@ -54,11 +55,7 @@ def list_models(
     """List models, newest first."""
     with connected(url, key) as client:
         shown = list(islice(client.models.list(name, page_size=min(limit, 100)), limit))
-    if as_json:
-        print_json([model.raw for model in shown])
-    else:
-        console = stdout()
-        print_table(console, model_table(shown, console.width))
+    print_rows(shown, model_table, as_json=as_json)
 
 
 @models.command()

@@ -19,7 +19,7 @@ from clipcite.cli.connection import (
     stdout,
 )
 from clipcite.cli.references import find_pile
-from clipcite.cli.render.tables import pile_facts, pile_table, print_table
+from clipcite.cli.render.tables import pile_facts, pile_table, print_rows, print_table
 from clipcite.cli.render.verdict import measured_words
 from clipcite.datasets.image import printable
 
@@ -38,11 +38,7 @@ def list_piles(
     """List piles, newest first."""
     with connected(url, key) as client:
         shown = list(islice(client.piles.list(name, page_size=min(limit, 100)), limit))
-    if as_json:
-        print_json([pile.raw for pile in shown])
-    else:
-        console = stdout()
-        print_table(console, pile_table(shown, console.width))
+    print_rows(shown, pile_table, as_json=as_json)
 
 
 @piles.command()

@@ -62,7 +62,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Options:
+class SortOptions:
     """What a person asked for."""
 
     folder: Path
@@ -172,7 +172,7 @@ def sort(
     folder = folder.resolve()
     if into is None and not folder.name:
         raise typer.BadParameter(f"is needed: {folder} has no name.", param_hint="--into")
-    options = Options(
+    options = SortOptions(
         folder,
         into.resolve() if into else folder.with_name(f"{folder.name}-sorted"),
         "move" if move else "link" if link else "copy",
@@ -212,7 +212,9 @@ def sort(
             raise typer.Exit(Exit.FAILED)
 
 
-def _open_pile(client: Client, options: Options, images: Sequence[Image]) -> tuple[Pile, Model | None, Files]:
+def _open_pile(
+    client: Client, options: SortOptions, images: Sequence[Image]
+) -> tuple[Pile, Model | None, Files]:
     """Find or make the pile of a folder. Return it with its trained model, if it has one, and the files."""
     with _counting_bar("reading", len(images)) as on_done:
         files = folder_pile.read_files(images, options.folder, on_done)
@@ -253,7 +255,7 @@ def _open_pile(client: Client, options: Options, images: Sequence[Image]) -> tup
     return pile, used, files
 
 
-def _taught(client: Client, pile: Pile, used: Model | None, files: Files, options: Options) -> PileSort:
+def _taught(client: Client, pile: Pile, used: Model | None, files: Files, options: SortOptions) -> PileSort:
     """Ask a person what was wanted, train again if the person agrees, and return the sort."""
     if not (options.label or options.check):
         return _sorted(pile, files, options)
@@ -276,7 +278,7 @@ def _taught(client: Client, pile: Pile, used: Model | None, files: Files, option
     return _sorted(pile, files, options)
 
 
-def _ask_rounds(pile: Pile, files: Files, paths: Mapping[int, str], options: Options) -> int:
+def _ask_rounds(pile: Pile, files: Files, paths: Mapping[int, str], options: SortOptions) -> int:
     """Ask for images again and again, until a person has no more labels. Return their number."""
     labelled, said = 0, None
     while True:
@@ -291,14 +293,14 @@ def _ask_rounds(pile: Pile, files: Files, paths: Mapping[int, str], options: Opt
             return labelled
 
 
-def _sorted(pile: Pile, files: Files, options: Options, *, ask: int = 0, draw: int = 0) -> PileSort:
+def _sorted(pile: Pile, files: Files, options: SortOptions, *, ask: int = 0, draw: int = 0) -> PileSort:
     with _bar("sorting") as on_progress:
         return folder_pile.sort(
             pile, files, on_progress, something_else=options.something_else, ask=ask, draw=draw
         )
 
 
-def _carry_out(log: Log, places: Sequence[Place], result: PileSort | None, options: Options) -> bool:
+def _carry_out(log: Log, places: Sequence[Place], result: PileSort | None, options: SortOptions) -> bool:
     """Show the plan, ask, and put the images into their places. Return whether all of it was done."""
     how, into = options.how, options.into
     unreadable = [(str(place.image.path), place.answer.error or "") for place in places if not place.target]
@@ -383,7 +385,7 @@ def _undo(path: Path, *, yes: bool) -> None:
             raise typer.Exit(Exit.FAILED)
 
 
-def _open_log(options: Options, pile_id: str, images: Sequence[Image]) -> tuple[Log, list[Image]]:
+def _open_log(options: SortOptions, pile_id: str, images: Sequence[Image]) -> tuple[Log, list[Image]]:
     """Open the log of this sort. Return it with the images to sort."""
     log, others = open_log(options.into, {"folder": str(options.folder), "pile": pile_id})
     tidy(log)
@@ -395,7 +397,7 @@ def _open_log(options: Options, pile_id: str, images: Sequence[Image]) -> tuple[
     return log, without_sorted(images, log, others)
 
 
-def _last_log(options: Options) -> Log:
+def _last_log(options: SortOptions) -> Log:
     """Return the log of the sort that has moved all images of the folder."""
     logs = logs_of(options.into, options.folder)
     if not logs:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Column, Table
 
+from clipcite.cli.connection import print_json, stdout
 from clipcite.cli.render.verdict import short_verdict
 from clipcite.datasets.image import printable
 
 if TYPE_CHECKING:
+    from clipcite.types.base import Resource
     from clipcite.types.jobs import Job, Progress
     from clipcite.types.models import Alias, Model
     from clipcite.types.piles import Pile
 
+Shown = TypeVar("Shown", bound="Resource")
 STATUS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "dim"}
 LONG = {"name", "classes", "class", "image", "predicted", "labelled", "true class"}
 """Columns whose text may wrap, between words."""
@@ -206,6 +209,17 @@ def print_table(console: Console, table: Table) -> None:
     console.width = max(before, least)
     console.print(table, crop=False)
     console.width = before
+
+
+def print_rows(
+    rows: Sequence[Shown], table: Callable[[Sequence[Shown], int], Table], *, as_json: bool
+) -> None:
+    """Print objects of the service as JSON, or as a table for the width of the console."""
+    if as_json:
+        print_json([row.raw for row in rows])
+    else:
+        console = stdout()
+        print_table(console, table(rows, console.width))
 
 
 def _display_name(model: Model) -> str:

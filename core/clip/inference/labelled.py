@@ -9,7 +9,6 @@ from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.graph import Ints
-from core.clip.inference.pile import NONE, Support
 from core.clip.inference.prototypes import PrototypeClassifier
 from core.clip.inference.request_rule import RequestRule, adapted_rule, request_rule
 from core.clip.inference.self_training import self_trained
@@ -51,8 +50,6 @@ class Shots:
     """[S], classes."""
     trained: int
     """Number of training images."""
-    none: Tensor
-    """[M, D], images that a person marked as none of the classes."""
     classes: list[int]
     """Class per name. A new name has its own class if an image is labelled with it, else NEW_CLASS."""
 
@@ -75,7 +72,6 @@ class Shots:
             torch.cat([features, images[torch.from_numpy(rows)]]),
             torch.cat([trained, added]),
             len(features),
-            images[torch.from_numpy(labels == NONE)],
             classes,
         )
 
@@ -96,15 +92,6 @@ class Shots:
         images = self.labels[:, None] == torch.tensor(self.classes)
         is_new = ~images[: self.trained].any(dim=0)
         return (is_new * (NEW_CLASS_IMAGES - images.sum(dim=0)).clamp(min=0)).tolist()
-
-    def support(self) -> Support:
-        """Return the images of the requested classes in the format of `pile`."""
-        asked = torch.isin(self.labels, torch.tensor(self.classes))
-        labels = torch.cat([self.labels[asked], torch.full((len(self.none),), NONE)])
-        features = torch.cat([self.features[asked], self.none])
-        # If the model has no training images, the labelled images alone set the limit.
-        trained = int(asked[: self.trained].sum()) or None
-        return Support.of(features.numpy(), labels.numpy(), trained)
 
 
 def self_training_or_reason(

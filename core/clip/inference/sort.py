@@ -24,7 +24,7 @@ ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class PileSort:
+class SortedPile:
     """The sort of N images into C classes."""
 
     answers: Answers
@@ -58,7 +58,7 @@ def sort_pile(
     temperature: float = 1.0,
     *,
     something_else: bool = True,
-) -> PileSort:
+) -> SortedPile:
     """Sort images [N, D], normalised.
 
     Args:
@@ -91,7 +91,7 @@ def sort_pile(
         without[rows] = apart.apart_without_own[rows]
         found = _classes(images, sorter, answers.without(rows), without, None)[1]
         right[part] = found[rows] == answers.labels[rows]
-    return PileSort(
+    return SortedPile(
         answers,
         scores,
         places,

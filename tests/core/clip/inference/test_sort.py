@@ -10,7 +10,7 @@ from core.clip.inference.answers import UNSAID, Answers
 from core.clip.inference.graph import Ints, Neighbours
 from core.clip.inference.labelled import Sorter
 from core.clip.inference.pile import NONE
-from core.clip.inference.sort import PileSort, draw_order, measuring_images, share, sort_pile
+from core.clip.inference.sort import SortedPile, draw_order, measuring_images, share, sort_pile
 from tests.core.clip.inference.test_obeyed import Said, answered, blurred, say
 from tests.core.clip.inference.test_pile import CENTRES, CLASSES, SHOT_LABELS, TRUTH
 
@@ -22,7 +22,7 @@ SORTER = Sorter(NAMES, torch.from_numpy(CENTRES[:CLASSES].copy()), [*range(CLASS
 ORDER = draw_order("pile", len(IMAGES))
 
 
-def sorted_by(answers: Answers, sorter: Sorter = SORTER, order: Ints = ORDER) -> PileSort:
+def sorted_by(answers: Answers, sorter: Sorter = SORTER, order: Ints = ORDER) -> SortedPile:
     return sort_pile(IMAGES, sorter, answers, NEAREST, order)
 
 
