@@ -45,7 +45,7 @@ class AnswerIn(RequestModel):
     how: How = Field(
         description="How the person was asked. `group`: the image was shown with its group. `member`: it is "
         "in a group of which the person saw only some images, so it gets no label. `drawn`: it was drawn at "
-        "random; only such images measure the sort. `chosen`: the service chose it. `moved`: the person "
+        "random. `chosen`: the service chose it. `moved`: the person "
         "chose it."
     )
 
@@ -224,10 +224,13 @@ class PileGroup(ResponseModel):
 
 
 class Measured(ResponseModel):
-    """Accuracy of a sort, measured on answers about images that were drawn at random."""
+    """Accuracy of a sort, measured on a random sample of the pile.
+
+    The sample is the beginning of the pile's random order, up to the first image without an answer.
+    """
 
     right: int
-    drawn: int = Field(description="Number of these answers.")
+    drawn: int = Field(description="Number of labelled images of the sample.")
     total: int = Field(description="Number of images in the pile.")
     accuracy: float
     interval: tuple[float, float] = Field(description="95% confidence interval.")
@@ -250,7 +253,7 @@ class PileSort(Resource):
     groups: list[PileGroup] = Field([])
     ask: list[ShownImage] = Field([], description="Images to ask about next, one by one.")
     measured: Measured | None = Field(
-        None, description=f"Null with fewer than {MIN_DRAWN} answers about images drawn at random."
+        None, description=f"Null with fewer than {MIN_DRAWN} labelled images in the random sample."
     )
     sentence: str | None = Field(None, description="`measured` in words.")
     warnings: list[Notice] = Field([])

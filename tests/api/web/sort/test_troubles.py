@@ -48,6 +48,19 @@ def test_a_refused_answer_is_said_and_taken_off_the_page(
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_answers_wait_while_the_service_has_no_room(browser: Browser, quick_url: str, folder: Path) -> None:
+    with window(browser, quick_url, expected=BROKEN) as page:
+        pile = drop_pile(page, folder, "red", "blue")
+        page.route("**/answers", lambda route: route.fulfill(status=507, json={"detail": "No room."}))
+        page.locator(".tile").first.press("1")
+        expect(page.get_by_role("alert")).to_contain_text("No room.")
+        page.unroute_all()
+        page.locator(".tile:not(.yours)").first.press("1")
+        answered(quick_url, pile, 2)
+        assert said(quick_url, pile) == {("class", "red", "moved"): 2}
+        expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_an_interrupted_upload_goes_on_when_the_folder_is_dropped_again(
     browser: Browser, quick_url: str, folder: Path
 ) -> None:

@@ -351,7 +351,7 @@ export class OpenPile extends EventTarget {
 			} catch (error) {
 				if (error.name === "AbortError") return;
 				this.#failed(error);
-				if (error.status === 401) return; // sent once there is a key
+				if ([401, 507].includes(error.status)) return; // sent with the next answer, or after a reload: a key or room is missing
 			}
 			this.#unsent.splice(0, answers.length); // those that were refused, too: the problem says why
 			this.#note();
