@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from api.classify.scoring import Images, classify
 from api.jobs.upload import ValidatedUpload
 from api.serving.service import Serving
+from clipcite.types.class_names import same_class
 from clipcite.types.classify import ClassIn, Options
 from clipcite.types.evaluation import EvaluatedClass, Evaluation, Mistake
 from clipcite.types.folders import warn
@@ -28,7 +29,6 @@ from clipcite.types.report import (
 from core.admission import patiently
 from core.clip.evaluation.accuracy import accuracy_interval, difference_interval
 from core.clip.evaluation.report_text import sentences
-from core.clip.prompts import same_class
 from core.store.db.tables import Model
 
 Results = list[ImageResult]

@@ -14,6 +14,7 @@ from typing import Any
 from api.jobs.class_names import is_uninformative, similar_names, twins
 from api.jobs.upload import ValidatedUpload
 from clipcite.types.adapt import Finding, Preflight
+from clipcite.types.class_names import same_class
 from clipcite.types.images import Image, ImageStats
 from clipcite.types.jobs import ClassCounts
 from clipcite.types.problems import Notice
@@ -23,7 +24,6 @@ from core.clip.checks.near_duplicates import find_near_duplicates
 from core.clip.config import AdaptConfig
 from core.clip.models.recommend import find_speed, this_machine
 from core.clip.models.sizes import training_memory
-from core.clip.prompts import same_class
 from core.settings import Settings
 from core.store.jobs.stats import Succeeded
 

@@ -9,11 +9,12 @@ from sqlalchemy.orm import Session
 
 from api.http.problems import InvalidRequest
 from clipcite.types.adapt import AdaptConfig, Retraining
+from clipcite.types.class_names import same_class
 from clipcite.types.folders import Warnings, warn
 from clipcite.types.images import Image
 from core.clip.config import resolve, stored_settings
 from core.clip.errors import InvalidClassNames
-from core.clip.prompts import clean_class_name, same_class
+from core.clip.prompts import clean_class_name
 from core.store.db.tables import FEEDBACK, Job, JobImage, Model
 from core.store.errors import JobNotFound, ShotsGone
 from core.store.jobs import jobs

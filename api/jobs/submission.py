@@ -20,12 +20,12 @@ from api.jobs.upload import Upload, ValidatedUpload, validate_upload
 from api.services import Services
 from api.serving.previews import JobPreview
 from clipcite.types.adapt import AdaptConfig, Preflight
+from clipcite.types.class_names import same_class
 from clipcite.types.images import Image
 from clipcite.types.jobs import Job
 from core.clip.config import STARTER, check_settings, resolve
 from core.clip.errors import UnknownBackbone
 from core.clip.models.backbones import find_source
-from core.clip.prompts import same_class
 from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store import backbones

@@ -15,6 +15,7 @@ from api.archives.members import ArchiveLimits
 from api.archives.read import read_archive
 from api.http.forms import display_name
 from api.jobs.form import ImagesForm, InvalidUpload
+from clipcite.types.class_names import same_class
 from clipcite.types.folders import Split, Warnings, name_list, warn
 from clipcite.types.images import Image
 from clipcite.types.problems import Notice
@@ -23,7 +24,7 @@ from core.clip.config import GOOD_IMAGES
 from core.clip.data.decoders import Decoders
 from core.clip.data.header import ImageLimits
 from core.clip.errors import BadImage, InvalidClassNames
-from core.clip.prompts import clean_class_name, same_class
+from core.clip.prompts import clean_class_name
 from core.settings import Settings
 from core.store.storage.blobs import Blobs
 

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from api.serving.calibrated import stored_calibration
 from api.serving.pool.model_pool import ModelPool
 from api.serving.types import WeightsKey
+from clipcite.types.class_names import same_class
 from clipcite.types.models import ExportFormat
 from core.admission import ServerBusy
 from core.clip.errors import InvalidClassNames
@@ -28,7 +29,7 @@ from core.clip.export.model_card import ModelInfo
 from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import load_backbone, tower_parameters
-from core.clip.prompts import clean_class_name, same_class
+from core.clip.prompts import clean_class_name
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.errors import ExpectedError
 from core.scratch import scratch_folder

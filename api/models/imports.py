@@ -18,12 +18,13 @@ from api.models.responses import to_model
 from api.services import Services
 from api.serving.service import Serving
 from clipcite.types.base import MAX_CLASSES, RawName
+from clipcite.types.class_names import same_class
 from clipcite.types.models import Model
 from core.admission import Take
 from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig, UnknownBackbone
 from core.clip.models.backbone import load_backbone
-from core.clip.prompts import clean_class_name, same_class
+from core.clip.prompts import clean_class_name
 from core.clip.weights.files import save_weights
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, Manifest, file_sha256
 from core.scratch import scratch_folder

@@ -21,6 +21,7 @@ from api.services import Services, ServicesDep
 from api.serving.service import Serving, Subject, look_up
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.base import MAX_CLASS_NAMES
+from clipcite.types.class_names import same_class
 from clipcite.types.classify import ClassIn, Options
 from clipcite.types.piles import (
     MAX_ASKED,
@@ -44,7 +45,7 @@ from clipcite.types.piles import (
 from clipcite.types.tables import as_csv
 from core.admission import Take
 from core.clip.errors import InvalidClassNames
-from core.clip.prompts import clean_class_name, same_class
+from core.clip.prompts import clean_class_name
 from core.errors import ExpectedError
 from core.settings import Settings
 from core.store import piles

@@ -12,6 +12,7 @@ from torch import Tensor
 from api.classify.scoring import kinds_of, sorter_of, warnings_of
 from api.piles.features import Rows
 from api.serving.service import Serving, Subject
+from clipcite.types.class_names import same_class
 from clipcite.types.classify import ClassIn, Options
 from clipcite.types.piles import MIN_DRAWN, Measured, PileGroup, ShownImage, SortedImage
 from clipcite.types.predictions import Calibration
@@ -24,7 +25,6 @@ from core.clip.inference.obeyed import least_like
 from core.clip.inference.pile import NONE
 from core.clip.inference.sort import SortedPile, draw_order, share, sort_pile
 from core.clip.inference.which_next import which_next
-from core.clip.prompts import same_class
 
 DRAWN_OF_ASKED = 5
 """One of so many images that are asked one by one is drawn at random."""

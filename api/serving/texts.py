@@ -21,6 +21,7 @@ from api.serving.pool.served_model import ServedModel
 from api.serving.previews import JobPreview, PreviewState
 from api.serving.threads import single_threaded
 from clipcite.types.base import MAX_CLASS_NAMES
+from clipcite.types.class_names import same_class
 from clipcite.types.classify import Options
 from core.admission import ServerBusy, Take
 from core.clip.config import AdaptConfig, resolve_config
@@ -30,7 +31,7 @@ from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.pile import Support
 from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.models.features import classifier_from_features
-from core.clip.prompts import all_class_prompts, check_prompts, class_indices, clean_class_name, same_class
+from core.clip.prompts import all_class_prompts, check_prompts, class_indices, clean_class_name
 from core.store.accounts import audit
 from core.store.db.tables import Model
 from core.turns import TurnThreads

@@ -13,6 +13,7 @@ from clipcite.cli.classify import is_stock
 from clipcite.datasets.image import ImageFile
 from clipcite.errors import ConflictError, InvalidImages, NotFoundError
 from clipcite.sorting.plan import Answer, Image
+from clipcite.types.class_names import same_class
 
 if TYPE_CHECKING:
     from clipcite.client._sync.client import Client
@@ -89,10 +90,10 @@ def find_pile(
             as the pile has.
         keeps_images: the pile must have the images, not only their features.
     """
-    wanted = None if names is None else {name.casefold() for name in names}
+    wanted = None if names is None else {same_class(name) for name in names}
 
     def fits(pile: Pile) -> bool:
-        own = {name.casefold() for name in pile.class_names}
+        own = {same_class(name) for name in pile.class_names}
         if wanted is None:
             alike = bool(own) or (model is None and not is_stock(pile.model))
         else:

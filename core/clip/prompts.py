@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from clipcite.types.class_names import same_class
 from core.clip.errors import InvalidClassNames, InvalidConfig
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
@@ -39,11 +40,6 @@ def clean_class_name(name: str) -> str:
             "the text direction) or a lone surrogate; use printable text."
         )
     return name
-
-
-def same_class(name: str) -> str:
-    """Return a key that is equal for all spellings of a class (Unicode case folding)."""
-    return unicodedata.normalize("NFC", name.casefold())
 
 
 def class_indices(names: Sequence[str], class_names: Sequence[str]) -> list[int]:

@@ -28,7 +28,7 @@ PROGRAMS = [page for page in PAGES if any(block.language == "python" for block i
 def test_a_session(page: Path, shell: Shell) -> None:
     """The other two pages need their own models; test_aliases.py and test_wheel.py run them."""
     said = shell(session(page))
-    assert ("about:blank" in said) == (page.name in SHOWS_AN_ERROR)
+    assert ("about:blank" in said) == (page.name in SHOWS_AN_ERROR), said
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from clipcite.types.class_names import same_class
 from clipcite.types.images import Image
 from clipcite.types.report import Metrics, StoredReport
 from core.clip.data.splits import make_folds
@@ -24,7 +25,6 @@ from core.clip.inference.request_rule import MIN_IMAGES, adapted_rule
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import distractor_classes
-from core.clip.prompts import same_class
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 

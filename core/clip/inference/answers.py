@@ -6,10 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
+from clipcite.types.class_names import same_class
 from clipcite.types.piles import How, Said
 from core.clip.inference.graph import Bools, Ints
 from core.clip.inference.pile import NONE
-from core.clip.prompts import same_class
 
 UNSAID = -1
 """An image without a label."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from open_clip import IMAGENET_CLASSNAMES
 
-from core.clip.prompts import same_class
+from clipcite.types.class_names import same_class
 
 
 def distractor_classes(class_names: Iterable[str], max_count: int) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from api.archives.members import ArchiveError
 from api.archives.read import read_archive
 from clipcite.datasets.detect import read
 from clipcite.errors import InvalidImages
-from core.clip.prompts import clean_class_name, same_class
+from clipcite.types.class_names import same_class
+from core.clip.prompts import clean_class_name
 from tests.api import crafted
 from tests.api.web.window import accessibility_problems, drop, shot, too_wide, window
 from tests.layouts import layouts, random_layouts
