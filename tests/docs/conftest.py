@@ -68,8 +68,7 @@ def _images(folder: Path) -> None:
                     path.rename(path.with_name(f"{number} {split} {path.name}"))
     for name in ("red", "green"):
         paint(folder, f"more/{name}", 2)
-    image = paint(folder, "new", 2)[0]
-    for name in ("a.jpg", "b.jpg"):
+    for name, image in zip(("a.jpg", "b.jpg"), paint(folder, "new", 2, first=20), strict=True):
         shutil.copy2(image, folder / name)
     rows = [f"more/{name}/{i}.png,{name}" for name in ("red", "green") for i in range(2)]
     (folder / "labels.csv").write_text("\n".join(["file_name,label", *rows]))

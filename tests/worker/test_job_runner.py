@@ -52,7 +52,12 @@ def test_the_report_is_stored_beside_the_images(make_worker: MakeWorker, tmp_pat
     assert job.report_key is not None
     stored = json.loads(worker.blobs.get(job.report_key))
     assert stored["measured_on"]["source"] == "cross_validation"
-    assert job.metrics["measured_on"] == {"source": "cross_validation", "images": 10, "trained_images": 10}
+    assert job.metrics["measured_on"] == {
+        "source": "cross_validation",
+        "images": 10,
+        "trained_images": 10,
+        "fold_models": 2,
+    }
     assert job.metrics["verdict"] == stored["verdict"]
     with worker.database.read() as session:
         assert models.get(session, job.model_id, owner=job.owner).alpha == stored["alpha"] == 0.5
