@@ -1,0 +1,243 @@
+"""Coverage of the measured number of a pile, with the folds that are served.
+
+PLAN, fixed before the run. A simulated person answers groups of piles of up to 240 images, with nine shown, two of
+them drawn, then `Check with 20`. Ten sets; with a model of 5 images per class and without one; no strangers, and
+20, 50 and 80 % of them, near and far; with and without unticking; after 10 and 20 groups. All calls are of the
+product. Required: the 95 % interval covers the true share in .930 or more of all sorts (at least 200). Reported:
+coverage per kind of pile, per model, with its 95 % interval; width; estimate less truth with the worst set.
+
+    python -m benchmarks.accuracy.encodings --data clothing cifar10 things digits living stamps clipart symbols signs
+        trashnet --tests 60 --shots 5 --alphas 0.5 --unrelated imagenet --first-split 70 --out FEATURES
+    python -m benchmarks.plans.coverage run --features FEATURES --out coverage.jsonl     # resumes
+    python -m benchmarks.plans.coverage table --out coverage.jsonl
+"""
+
+import argparse
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy.encodings import Encodings, read
+from benchmarks.run_store import RunStore
+from clipcite.types.piles import MIN_DRAWN
+from core.clip.evaluation.accuracy import accuracy_interval
+from core.clip.inference.answers import UNSAID, Answers
+from core.clip.inference.class_offsets import NEW_CLASS
+from core.clip.inference.graph import Neighbours
+from core.clip.inference.groups import groups, shown_of
+from core.clip.inference.labelled import Sorter
+from core.clip.inference.obeyed import least_like
+from core.clip.inference.pile import NONE
+from core.clip.inference.sort import SortedPile, draw_order, share, sort_pile
+from core.clip.models.starter import LOGIT_SCALE
+
+SIZE, GROUPS, CHECK = 240, (10, 20), 20
+PILES = [("known", 0.0), *((kind, part) for part in (0.5, 0.2, 0.8) for kind in ("near", "far"))]
+
+
+@dataclass(frozen=True)
+class Said:
+    position: int
+    said: str
+    class_name: str | None
+    how: str
+
+
+@dataclass
+class Pile:
+    """A pile, the model that sorts it, and a person who knows the classes."""
+
+    key: str
+    images: torch.Tensor
+    truth: np.ndarray
+    """[N], class of `names`, or NONE for strangers."""
+    names: list[str]
+    texts: torch.Tensor
+    trained: tuple[torch.Tensor, torch.Tensor] | None
+    said: list[Said] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.nearest = Neighbours.among(self.images.numpy())
+        self.order = draw_order(self.key, len(self.images))
+        self.rank = np.argsort(self.order)
+
+    def answers(self) -> Answers:
+        return Answers.of(len(self.images), self.said)
+
+    def sort(self) -> SortedPile | None:
+        """Sort with the names that are known: all, or without a model those that were said."""
+        answers = self.answers()
+        if self.trained is None:
+            columns = [self.names.index(name) for name in answers.names]
+            classes = [NEW_CLASS] * len(columns)
+            sorter = Sorter(answers.names, self.texts[columns], classes, None, LOGIT_SCALE, 0.35, "stock")
+        else:
+            classes = list(range(len(self.names)))
+            sorter = Sorter(self.names, self.texts, classes, self.trained, LOGIT_SCALE, 0.35)
+        if not len(sorter.names):
+            return None
+        return sort_pile(self.images, sorter, answers.columns(sorter.names), self.nearest, self.order)
+
+    def accuracy(self, done: SortedPile) -> float:
+        column = np.array([*(self.names.index(name) for name in done.answers.names), NONE, UNSAID])
+        return float((column[done.places] == self.truth).mean())
+
+    def word(self, at: int) -> str | None:
+        return None if self.truth[at] == NONE else self.names[self.truth[at]]
+
+    def tell(self, at: int, word: str | None, how: str) -> None:
+        self.said.append(Said(int(at), "none" if word is None else "class", word, how))
+
+    def least_like(self) -> int:
+        """Answer the question about the images least like any class. Return 1 if it was asked."""
+        done = self.sort()
+        asked = None if done is None else least_like(self.images.numpy(), done.support, done.answers)
+        if asked is None:
+            return 0
+        strangers = [at for at in asked.tolist() if self.truth[at] == NONE]
+        self.said += [Said(at, "none", None, "group") for at in strangers]
+        self.said += [Said(at, "not_class", None, "group") for at in asked.tolist() if at not in strangers]
+        return 1
+
+    def walk(self, count: int, untick: bool) -> None:
+        """Answer up to `count` groups of one grouping with the most frequent class of those shown."""
+        done = self.sort()
+        value = None if done is None else done.apart.near_limit
+        for members in groups(self.images.numpy(), value, self.answers().seen, self.nearest)[:count]:
+            central, others = (part.tolist() for part in shown_of(members, self.rank))
+            shown = [*central, *others]
+            label = Counter(self.truth[shown].tolist()).most_common(1)[0][0]
+            word = None if label == NONE else self.names[label]
+            off = [at for at in shown if self.truth[at] != label] if untick else []
+            for at in shown:
+                if at not in off:
+                    self.tell(at, word, "drawn" if at in others else "group")
+            self.said += [Said(at, "not_class", word, "group") for at in off]
+            for at in members.tolist():
+                if at not in shown:
+                    self.tell(at, word, "member")
+
+
+def pile_of(run: Encodings, name: str, model: bool, kind: str, part: float) -> Pile:
+    key = f"{name} {kind} {part}"
+    generator = np.random.default_rng(zlib.crc32(key.encode()))
+    alpha = 0.5 if model else 0.0
+    place = {label: i for i, label in enumerate(run.trained)}
+    truth = np.array([place.get(label, NONE) for label in run.truth.tolist()])
+    known = generator.permutation(np.flatnonzero(truth >= 0))
+    strangers = (
+        run.unrelated_images[alpha][generator.permutation(len(run.unrelated_truth))]
+        if kind == "far"
+        else run.images[alpha][generator.permutation(np.flatnonzero(truth < 0))]
+    )
+    size = min([SIZE, int(len(known) / (1 - part)), *([int(len(strangers) / part)] if part else [])])
+    other = round(part * size)
+    known = known[: size - other]
+    images = torch.cat([run.images[alpha][known], strangers[:other]])
+    labels = np.concatenate([truth[known], np.full(other, NONE)])
+    mixed = generator.permutation(len(labels))
+    names = [run.class_names[label] for label in run.trained]
+    shots = (run.shots[alpha], run.shot_labels) if model else None
+    return Pile(key, images[mixed], labels[mixed], names, run.texts[alpha][list(run.trained)], shots)
+
+
+def measure(run: Encodings, name: str, model: bool, kind: str, part: float) -> Iterator[dict[str, Any]]:
+    what = {"set": name, "model": model, "kind": kind, "part": part}
+    for untick in (False, True):
+        made = pile_of(run, name, model, kind, part)
+        asked, before = (made.least_like() if model else 0), 0
+        for count in GROUPS:
+            if before:
+                asked += made.least_like()
+            made.walk(count - before - asked * (before == 0), untick)
+            before = count
+            kept = list(made.said)
+            yield {**what, "untick": untick, "groups": count, **check(made)}
+            made.said = kept
+
+
+def check(made: Pile) -> dict[str, Any]:
+    """Ask for CHECK images, and compare what is measured with the truth."""
+    answers = made.answers()
+    waiting = made.order[~answers.labelled[made.order] & ~answers.skipped[made.order]]
+    for at in waiting[:CHECK].tolist():
+        made.tell(at, made.word(at), "drawn")
+    done = made.sort()
+    if done is None or len(done.measuring) < MIN_DRAWN:
+        return {"count": 0 if done is None else len(done.measuring)}
+    total, count, right = len(made.truth), len(done.measuring), int(done.right.sum())
+    wrong = (count - right) / total
+    low, high = share(right, count, total)
+    answers = done.answers
+    column = np.array([*(made.names.index(name) for name in answers.names), NONE, UNSAID])
+    said = column[answers.labels[done.measuring]]
+    return {
+        "images": total, "count": count, "right": right, "drawn": int(answers.drawn[done.measuring].sum()),
+        "said wrongly": int((said != made.truth[done.measuring]).sum()),
+        "estimate": right / count + wrong, "low": low + wrong, "high": high + wrong, "truth": made.accuracy(done),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", choices=["run", "table"])
+    parser.add_argument("--features", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    stored = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    if options.step == "table":
+        table(stored)
+        return
+    done = {(row["set"], row["model"], row["kind"], row["part"]) for row in stored}
+    store = RunStore(options.features, "features-starter")
+    for kind, part in PILES:
+        for key in store.names():
+            stored_run = store.get(key)
+            assert stored_run is not None
+            name, run = key.split("/")[0], read(stored_run)
+            for model in (True, False):
+                if (name, model, kind, part) not in done:
+                    rows = list(measure(run, name, model, kind, part))
+                    with options.out.open("a") as file:
+                        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> None:
+    few = [row for row in rows if row["count"] < MIN_DRAWN]
+    rows = [row for row in rows if row["count"] >= MIN_DRAWN]
+    print(f"{len(few)} of {len(few) + len(rows)} sorts have too few images to be measured")
+    parts: list[tuple[str, list[dict[str, Any]]]] = [("all", list(rows))]
+    parts += [(f"{n} groups", [row for row in rows if row["groups"] == n]) for n in GROUPS]
+    parts += [(f"untick {u}", [row for row in rows if row["untick"] == u]) for u in (False, True)]
+    for kind, part in PILES:
+        for model in (True, False):
+            some = [row for row in rows if (row["kind"], row["part"], row["model"]) == (kind, part, model)]
+            parts.append((f"{kind} {part} {'model' if model else 'no model'}", some))
+    for name, some in parts:
+        if some:
+            covered = sum(row["low"] - 1e-9 <= row["truth"] <= row["high"] + 1e-9 for row in some)
+            interval = accuracy_interval(covered, len(some))
+            by_set: dict[str, list[float]] = {}
+            for row in some:
+                by_set.setdefault(row["set"], []).append(row["estimate"] - row["truth"])
+            off = {name: float(np.mean(found)) for name, found in by_set.items()}
+            worst = max(off, key=lambda name: abs(off[name]))
+            print(
+                f"{name}: {covered}/{len(some)} = {covered / len(some):.3f} [{interval[0]:.3f}, {interval[1]:.3f}],",
+                f"count {np.mean([row['count'] for row in some]):.0f},",
+                f"width {np.mean([row['high'] - row['low'] for row in some]):.3f},",
+                f"estimate - truth {np.mean(list(off.values())):+.3f}, worst {worst} {off[worst]:+.3f}",
+                f"too high {sum(row['low'] - 1e-9 > row['truth'] for row in some)}",
+            )
+
+
+if __name__ == "__main__":
+    main()
