@@ -224,7 +224,8 @@ def table(rows: Sequence[dict[str, Any]]) -> None:
     for name, some in parts:
         if some:
             covered = sum(row["low"] - 1e-9 <= row["truth"] <= row["high"] + 1e-9 for row in some)
-            interval = accuracy_interval(covered, len(some))
+            found = accuracy_interval(np.arange(len(some)) < covered)
+            interval = found.low, found.high
             by_set: dict[str, list[float]] = {}
             for row in some:
                 by_set.setdefault(row["set"], []).append(row["estimate"] - row["truth"])
