@@ -47,9 +47,10 @@ class Neighbours:
             mine = np.arange(len(cosine))
             if own is not None:
                 cosine[mine, own + first + mine] = -np.inf
-            near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+            np.negative(cosine, out=cosine)  # a copy of the block would cost a third of the time
+            near = np.argpartition(cosine, k - 1, axis=1)[:, :k]
             columns[first : first + len(cosine)] = near
-            values[first : first + len(cosine)] = np.take_along_axis(cosine, near, axis=1)
+            values[first : first + len(cosine)] = -np.take_along_axis(cosine, near, axis=1)
             first += len(cosine)
         return cls(columns, values)
 
