@@ -19,6 +19,7 @@ from core.store.db.tables import PileFeatures
 from core.store.errors import StorageUnavailable
 from core.store.registry import models
 from core.store.storage import installation
+from tests.api import crafted
 from tests.api.conftest import MakeService
 from tests.api.piles.test_piles import PHOTOS, add, got, new_pile, of_class, photo, pile, say, sorted_pile
 from tests.api.service import Body, Service, assert_problem
@@ -89,6 +90,20 @@ def test_a_long_image(fresh: Service) -> None:
     assert [one["error"] for one in body["images"]] == [None, None]
     copy = fresh.client.get(f"/piles/{pile_id}/images/0/file")
     assert copy.status_code == 200
+
+
+def test_files_that_are_no_images_stop_no_others(fresh: Service) -> None:
+    pile_id = new_pile(fresh)
+    hostile = {**crafted.NOT_IMAGES, **crafted.POLYGLOTS, "too many pixels": crafted.pixel_bomb()}
+    whole = crafted.encoded(Image.new("RGB", (64, 48)), "HEIF")
+    hostile |= {"half a photo": PHOTOS[1][:700], "half a HEIC": whole[: len(whole) // 2]}
+    body = add(fresh, pile_id, [*hostile.values(), whole, PHOTOS[0]], [*hostile, "a.heic", "a.jpg"])
+    read = {one["file"]: (one["error"] or {}).get("code") for one in body["images"]}
+    assert (read.pop("a.heic"), read.pop("a.jpg")) == (None, None)
+    assert set(read) == set(hostile)
+    assert None not in read.values()
+    assert body["pile"]["counts"]["images"] == 2
+    assert keys_of(fresh, pile_id) == named_keys(fresh, pile_id)
 
 
 # --- sizes ---
