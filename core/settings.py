@@ -10,10 +10,10 @@ from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from clipcite.types.base import MAX_IMAGES
+
 MB = 1_000_000
 SECRETS = Path("/run/secrets")
-MAX_IMAGES = 100_000
-"""Upper bound of the setting `max_images`. The OpenAPI document states it."""
 
 # Fields of a group share a table in docs/reference/settings.md.
 _storage = partial(Field, json_schema_extra={"group": "Storage"})

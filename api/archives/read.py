@@ -22,8 +22,8 @@ MAX_ACCENTS = 30
 
 Normalisation takes quadratic time for such a run.
 """
-# Files with these endings are never ignored, even if their format is not supported.
-IMAGE_ENDINGS = frozenset(
+# Endings of files that are never ignored, even if their format is not supported.
+NEVER_IGNORED = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     | {".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw"}
     | {".ppm", ".pgm", ".tga", ".eps", ".ico"}
@@ -193,7 +193,7 @@ def extract(
 
 def is_image(name: str) -> bool:
     """Return whether a file is an image by its name."""
-    return Path(name.lower()).suffix in IMAGE_ENDINGS
+    return Path(name.lower()).suffix in NEVER_IGNORED
 
 
 def safe_parts(name: str) -> tuple[str, ...]:

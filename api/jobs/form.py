@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 
 from api.http.forms import JsonText, Text, form_of
 from clipcite.types.adapt import Preflight
+from clipcite.types.base import MAX_IMAGES
 from core.errors import CodedError
-from core.settings import MAX_IMAGES
 
 LISTS = {"images", "labels", "test_images", "test_labels"}
 IdempotencyKey = Annotated[

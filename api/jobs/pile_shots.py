@@ -6,6 +6,8 @@ from sqlalchemy.orm import Session
 
 from api.jobs.form import InvalidUpload, JobForm
 from clipcite.types.images import Image
+from core.answers import Label
+from core.answers import labels as labels_of
 from core.store import piles
 from core.store.errors import Conflict
 
@@ -36,13 +38,13 @@ def pile_shots(session: Session, form: JobForm, owner: str) -> PileShots:
             "pile_without_images",
             "This pile keeps no images. Send them with their labels, or make another pile.",
         )
-    labels = piles.labels(piles.answers(session, pile.id))
+    labels = labels_of(piles.answers(session, pile.id))
     images, replaced = list[Image](), set[str]()
     for row in piles.images(session, pile.id):
-        label = labels.get(row.position, piles.Label())
-        answer = label.answer
+        label = labels.get(row.position, Label())
+        answer = label.given
         replaced.add(str(row.blob_sha256))  # only the pile has given this copy to a training
-        if answer is None or answer.said not in ("class", "none"):
+        if answer is None:
             continue
         replaced.add(row.sha256)
         if answer.said == "none":

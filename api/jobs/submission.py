@@ -16,7 +16,7 @@ from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from api.jobs.form import ImagesForm, JobForm
 from api.jobs.preflight import preflight
 from api.jobs.responses import job_response
-from api.jobs.upload import Upload, ValidatedUpload, validate_upload
+from api.jobs.upload import ReceivedUpload, ValidatedUpload, validate_upload
 from api.services import Services
 from api.serving.previews import JobPreview
 from clipcite.types.adapt import AdaptConfig, Preflight
@@ -122,14 +122,16 @@ class JobSubmission(Services):
         """Check the images of a form. Their files exist until the context ends.
 
         Args:
-            more: other fields of `Upload`.
+            more: other fields of `ReceivedUpload`.
 
         Raises:
             InvalidUpload, ArchiveError: images are missing or bad.
         """
         with self.scratch.hold(owner) as take, scratch_folder(self.scratch.root) as folder:
             decoders = self.serving.decoding
-            yield validate_upload(Upload(form, folder, take, self.settings, decoders, self.blobs, **more))
+            yield validate_upload(
+                ReceivedUpload(form, folder, take, self.settings, decoders, self.blobs, **more)
+            )
 
     def _store(
         self,

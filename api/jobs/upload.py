@@ -38,7 +38,7 @@ class ClassCount(TypedDict):
 
 
 @dataclass(frozen=True)
-class Upload:
+class ReceivedUpload:
     """Labelled images of a request and of an earlier job."""
 
     form: ImagesForm
@@ -65,7 +65,7 @@ class ValidatedUpload:
     bad: list[dict[str, str]]  # {file, code, detail} of the images that were skipped
 
 
-def validate_upload(upload: Upload) -> ValidatedUpload:
+def validate_upload(upload: ReceivedUpload) -> ValidatedUpload:
     """Check a whole upload: decode every image without statistics and clean every class name.
 
     The result refers to the uploaded files, or to files in `folder`. Both must exist until they are stored.
@@ -103,7 +103,7 @@ def validate_upload(upload: Upload) -> ValidatedUpload:
     return ValidatedUpload(good, classes, warnings, bad)
 
 
-def _fetched(upload: Upload, images: Sequence[Image]) -> list[Image]:
+def _fetched(upload: ReceivedUpload, images: Sequence[Image]) -> list[Image]:
     """Copy stored images to the folder."""
     upload.take(sum(image.bytes for image in images))
     fetched = []
@@ -114,7 +114,7 @@ def _fetched(upload: Upload, images: Sequence[Image]) -> list[Image]:
     return fetched
 
 
-def _measured(upload: Upload, images: Sequence[Image]) -> list[Image]:
+def _measured(upload: ReceivedUpload, images: Sequence[Image]) -> list[Image]:
     """Decode the images without statistics. Return all images with statistics or a problem.
 
     Raises:
@@ -163,7 +163,7 @@ def _bad_images(images: Sequence[Image]) -> list[dict[str, str]]:
     ]
 
 
-def _from_archive(upload: Upload, archive: UploadFile, warnings: Warnings) -> list[Image]:
+def _from_archive(upload: ReceivedUpload, archive: UploadFile, warnings: Warnings) -> list[Image]:
     settings = upload.settings
     limits = ArchiveLimits(
         max_images=settings.max_images,

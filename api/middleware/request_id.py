@@ -11,9 +11,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.log import from_here
+from core.store.registry.references import JOB_PREFIX
 
 HARMLESS = re.compile(r"[A-Za-z0-9._-]{1,64}")
-JOB = re.compile(r"/jobs/(job_[0-9a-z]{26})(/|$)")
+JOB = re.compile(rf"/jobs/({JOB_PREFIX}[0-9a-z]{{26}})(/|$)")
 
 
 class RequestId:

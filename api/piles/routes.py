@@ -44,6 +44,8 @@ from clipcite.types.piles import (
 )
 from clipcite.types.tables import as_csv
 from core.admission import Take
+from core.answers import Label
+from core.answers import labels as labels_of
 from core.clip.errors import InvalidClassNames
 from core.clip.prompts import clean_class_name
 from core.errors import ExpectedError
@@ -226,7 +228,7 @@ def list_pile_images(database: DatabaseDep, owner: CurrentOwner, pile_id: str) -
     """List the images of a pile in order of position, with what persons said about them."""
     with database.read() as session:
         row = piles.get(session, pile_id, owner=owner)
-        images, labels = piles.images(session, row.id), piles.labels(piles.answers(session, row.id))
+        images, labels = piles.images(session, row.id), labels_of(piles.answers(session, row.id))
     return PileImages(
         data=[
             PileImage(
@@ -234,10 +236,10 @@ def list_pile_images(database: DatabaseDep, owner: CurrentOwner, pile_id: str) -
                 file=image.file,
                 sha256=image.sha256,
                 answer=None if label.answer is None else _label_of(label.answer),
-                not_classes=label.barred,
+                not_classes=list(label.excluded.values()),
             )
             for image in images
-            for label in [labels.get(image.position, piles.Label())]
+            for label in [labels.get(image.position, Label())]
         ]
     )
 
@@ -398,7 +400,7 @@ def pile_of(row: tables.Pile, settings: Settings) -> Pile:
     )
 
 
-def _label_of(row: piles.Answer) -> PileLabel:
+def _label_of(row: piles.GivenAnswer) -> PileLabel:
     return PileLabel(
         said=row.said, class_name=row.class_name, how=row.how, by=row.created_by, at=row.created_at
     )

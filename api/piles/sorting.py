@@ -17,7 +17,8 @@ from clipcite.types.classify import ClassIn, Options
 from clipcite.types.piles import MIN_DRAWN, Measured, PileGroup, ShownImage, SortedImage
 from clipcite.types.predictions import Calibration
 from core.admission import Take
-from core.clip.inference.answers import Answer, Answers
+from core.answers import Answer
+from core.clip.inference.answers import Answers
 from core.clip.inference.graph import Floats, Ints, Neighbours
 from core.clip.inference.groups import groups as groups_of
 from core.clip.inference.groups import shown_of
@@ -249,7 +250,7 @@ def _asked(done: SortedPile, images: Tensor, order: Ints, ask: int, draw: int) -
     doubtful = apart[np.argsort(np.abs(done.apart.score - done.apart.limit)[apart])][:share_apart]
     not_asked = np.setdiff1d(np.arange(len(order)), np.setdiff1d(rest, apart))
     chosen = which_next(
-        done.scores.probabilities, images, wanted - len(doubtful), not_asked.tolist(), (), done.missing
+        done.scores.probabilities, images, wanted - len(doubtful), not_asked.tolist(), done.missing
     )
     asked = [*chosen, *doubtful.tolist()]
     shown = [ShownImage(position=at, drawn=False) for at in asked]

@@ -28,6 +28,7 @@ from core.store.db.session import Database
 from core.store.db.tables import Job, JobImage
 from core.store.errors import ShotsGone
 from core.store.jobs import jobs
+from core.store.registry.references import JOB_PREFIX
 from core.store.storage.blobs import Blobs
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ TURN_SECONDS = 1.0
 
 def is_job(reference: str) -> bool:
     """Return whether a reference is the id of a job."""
-    return reference.startswith("job_")
+    return reference.startswith(JOB_PREFIX)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from api.serving.previews import JobPreview, Previews, is_job
 from api.serving.texts import HeldModel, Texts, recipe
 from api.serving.threads import single_threaded
 from api.serving.types import MAX_IN_FLIGHT, WeightsKey
+from clipcite.types.classify import STOCK
 from clipcite.types.health import Preparing
 from core.admission import Budget
 from core.clip.config import STARTER, round_alpha
@@ -32,7 +33,6 @@ from core.store.db.tables import Model
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs import jobs
 from core.store.registry import models
-from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 
 MIN_DECODERS = 2

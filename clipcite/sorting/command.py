@@ -40,7 +40,7 @@ from clipcite.sorting.files import Left, carry_out, tidy, undo
 from clipcite.sorting.folder_pile import Files
 from clipcite.sorting.log import How, Log, locked, logs_of, open_log
 from clipcite.sorting.output import place_of, plan_csv, plan_table
-from clipcite.sorting.plan import Image, Place, find_images, plan, without_sorted
+from clipcite.sorting.plan import FoundImage, Place, find_images, plan, without_sorted
 from clipcite.sorting.teaching import ask_person, train_again
 from clipcite.types.tables import as_csv
 
@@ -213,7 +213,7 @@ def sort(
 
 
 def _open_pile(
-    client: Client, options: SortOptions, images: Sequence[Image]
+    client: Client, options: SortOptions, images: Sequence[FoundImage]
 ) -> tuple[Pile, Model | None, Files]:
     """Find or make the pile of a folder. Return it with its trained model, if it has one, and the files."""
     with _counting_bar("reading", len(images)) as on_done:
@@ -385,7 +385,9 @@ def _undo(path: Path, *, yes: bool) -> None:
             raise typer.Exit(Exit.FAILED)
 
 
-def _open_log(options: SortOptions, pile_id: str, images: Sequence[Image]) -> tuple[Log, list[Image]]:
+def _open_log(
+    options: SortOptions, pile_id: str, images: Sequence[FoundImage]
+) -> tuple[Log, list[FoundImage]]:
     """Open the log of this sort. Return it with the images to sort."""
     log, others = open_log(options.into, {"folder": str(options.folder), "pile": pile_id})
     tidy(log)

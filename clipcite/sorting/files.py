@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipcite.sorting.log import Action, How, Log
-from clipcite.sorting.plan import Image, Place, key_of
+from clipcite.sorting.plan import FoundImage, Place, key_of
 
 PART = 64
 """Actions that are logged together, before the first of them."""
@@ -83,7 +83,7 @@ def _make_folder(log: Log, folder: Path) -> None:
     _check(folder)
 
 
-def _do(action: Action, image: Image, root: Path, into: Path) -> None:
+def _do(action: Action, image: FoundImage, root: Path, into: Path) -> None:
     """Put one image into its place, unless it has changed since it was classified."""
     source, target = image.path, into / action.target
     if action.link is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from clipcite.cli.classify import is_stock
 from clipcite.datasets.image import ImageFile
 from clipcite.errors import ConflictError, InvalidImages, NotFoundError
-from clipcite.sorting.plan import Answer, Image
+from clipcite.sorting.plan import FoundImage, SortedAs
 from clipcite.types.class_names import same_class
 
 if TYPE_CHECKING:
@@ -44,17 +44,17 @@ class Files:
         """Path on this disk by the position in the pile."""
         return {self.positions[key]: str(file.image.path) for key, file in self.by_key.items()}
 
-    def answers(self, found: PileSort | None) -> Mapping[str, Answer]:
+    def answers(self, found: PileSort | None) -> Mapping[str, SortedAs]:
         """Return what a sort says about each image, by its key."""
-        answers = {key: Answer(error=reason) for key, reason in self.errors.items()}
+        answers = {key: SortedAs(error=reason) for key, reason in self.errors.items()}
         for key, position in self.positions.items():
             assert found is not None
             place = found.images[position]
-            answers[key] = Answer(place.class_name, place.probability)
+            answers[key] = SortedAs(place.class_name, place.probability)
         return answers
 
 
-def read_files(images: Iterable[Image], folder: Path, on_done: Callable[[int], None]) -> Files:
+def read_files(images: Iterable[FoundImage], folder: Path, on_done: Callable[[int], None]) -> Files:
     """Return the hashes of images. A file that can't be opened keeps its reason."""
     from clipcite.client.piles import PileFile  # loads pydantic, which help does not need
 

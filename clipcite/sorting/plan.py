@@ -22,7 +22,7 @@ MAX_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class FoundImage:
     """An image to sort. Its key is another one after a change of its size or time."""
 
     path: Path
@@ -30,7 +30,7 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SortedAs:
     """What the sort says about an image."""
 
     class_name: str | None = None
@@ -45,8 +45,8 @@ class Answer:
 class Place:
     """Place of one image: the folder below the target, and the path; None for an image that stays."""
 
-    image: Image
-    answer: Answer
+    image: FoundImage
+    answer: SortedAs
     class_name: str
     folder: str = ""
     target: Path | None = None
@@ -54,7 +54,7 @@ class Place:
     """The image is at its target."""
 
 
-def find_images(folder: Path, into: Path, unreadable: list[Path] | None = None) -> list[Image]:
+def find_images(folder: Path, into: Path, unreadable: list[Path] | None = None) -> list[FoundImage]:
     """Return the images below a folder, those behind links to folders excepted.
 
     Images in the target are sorted already, unless the folder itself is there.
@@ -65,7 +65,7 @@ def find_images(folder: Path, into: Path, unreadable: list[Path] | None = None) 
         unreadable: list that gets the unreadable folders; without it, they are an error.
     """
     return [
-        Image(path, key_of(path, folder))
+        FoundImage(path, key_of(path, folder))
         for path in images_below(folder, links=False, unreadable=unreadable)
         if not (folder in into.parents and into in path.parents)
     ]
@@ -77,7 +77,7 @@ def key_of(path: Path, folder: Path) -> str:
     return f"{state.st_size} {state.st_mtime_ns} {path.relative_to(folder).as_posix()}"
 
 
-def without_sorted(images: Sequence[Image], log: Log, others: Iterable[Log]) -> list[Image]:
+def without_sorted(images: Sequence[FoundImage], log: Log, others: Iterable[Log]) -> list[FoundImage]:
     """Leave out copies and links that a sort has made, and images that this one has moved.
 
     It matters if the folder contains the class folders.
@@ -98,8 +98,8 @@ def without_sorted(images: Sequence[Image], log: Log, others: Iterable[Log]) -> 
 
 
 def plan(
-    images: Iterable[Image],
-    answers: Mapping[str, Answer],
+    images: Iterable[FoundImage],
+    answers: Mapping[str, SortedAs],
     classes: Iterable[str],
     into: Path,
     unsure: float,

@@ -22,7 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 MAX_UNKNOWN_FIELDS = 100
 MAX_IMAGES = 100_000
-"""Maximum number of images per job in the schema. The operator's limit is usually lower."""
+"""Upper bound of the setting `max_images`, which is usually lower. The OpenAPI document states it."""
 MAX_CLASSIFY_IMAGES = 64
 MAX_CLASS_NAMES = 1_000
 MAX_CLASSES = 10_000

@@ -15,6 +15,8 @@ from clipcite.types.base import (
 )
 
 STOCK = "stock"
+NEW_CLASS_BALANCE = 0.35
+"""Default balance; benchmarks/pages/accuracy.md has the measurements."""
 """Reference of the pre-trained model."""
 Rule = Literal["closed", "mixed", "untrained"]
 
@@ -74,7 +76,7 @@ class Options(RequestModel):
         description="Prompt templates, each with `{}` for the class name. Default: the model's.",
     )
     new_class_balance: float = Field(
-        0.35,
+        NEW_CLASS_BALANCE,
         ge=0,
         le=1,
         description="Correction of the bias towards trained classes, from 0 (none) to 1 (full). An offset, "

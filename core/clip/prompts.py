@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from clipcite.types.base import MAX_TEMPLATES
 from clipcite.types.class_names import same_class
 from core.clip.errors import InvalidClassNames, InvalidConfig
 
@@ -10,7 +11,6 @@ DEFAULT_TEMPLATES = ("a photo of a {}.",)
 MAX_NAME_LENGTH = 200
 BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Embeddings, overrides and isolates. They change the order in which surrounding text is shown."""
-MAX_TEMPLATES = 100
 MAX_TEXT_LENGTH = 1_000
 
 

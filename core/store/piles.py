@@ -6,8 +6,8 @@ revision greater by 1.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from clipcite.types.piles import MAX_PILE_IMAGES, AnswerIn
+from core.answers import labels
 from core.store.accounts import audit
 from core.store.db.ids import new_id
 from core.store.db.pagination import page
@@ -44,7 +45,7 @@ class NewImage:
     bytes: int
 
 
-class Answer(NamedTuple):
+class GivenAnswer(NamedTuple):
     """An answer of a person about an image: a row of `pile_answers`, of which a pile may have 200,000."""
 
     position: int
@@ -53,18 +54,6 @@ class Answer(NamedTuple):
     how: str
     created_by: str
     created_at: datetime
-
-
-@dataclass
-class Label:
-    """What persons said about an image."""
-
-    answer: Answer | None = None
-    """The answer that counts. None: none, or all were withdrawn."""
-    barred: list[str | None] = field(default_factory=list)
-    """Classes that a person excluded; None is "none of these"."""
-    drawn: bool = False
-    """The image was drawn at random. A later correction of its label changes nothing about that."""
 
 
 def blobs_of(pile_id: str) -> str:
@@ -281,7 +270,7 @@ def add_answers(session: Session, pile: Pile, given: Sequence[AnswerIn]) -> None
         )
     who, at = audit.actor().key_id, database_now(session)
     new = [
-        Answer(position, answer.said, answer.class_name, answer.how, who, at)
+        GivenAnswer(position, answer.said, answer.class_name, answer.how, who, at)
         for answer in given
         for position in answer.positions
     ]
@@ -295,8 +284,8 @@ def add_answers(session: Session, pile: Pile, given: Sequence[AnswerIn]) -> None
             names.setdefault(answer.class_name, 0)
     for found, sign in ((labels(earlier), -1), (labels([*earlier, *new]), 1)):
         for label in found.values():
-            counted = label.answer
-            if counted is None or counted.said not in ("class", "none"):
+            counted = label.given
+            if counted is None:
                 continue
             pile.labelled += sign
             pile.none += sign * (counted.said == "none")
@@ -306,44 +295,22 @@ def add_answers(session: Session, pile: Pile, given: Sequence[AnswerIn]) -> None
     pile.used_names = names
 
 
-def answers(session: Session, pile_id: str, about: Sequence[int] | None = None) -> list[Answer]:
+def answers(session: Session, pile_id: str, about: Sequence[int] | None = None) -> list[GivenAnswer]:
     """Return the answers about a pile, oldest first.
 
     Args:
         about: positions, each once. Only answers about these images are returned, oldest first for each.
     """
-    columns = [getattr(PileAnswer, name) for name in Answer._fields]
+    columns = [getattr(PileAnswer, name) for name in GivenAnswer._fields]
     mine = select(*columns).where(PileAnswer.pile_id == pile_id)
     if about is None:
-        return [Answer._make(row) for row in session.execute(mine.order_by(PileAnswer.seq))]
+        return [GivenAnswer._make(row) for row in session.execute(mine.order_by(PileAnswer.seq))]
     some = mine.order_by(PileAnswer.position, PileAnswer.seq)  # the index has this order
     return [
-        Answer._make(row)
+        GivenAnswer._make(row)
         for start in range(0, len(about), BATCH)
         for row in session.execute(some.where(PileAnswer.position.in_(about[start : start + BATCH])))
     ]
-
-
-def labels(rows: Sequence[Answer]) -> Mapping[int, Label]:
-    """Return what counts about each image, by position. Unseen members of a group get no label."""
-    found: dict[int, Label] = {}
-    for row in rows:
-        if row.how == "member":
-            continue
-        label = found.setdefault(row.position, Label())
-        if row.said == "withdrawn":
-            found[row.position] = Label()
-        elif row.said == "not_class":
-            label.barred = [*dict.fromkeys([*label.barred, row.class_name])]
-            if label.answer is None or label.answer.class_name == row.class_name:
-                label.answer, label.drawn = row, False
-        elif row.said == "skip":
-            label.answer = label.answer or row
-        else:
-            name = row.class_name if row.said == "class" else None
-            label.answer, label.barred = row, [other for other in label.barred if other != name]
-            label.drawn |= row.how == "drawn"
-    return found
 
 
 def delete_unused(session: Session, older_than: timedelta, batch: int) -> list[str]:

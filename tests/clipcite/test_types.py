@@ -6,13 +6,8 @@ import pytest
 
 import clipcite
 from clipcite.client.request import APIResponseValidationError, parse
-from clipcite.types import base, classify
 from clipcite.types.jobs import JOB_EXAMPLE, Job
 from clipcite.types.predictions import CLASSIFICATION_EXAMPLE, Classification
-from core import settings
-from core.clip import prompts
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
-from core.store.registry.references import STOCK
 
 FILES = [str(number) for number in range(25)]
 
@@ -40,15 +35,6 @@ def test_an_older_service_may_leave_out_what_can_be_null() -> None:
 def test_another_response_is_an_error_of_the_client(received: object) -> None:
     with pytest.raises(APIResponseValidationError, match=r"not a valid Job .*same version of the client"):
         parse(Job, received)
-
-
-def test_the_limits_are_those_of_the_service() -> None:
-    assert base.MAX_IMAGES == settings.MAX_IMAGES
-    assert base.MAX_TEMPLATES == prompts.MAX_TEMPLATES
-    assert (classify.Options.model_fields["new_class_balance"].default, classify.STOCK) == (
-        NEW_CLASS_BALANCE,
-        STOCK,
-    )
 
 
 def test_a_result_is_a_sequence_of_images() -> None:

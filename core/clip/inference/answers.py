@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from itertools import groupby
 
 import numpy as np
 
 from clipcite.types.class_names import same_class
-from clipcite.types.piles import How, Said
+from core.answers import Answer, act_of, key_of
+from core.answers import labels as labels_of
 from core.clip.inference.graph import Bools, Ints
 from core.clip.inference.pile import NONE
 
@@ -15,19 +16,6 @@ UNSAID = -1
 """An image without a label."""
 TAUGHT = 5
 """First images of a named group that are examples for the limit. Further ones add little."""
-
-
-class Answer(Protocol):
-    """An answer about one image, such as a row of the database."""
-
-    @property
-    def position(self) -> int: ...
-    @property
-    def said(self) -> Said | str: ...
-    @property
-    def class_name(self) -> str | None: ...
-    @property
-    def how(self) -> How | str: ...
 
 
 @dataclass(frozen=True)
@@ -57,54 +45,29 @@ class Answers:
 
     @classmethod
     def of(cls, count: int, answers: Iterable[Answer]) -> "Answers":
-        """Read the answers about `count` images, oldest first.
-
-        The last answer about an image counts. An excluded class removes the label of that class alone, and a
-        skipped image keeps its label. A member of a group that was not shown gets no label.
-        """
+        """Return what counts (`core.answers`) of the answers about `count` images, oldest first."""
         given = list(answers)
         names: dict[str, str] = {}
-        for each in given:
-            if each.class_name is not None:
-                names.setdefault(same_class(each.class_name), each.class_name)
-        place = {key: number for number, key in enumerate(names)}
+        groups = 0
+        for (said, key, how), together in groupby(given, act_of):
+            groups += how == "group" and said != "not_class"
+            if key is not None:
+                names.setdefault(key, str(next(together).class_name))
+        place: dict[str | None, int] = {None: NONE, **{key: number for number, key in enumerate(names)}}
         labels, named = np.full(count, UNSAID), np.full(count, UNSAID)
         barred = np.zeros((count, len(names)), bool)
         never_none, seen, skipped, drawn, examples = np.zeros((5, count), bool)
-        groups, before, first = 0, None, 0
-        for number, each in enumerate(given):
-            at, said, how = each.position, each.said, each.how
-            label = NONE if each.class_name is None else place[same_class(each.class_name)]
-            act = said, label, how
-            if act != before:
-                before, first = act, number
-                groups += how == "group" and said != "not_class"
-            if how == "member":
-                named[at] = label
+        for at, label in labels_of(given).items():
+            if label.group is not None:
+                named[at] = place[key_of(label.group)]
+            if label.answer is None:
                 continue
-            if said == "withdrawn":
-                labels[at] = named[at] = UNSAID
-                for marks in (barred, never_none, seen, skipped, drawn, examples):
-                    marks[at] = False
-                continue
-            seen[at] = True
-            if said == "skip":
-                skipped[at] = labels[at] == UNSAID
-            elif said == "not_class":
-                if label == NONE:
-                    never_none[at] = True
-                else:
-                    barred[at, label] = True
-                if labels[at] == label:
-                    labels[at], drawn[at], examples[at] = UNSAID, False, False
-            else:
-                labels[at], skipped[at] = label, False
-                if label == NONE:
-                    never_none[at] = False
-                else:
-                    barred[at, label] = False
-                drawn[at] |= how == "drawn"
-                examples[at] = not drawn[at] and (how != "group" or number - first < TAUGHT)
+            seen[at], skipped[at], drawn[at] = True, label.skipped, label.drawn
+            never_none[at] = None in label.excluded
+            barred[at, [place[key] for key in label.excluded if key is not None]] = True
+            if (counted := label.given) is not None:
+                labels[at] = place[key_of(counted)]
+                examples[at] = not label.drawn and (counted.how != "group" or label.rank < TAUGHT)
         return cls(
             tuple(names.values()), labels, named, barred, never_none, seen, skipped, drawn, examples, groups
         )

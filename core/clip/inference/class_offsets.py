@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-NEW_CLASS_BALANCE = 0.35
-"""Default balance; benchmarks/pages/accuracy.md has the measurements."""
 LEVEL_SHARES: Mapping[int, float] = {1: 0.2, 2: 0.4, 3: 0.6}
 """Weight of the first term of `class_offsets` in a mixed request, by number of trained classes. From four
 classes on it is 1.

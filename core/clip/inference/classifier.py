@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE
+from clipcite.types.classify import NEW_CLASS_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier, image_features

@@ -61,14 +61,6 @@ class Support:
         first = np.unique(photos_of(features, labels), return_index=True)[1]
         return cls(features[first], labels[first], None if shots is None else int((first < shots).sum()))
 
-    def add(self, features: Floats, labels: Ints) -> "Support":
-        """Return the support set with more labelled images. Nothing is trained."""
-        return Support(
-            np.concatenate([self.features, features]).astype(np.float32),
-            np.concatenate([self.labels, labels]).astype(np.int64),
-            len(self.labels) if self.shots is None else self.shots,
-        )
-
     @cached_property
     def classes(self) -> Ints:
         """[K], ascending."""
@@ -149,11 +141,6 @@ class Judgement:
     def known(self) -> Bools:
         """[N], True if the image belongs to one of the classes."""
         return (self.score >= self.limit) & ~self.marked
-
-    @property
-    def label(self) -> Ints:
-        """[N], class or REST."""
-        return np.where(self.known, self.best, REST)
 
 
 def something_else(

@@ -7,7 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE, class_offsets
+from clipcite.types.classify import NEW_CLASS_BALANCE
+from core.clip.inference.class_offsets import class_offsets
 from core.clip.inference.discriminants import linear_discriminants
 from core.clip.inference.pile import Foreign, Support
 from core.clip.inference.request_rule import RequestRule, StockScores, kind_of, trained_scores

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS, NEW_CLASS_BALANCE, class_means, class_offsets
+from clipcite.types.classify import NEW_CLASS_BALANCE
+from core.clip.inference.class_offsets import NEW_CLASS, class_means, class_offsets
 from core.clip.inference.discriminants import linear_discriminants
 from core.clip.inference.pile import less_prior
 

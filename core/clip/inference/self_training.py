@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
+from clipcite.types.classify import NEW_CLASS_BALANCE
 from core.clip.inference.request_rule import RequestRule, adapted_rule
 
 ROUNDS = 3

@@ -11,7 +11,6 @@ def which_next(
     features: Tensor,
     count: int,
     labelled: Collection[int] = (),
-    last: Collection[int] = (),
     missing: Sequence[int] = (),
 ) -> list[int]:
     """Return the positions of the images whose labels teach most: uncertain images across the collection.
@@ -29,7 +28,6 @@ def which_next(
         features: [N, D], normalised.
         count: maximum number of positions.
         labelled: positions that have a label.
-        last: positions to choose only when no other is left, such as something else.
         missing: number of images that each class lacks (default: 0).
     """
     if not count:
@@ -38,15 +36,11 @@ def which_next(
     unsure = 1 - (best[:, 0] - best[:, 1] if best.shape[1] == 2 else best[:, 0])
     free = torch.ones(len(unsure), dtype=torch.bool)
     free[torch.tensor(sorted(labelled), dtype=torch.long)] = False
-    later = torch.zeros(len(unsure))
-    later[torch.tensor(sorted(last), dtype=torch.long)] = 4  # more than any doubt
     distance = torch.ones(len(unsure))
-    first = _most_certain(probabilities, free & (later == 0), missing)
+    first = _most_certain(probabilities, free, missing)
     chosen: list[int] = []
     while len(chosen) < count and free.any():
-        position = (
-            first.pop(0) if first else int(torch.where(free, unsure * distance - later, -torch.inf).argmax())
-        )
+        position = first.pop(0) if first else int(torch.where(free, unsure * distance, -torch.inf).argmax())
         chosen.append(position)
         free[position] = False
         distance = torch.minimum(distance, (1 - features @ features[position]).clamp(min=0))

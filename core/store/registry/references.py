@@ -8,13 +8,13 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from clipcite.types.classify import STOCK
 from core.errors import ExpectedError
 from core.store.db.text import sanitize_text
 
 MAX_CHARACTERS = 200
 ID_PREFIX = "mdl_"
 JOB_PREFIX = "job_"
-STOCK = "stock"
 LATEST = "latest"
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")

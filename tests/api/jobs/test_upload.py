@@ -9,7 +9,7 @@ from starlette.datastructures import UploadFile
 
 from api.http.forms import display_name
 from api.jobs.form import ImagesForm
-from api.jobs.upload import Upload, validate_upload
+from api.jobs.upload import ReceivedUpload, validate_upload
 from core.clip.data.decoders import Decoders
 from core.settings import Settings
 from core.store.storage.blobs import Blobs
@@ -28,7 +28,7 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     with path.open("rb") as file:
         form = ImagesForm(archive=UploadFile(file, filename="upload.zip"))
         blobs = Blobs((tmp_path / "blobs").as_uri())
-        upload = Upload(form, folder, lambda size: None, Settings(), decoders, blobs)
+        upload = ReceivedUpload(form, folder, lambda size: None, Settings(), decoders, blobs)
         tracemalloc.start()
         checked = validate_upload(upload)
         _, peak = tracemalloc.get_traced_memory()

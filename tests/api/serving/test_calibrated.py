@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from api.serving.calibrated import holds_for, prediction_sets, ranked, stored_calibration
-from core.clip.inference.class_offsets import NEW_CLASS_BALANCE
+from clipcite.types.classify import NEW_CLASS_BALANCE
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import SCORING_VERSION, RequestRule
 from core.store.db.tables import Model

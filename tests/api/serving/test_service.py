@@ -11,7 +11,7 @@ import torch
 
 from api.serving.pool.cache import StillLoading
 from api.serving.pool.model_pool import MODEL, ModelPool, ModelUnavailable
-from clipcite.types.classify import ClassIn
+from clipcite.types.classify import STOCK, ClassIn
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier, Scores
 from core.clip.inference.request_rule import RequestKind
@@ -21,7 +21,6 @@ from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.registry import models
-from core.store.registry.references import STOCK
 from tests.api import crafted
 from tests.api.serving.adapted import CLASSES, moved
 from tests.api.serving.world import (

@@ -18,10 +18,9 @@ from api.serving.texts import (
     InvalidNames,
     RequestClassifier,
 )
-from clipcite.types.classify import ClassIn, Options
+from clipcite.types.classify import STOCK, ClassIn, Options
 from core.admission import ServerBusy
 from core.clip.inference.request_rule import RequestRule
-from core.store.registry.references import STOCK
 from tests.api import crafted
 from tests.api.serving.world import World, as_owner, assert_close, numbers
 from tests.service.running import wait_for

@@ -14,7 +14,7 @@ from api.classify.scoring import Images, classify
 from api.serving.pool import model_pool as serving_networks
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import WeightsKey
-from clipcite.types.classify import ClassIn, Options
+from clipcite.types.classify import STOCK, ClassIn, Options
 from clipcite.types.predictions import Classification
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
@@ -25,7 +25,6 @@ from core.store.accounts.owners import DEFAULT_OWNER
 from core.store.db.session import Database
 from core.store.db.tables import Model
 from core.store.registry import models
-from core.store.registry.references import STOCK
 from core.store.storage.blobs import Blobs
 from tests.api import crafted
 from tests.api.serving.adapted import publish_model

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from clipcite.sorting.files import Left, carry_out, tidy
 from clipcite.sorting.log import How, Log, open_log
-from clipcite.sorting.plan import Answer, Image, Place, find_images, plan, without_sorted
+from clipcite.sorting.plan import FoundImage, Place, SortedAs, find_images, plan, without_sorted
 
 FILES = {"a.jpg": "cat", "b.jpg": "dog", "below/a.jpg": "cat", "below/c.jpg": "cat", "d.jpg": "unsure"}
 """Class of each file of `make`; the last one has a low probability."""
@@ -25,13 +25,13 @@ def start(folder: Path, into: Path) -> Log:
 
 
 def planned(
-    images: Sequence[Image], into: Path, how: How, files: Mapping[str, str] = FILES
+    images: Sequence[FoundImage], into: Path, how: How, files: Mapping[str, str] = FILES
 ) -> Sequence[Place]:
     """Return the places of images, each in its class from `files`, else cat."""
     answers = {}
     for image in images:
         name = files.get(image.path.read_text().removeprefix("content of "), "cat")
-        answers[image.key] = Answer("dog", 0.5) if name == "unsure" else Answer(name, 0.9)
+        answers[image.key] = SortedAs("dog", 0.5) if name == "unsure" else SortedAs(name, 0.9)
     return plan(images, answers, ["cat", "dog"], into, 0.6, how)
 
 

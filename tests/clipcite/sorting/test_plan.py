@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clipcite.sorting.plan import Answer, Image, plan, safe_names
+from clipcite.sorting.plan import FoundImage, SortedAs, plan, safe_names
 from tests.clipcite.sorting.sorted_folder import make, run
 
 
@@ -41,15 +41,15 @@ def test_answers_decide_and_unreadable_images_stay(tmp_path: Path) -> None:
     """What a person said has no probability, and is never unsure."""
     into = tmp_path / "sorted"
     answers = {
-        "0/a (2).jpg": Answer("cat", 0.9),
-        "1/A.jpg": Answer("cat", 0.9),
-        "2/a.JPG": Answer("cat", 0.6),
-        "bad.jpg": Answer(error="broken"),
-        "3/labelled.jpg": Answer("horse"),
-        "4/unsure.jpg": Answer("cat", 0.59),
-        "5/other.jpg": Answer(None),
+        "0/a (2).jpg": SortedAs("cat", 0.9),
+        "1/A.jpg": SortedAs("cat", 0.9),
+        "2/a.JPG": SortedAs("cat", 0.6),
+        "bad.jpg": SortedAs(error="broken"),
+        "3/labelled.jpg": SortedAs("horse"),
+        "4/unsure.jpg": SortedAs("cat", 0.59),
+        "5/other.jpg": SortedAs(None),
     }
-    images = [Image(tmp_path / name, name) for name in answers]
+    images = [FoundImage(tmp_path / name, name) for name in answers]
     places = plan(images, answers, ["cat", "dog"], into, 0.6, "copy")
     assert [place.target and place.target.relative_to(into).as_posix() for place in places] == [
         *("cat/a (2).jpg", "cat/A.jpg", "cat/a (3).JPG", None, "horse/labelled.jpg"),

@@ -41,13 +41,6 @@ def test_there_are_no_more_than_are_left() -> None:
     ]  # one class, one image four times
 
 
-def test_something_else_is_asked_about_last() -> None:
-    last = set(by_the_plan(30, set()))
-    found = which_next(PROBABILITIES, FEATURES, 60, last=last)
-    assert set(found[:30]) == set(range(60)) - last
-    assert which_next(PROBABILITIES, FEATURES, 30, last=last) == by_the_plan(30, last)
-
-
 def test_classes_that_lack_images_come_first() -> None:
     """Each gets its most certain images that have no label and may belong to a class."""
     probabilities = torch.tensor(
@@ -62,6 +55,5 @@ def test_classes_that_lack_images_come_first() -> None:
     assert first(3, [1, 2, 0]) == [0, 3, 1]
     assert first(1, [0, 2, 0]) == [3]
     assert first(2, [0, 2, 0], labelled={3}) == [1, 2]
-    assert first(2, [0, 2, 0], last={3}) == [1, 2]
     rest = which_next(probabilities, features, 5, labelled={3, 1})
     assert first(3, [0, 2, 0])[2] == rest[0] == 4
