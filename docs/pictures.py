@@ -167,11 +167,20 @@ def _take_views(page: Page, job: str, material: Material, look: str) -> None:
     if look.endswith("phone"):
         page.locator(".answers").evaluate("element => element.scrollIntoView()")
     _take(page, f"try-{look}")
-    page.goto("/#/sort")
+    model = page.get_by_label("Model", exact=True).input_value()
+    page.goto(f"/#/sort/{model}")
+    expect(page.get_by_label("Model", exact=True)).to_have_value(model, timeout=GUARD)
+    drop(page, page.locator(".zone"), material.folder / "test")
+    new_pile = page.get_by_role("button", name="Make a new pile")
+    ask = page.get_by_role("button", name=re.compile("Ask me about"))
+    expect(new_pile.or_(ask)).to_be_visible(timeout=GUARD)
+    if new_pile.is_visible():  # the pile of another look
+        new_pile.click()
+    expect(ask).to_be_visible(timeout=GUARD)
     page.get_by_label("Class names").fill(material.new_class)  # The folder has images of it.
     page.get_by_label("Class names").press("Enter")
-    drop(page, page.locator(".zone"), material.folder / "test")
-    expect(page.get_by_role("button", name=re.compile("Ask me about"))).to_be_visible(timeout=GUARD)
+    page.wait_for_load_state("networkidle")
+    expect(page.locator('.groups[aria-busy="false"]')).to_be_visible(timeout=GUARD)
     page.locator(".tile").first.click()
     page.evaluate("() => scrollTo(0, 0)")
     if look.endswith("phone"):

@@ -1,14 +1,18 @@
 """A real Chromium: of the system, of Playwright, or unpacked from Debian packages, which needs no root."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import playwright
-from playwright.sync_api import Browser, Playwright
+import psutil
+from playwright.sync_api import Browser, BrowserType, Error, Page, Playwright
 
 from core.settings import Settings
 
@@ -52,13 +56,39 @@ def launch_browser(playwright: Playwright, *arguments: str) -> Browser:
     Raises:
         BrowserMissing: there is none, and the system's packages cannot be downloaded.
     """
-    found = _find_browser(playwright)
+    found = _find_browser(playwright.chromium)
     return playwright.chromium.launch(
         executable_path=str(found.program), env={**os.environ, **found.environment}, args=arguments
     )
 
 
-def _find_browser(playwright: Playwright) -> _Found:
+@contextmanager
+def killable(browser: Browser, profile: Path, url: str) -> Iterator[Page]:
+    """Open a page in a browser of its own, with this profile. At the end all its processes are killed."""
+    found = _find_browser(browser.browser_type)
+    opened = browser.browser_type.launch_persistent_context(
+        profile, executable_path=str(found.program), env={**os.environ, **found.environment}, base_url=url
+    )
+    try:
+        page = opened.pages[0]
+        page.set_default_timeout(120_000)
+        yield page
+    finally:
+        mine = [one for one in psutil.process_iter() if f"--user-data-dir={profile}" in _command(one)]
+        for process in mine:
+            process.kill()
+        psutil.wait_procs(mine)
+        with contextlib.suppress(Error):  # it is closed
+            opened.close()
+
+
+def _command(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def _find_browser(chromium: BrowserType) -> _Found:
     """Return the first browser found. If there is none, unpack one into the cache folder, which takes a
     minute.
 
@@ -72,7 +102,7 @@ def _find_browser(playwright: Playwright) -> _Found:
     for name in NAMES:
         if on_path := shutil.which(name):
             return _Found(Path(on_path), {})
-    own = Path(playwright.chromium.executable_path)
+    own = Path(chromium.executable_path)
     for program in (own, *own.parents[2].glob("chromium*/chrome-*/*shell")):
         if program.is_file():
             return _Found(program, {})

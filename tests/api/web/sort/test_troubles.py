@@ -5,6 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Response, Route, expect
 
+from tests.api.web.browser import killable
 from tests.api.web.sort.piles import answered, drop_pile, images_of, said
 from tests.api.web.window import drop, window
 from tests.service.running import wait_for
@@ -31,6 +32,29 @@ def test_answers_are_sent_once_the_service_is_there_even_after_a_reload(
         answered(quick_url, pile, 1)
         assert said(quick_url, pile) == {("class", "blue", "moved"): 1}  # the last one counts
         expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_answers_that_could_not_be_sent_survive_a_killed_browser(
+    browser: Browser, quick_url: str, folder: Path, tmp_path: Path
+) -> None:
+    """A person goes on while the service is away, and then the browser dies."""
+    profile = tmp_path / "profile"
+    with killable(browser, profile, quick_url) as page:
+        pile = drop_pile(page, folder, "red", "blue")
+        page.route("**/answers", lambda route: route.abort())
+        for _ in range(3):
+            page.locator(".tile:not(.yours)").first.press("1")
+        expect(page.get_by_text("3 answers will be sent")).to_be_visible()
+    assert said(quick_url, pile) == {}
+    with killable(browser, profile, quick_url) as page:
+        page.goto(f"/#/sort/{pile}")
+        expect(page.locator(".sum .tally")).to_have_text("42 photos. 3 photos labelled.")
+        answered(quick_url, pile, 3)
+    with killable(browser, profile, quick_url) as page:
+        page.goto(f"/#/sort/{pile}")
+        expect(page.locator(".sum .tally")).to_have_text("42 photos. 3 photos labelled.")
+        page.wait_for_load_state("networkidle")
+    assert said(quick_url, pile) == {("class", "red", "moved"): 3}
 
 
 def test_a_refused_answer_is_said_and_taken_off_the_page(

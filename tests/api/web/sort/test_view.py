@@ -160,6 +160,49 @@ def test_by_keyboard_alone(browser: Browser, quick_url: str, folder: Path) -> No
         assert too_wide(page) <= 0
 
 
+def test_groups_by_keyboard_as_a_screen_reader_reads_them(
+    browser: Browser, quick_url: str, folder: Path
+) -> None:
+    with window(browser, quick_url) as page:
+        pile = drop_pile(page, folder)
+        page.get_by_role("button", name="Group them").press("Enter")
+        asked = page.get_by_role("dialog", name="What are these?")
+        expect(asked.locator(".pick img:visible")).to_have_count(9)
+        expect(asked).to_match_aria_snapshot("""
+            - dialog "What are these?":
+              - heading "What are these?" [level=2]
+              - paragraph: /Group 1 of \\d+, \\d+ photos/
+              - group "Untick those that don't belong.":
+                - button /png/ [pressed]
+              - button "New name …"
+              - button "None of these"
+              - button "Skip"
+              - button "Back" [disabled]
+              - button "Done"
+        """)
+        for place, name in enumerate(("one", "two", "three"), 1):
+            expect(asked).to_contain_text(f"Group {place} of 3")
+            page.keyboard.press("/")
+            page.keyboard.type(name)
+            page.keyboard.press("Enter")
+        expect(asked).to_have_count(0)
+        expect(page.get_by_role("button", name="Ask me about 10")).to_be_focused()
+        expect(page.locator("main")).to_match_aria_snapshot("""
+            - main:
+              - heading "photos" [level=1]
+              - combobox "Model"
+              - textbox "Class names"
+              - slider "Unsure below"
+              - paragraph: /42 photos\\. 27 photos labelled/
+              - button "Ask me about 10"
+              - group "Training with your labels"
+              - heading /one \\d+/ [level=2]
+              - listbox /one \\d+/:
+                - option /png, one, labelled/
+        """)
+        answered(quick_url, pile, 27)
+
+
 def test_an_undone_answer_gives_way_to_the_one_before(browser: Browser, quick_url: str, folder: Path) -> None:
     with window(browser, quick_url) as page:
         pile = drop_pile(page, folder, "red", "blue")

@@ -7,6 +7,7 @@ import { isPassing, patiently } from "../service/patiently.js";
 import { count } from "../words.js";
 import { restored } from "./answers.js";
 import { labelOf, NONE } from "./groups.js";
+import { forgetUnsent, keepUnsent, unsentOf } from "./unsent.js";
 
 /** @typedef {DroppedFile & { name: string }} Original */
 
@@ -32,11 +33,8 @@ export function openPile(id, state = null) {
 export function closePile(id) {
 	piles.get(id)?.stop();
 	piles.delete(id);
-	sessionStorage.removeItem(unsentOf(id));
+	forgetUnsent(id);
 }
-
-/** @param {string} id */
-const unsentOf = (id) => `clipcite-unsent-${id}`;
 
 export class OpenPile extends EventTarget {
 	/** Last known state. @type {Schemas["Pile"] | null} */
@@ -63,7 +61,9 @@ export class OpenPile extends EventTarget {
 	/** Whether the groups are asked for once the photos are there. */
 	grouping = false;
 	/** @type {PileAnswer[]} */
-	#unsent;
+	#unsent = [];
+	/** Resolves once the answers that an earlier page could not send are here. @type {Promise<void>} */
+	#restored;
 	/** Answers that the photos being loaded may lack. @type {PileAnswer[]} */
 	#given = [];
 	/** @type {Promise<void> | null} */
@@ -87,7 +87,16 @@ export class OpenPile extends EventTarget {
 		this.id = id;
 		/** @type {`/piles/${string}`} */
 		this.path = `/piles/${encodeURIComponent(id)}`;
-		this.#unsent = JSON.parse(sessionStorage.getItem(unsentOf(id)) ?? "[]");
+		this.#restored = this.#restore();
+	}
+
+	async #restore() {
+		const { answers, keys } = await unsentOf(this.id);
+		if (!answers.length) return;
+		for (const answer of answers) this.#apply(answer);
+		this.#unsent.unshift(...answers);
+		keepUnsent(this.id, this.#unsent, keys);
+		this.changed();
 	}
 
 	get photos() {
@@ -141,6 +150,7 @@ export class OpenPile extends EventTarget {
 
 	/** Load the pile, and follow its changes while the page is visible, until the signal. @param {AbortSignal} signal */
 	async watch(signal) {
+		await this.#restored;
 		if (this.#unsent.length) this.#send();
 		await this.refresh();
 		while (!signal.aborted && !this.#end.signal.aborted) {
@@ -170,6 +180,7 @@ export class OpenPile extends EventTarget {
 
 	async #load() {
 		try {
+			await this.#restored;
 			while (this.#isStale && !this.#uploading) {
 				this.#isStale = false;
 				this.#given = [...this.#unsent];
@@ -321,10 +332,9 @@ export class OpenPile extends EventTarget {
 		}
 	}
 
-	/** Keep the unsent answers over a reload. */
+	/** Keep the unsent answers beyond this page. */
 	#note() {
-		if (this.#unsent.length) sessionStorage.setItem(unsentOf(this.id), JSON.stringify(this.#unsent));
-		else sessionStorage.removeItem(unsentOf(this.id));
+		return keepUnsent(this.id, this.#unsent);
 	}
 
 	/** Wait until the service has all answers. */
@@ -340,6 +350,7 @@ export class OpenPile extends EventTarget {
 	}
 
 	async #sendAll() {
+		await this.#restored;
 		while (this.#unsent.length) {
 			const answers = [...this.#unsent];
 			try {
