@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -47,10 +48,10 @@ class Neighbours:
             mine = np.arange(len(cosine))
             if own is not None:
                 cosine[mine, own + first + mine] = -np.inf
-            np.negative(cosine, out=cosine)  # a copy of the block would cost a third of the time
-            near = np.argpartition(cosine, k - 1, axis=1)[:, :k]
-            columns[first : first + len(cosine)] = near
-            values[first : first + len(cosine)] = -np.take_along_axis(cosine, near, axis=1)
+            # One pass over each row, unlike `argpartition`, which takes most of the time.
+            best = torch.from_numpy(cosine).topk(k, dim=1, sorted=False)
+            columns[first : first + len(cosine)] = best.indices.numpy()
+            values[first : first + len(cosine)] = best.values.numpy()
             first += len(cosine)
         return cls(columns, values)
 
