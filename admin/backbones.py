@@ -19,6 +19,7 @@ from admin.installation import AsJson, database_of, errors_in_words, missing_in,
 from clipcite.cli.render.tables import print_table
 from core.clip.config import STARTER, resolve_config
 from core.clip.models import backbones as installed
+from core.clip.models.sources import find_source
 from core.store import backbones as store
 
 backbones = typer.Typer(help="Manage pre-trained models.", no_args_is_help=True)
@@ -115,7 +116,7 @@ def _pull(name: str, as_json: bool) -> dict[str, Any]:
     """Install and check a backbone, with a progress bar. A wrong name is refused at once."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with _cache() as cache:
-        installed.find_source(name)
+        find_source(name)
         process = installed.start(name, cache, settings_of().device)
         with Progress(*columns, console=Console(stderr=True), disable=as_json) as bar:
             task = bar.add_task(escape(name), total=None)

@@ -144,7 +144,8 @@ def _storage(settings: Settings) -> str:
 
 def _backbone(settings: Settings) -> str:
     from core.clip.models import backbones, starter
-    from core.clip.models.backbones import CONFIG, TOWER_CONFIG
+    from core.clip.models.layout import CONFIG, TOWER_CONFIG
+    from core.clip.models.sources import find_source
 
     name, cache = settings.backbone, settings.cache
     if name == "starter":
@@ -166,7 +167,7 @@ def _backbone(settings: Settings) -> str:
         return name
     if backbones.read(name, cache) is not None:
         return f"{name}, installed in {backbones.folder_of(name, cache)}"
-    backbones.find_source(name)
+    find_source(name)
     return f"{name}, downloaded at the first start; to do it now: clipcite backbones pull {name}"
 
 

@@ -14,9 +14,10 @@ from clipcite.types.problems import ProblemAction
 from core.clip.checks.estimate import estimate
 from core.clip.config import STARTER, resolve_config
 from core.clip.errors import UnknownBackbone
-from core.clip.models.backbones import find_source, list_installed, progress, read, remove
+from core.clip.models.backbones import list_installed, progress, read, remove
 from core.clip.models.recommend import CURATED, Machine, find_speed, recommend, this_machine
 from core.clip.models.sizes import find_size, training_memory
+from core.clip.models.sources import find_source
 from core.store import backbones
 from core.store.db.session import Database
 from core.store.db.tables import BackbonePull

@@ -25,7 +25,7 @@ from clipcite.types.images import Image
 from clipcite.types.jobs import Job
 from core.clip.config import STARTER, check_settings, resolve
 from core.clip.errors import UnknownBackbone
-from core.clip.models.backbones import find_source
+from core.clip.models.sources import find_source
 from core.scratch import scratch_folder
 from core.settings import Settings
 from core.store import backbones

@@ -38,8 +38,8 @@ from benchmarks.full_size.table import BACKBONES, store, stored, table
 from benchmarks.machine import load_average, processor
 from clipcite import Client, Job, Model
 from core.clip.config import resolve_config
-from core.clip.models.backbones import find_source
 from core.clip.models.sizes import size_of
+from core.clip.models.sources import find_source
 from tests.core.clip.families import write_repository
 from tests.hub import Hub, running_hub
 

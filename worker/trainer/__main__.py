@@ -135,12 +135,12 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     from core.clip.evaluation.accuracy import job_metrics
     from core.clip.evaluation.evaluate import Evaluated
     from core.clip.models.backbone import load_backbone
+    from core.clip.models.speed import choose_precision
     from core.clip.pipeline import TrainedModel, adapt
     from core.clip.training.checkpoint import Checkpoints
     from core.clip.training.microbatch import reserve_gpu_memory
     from core.clip.weights.files import load_weights, save_weights
     from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
-    from worker.trainer.precision import choose_precision
 
     config = task.config
     backbone = load_backbone(
@@ -148,7 +148,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     )
     reserve_gpu_memory(backbone.device, task.serving_reserve_bytes)
     checkpoints = Checkpoints(folder / CHECKPOINTS, seconds=task.checkpoint_seconds)
-    precision = checkpoints.precision() or choose_precision(backbone, config, Path(task.cache), channel)
+    precision = checkpoints.precision() or choose_precision(backbone, config, Path(task.cache))
     config = config.model_copy(update={"precision": precision})
 
     images = [replace(image, content=folder / str(image.content)) for image in task.images]

@@ -1,4 +1,4 @@
-"""Backbones on this machine: their names, their sources, and the folders that open_clip loads.
+"""Backbones on this machine: their installation, and the folders that open_clip loads.
 
 A backbone is installed once in the cache, by a download (`core.clip.models.download`, in a separate process)
 or by an import. Later starts need no network. Changes on the hub have no effect here, because adapted models
@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,30 +24,22 @@ from urllib.parse import quote
 from safetensors import SafetensorError, safe_open
 
 from clipcite.types.backbones import DownloadProgress
-from core.clip.config import STARTER
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
-
-HUB, LOCAL = "hf-hub:", "local-dir:"
-CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-TOWER_CONFIG = "config.json"
-"""Shape of a Hugging Face text tower, or of a whole model in the layout of `transformers`."""
-CLIP_MODEL_WEIGHTS = "model.safetensors"
-CLIP_MODEL_FILES = (TOWER_CONFIG, "preprocessor_config.json", CLIP_MODEL_WEIGHTS)
-"""Files of a CLIPModel of `transformers`."""
-TOKENIZER_FILES = frozenset(
-    (
-        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-        *("vocab.txt", "vocab.json", "merges.txt"),
-        *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
-    )
+from core.clip.models.layout import (
+    CLIP_MODEL_FILES,
+    CLIP_MODEL_WEIGHTS,
+    CONFIG,
+    TOKENIZER_FILES,
+    TOWER_CONFIG,
+    WEIGHTS,
+    convert_clip_model,
+    read_config,
 )
-TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language", "tokenizer_mode"}
-"""Options that a folder may set. Other options, such as trust_remote_code, could run code of the folder."""
+from core.clip.models.sources import Source, find_source
+
 FOLDER = "backbones"
 """Folder of the installed backbones below the cache."""
 MANIFEST = "backbone.json"
-SPEED = "speed.json"
-"""File with measurements of trainings on this machine, in the folder of a backbone."""
 TOTAL = "total"
 """File in the folder of a download. It has the expected size (bytes)."""
 VARIABLES = re.compile(
@@ -57,16 +49,6 @@ VARIABLES = re.compile(
 """Variables that a download gets: those of the hub, the network and the device, none of the service."""
 MIN_SPARE_BYTES, SPARE_SHARE = 2_000_000_000, 0.05
 """Disk space that a download leaves free: at least this size (bytes), and this fraction of the disk."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Repository of a backbone on the hub, with its architecture if the repository lacks it."""
-
-    repository: str
-    weights: str = WEIGHTS
-    config: dict[str, Any] | None = None
-    """Content of open_clip_config.json."""
 
 
 @dataclass(frozen=True)
@@ -82,59 +64,6 @@ class Installed:
     @property
     def bytes(self) -> int:
         return sum(file["size"] for file in self.files.values())
-
-
-def find_source(name: str) -> Source:
-    """Return the source of `Model/pretrained` or `hf-hub:organisation/name`. Nothing is downloaded.
-
-    Raises:
-        UnknownBackbone: no downloadable backbone has this name.
-    """
-    if name == STARTER:
-        raise UnknownBackbone(
-            "The starter is part of the service. It needs no download and can't be removed."
-        )
-    if name.startswith(LOCAL):
-        raise UnknownBackbone(
-            f"{name!r} is a folder on the machine of the service, so there is nothing to download. The "
-            "operator installs a copy with `clipcite backbones import FOLDER --name NAME`, or names the "
-            "folder in CLIPCITE_BACKBONE or CLIPCITE_BACKBONES."
-        )
-    if name.startswith(HUB):
-        repository = name.removeprefix(HUB)
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-            raise UnknownBackbone(f"{name!r} is not the name of a repository: {HUB}organisation/name.")
-        return Source(repository)
-    import open_clip  # imports torch, which commands on installed backbones do not need
-
-    architecture, _, tag = name.partition("/")
-    known = (
-        architecture in open_clip.list_models()
-    )  # else open_clip reads the name as a folder's or the hub's
-    entry = open_clip.get_pretrained_cfg(architecture, tag) if known and tag else None
-    if not entry:
-        raise UnknownBackbone(
-            f"There is no backbone {name!r}. Use {STARTER!r}, Model/pretrained as `clipcite backbones list "
-            f"--all` shows them (for example ViT-B-16/openai), {HUB}organisation/name or {LOCAL}FOLDER."
-        )
-    repository, _, weights = str(entry.get("hf_hub") or "").rpartition("/")
-    if not repository:
-        raise UnknownBackbone(only_as(name, str(entry.get("url", "")).rpartition("/")[2]))
-    model = open_clip.get_model_config(architecture)
-    # Weights such as OpenAI's were trained with QuickGELU; without this flag open_clip only warns.
-    model["quick_gelu"] = bool(model.get("quick_gelu") or entry.get("quick_gelu"))
-    fields = ("mean", "std", "interpolation", "resize_mode")
-    preprocess = {field: entry[field] for field in fields if field in entry}
-    safe = f"{Path(weights).stem}.safetensors" if weights else WEIGHTS
-    return Source(repository, safe, {"model_cfg": model, "preprocess_cfg": preprocess})
-
-
-def only_as(name: str, file: str) -> str:
-    """Return the error text for weights that are only available as a pickle."""
-    return (
-        f"The weights of {name!r} are only available as {file}. For safety only safetensors files are "
-        "loaded; choose another backbone."
-    )
 
 
 def folder_of(name: str, cache: Path) -> Path:
@@ -254,23 +183,6 @@ def import_folder(folder: Path, cache: Path, name: str | None = None) -> Install
         return publish(partial, name, cache, made.source if made else f"imported from {folder.name}")
 
 
-def kept_speed(name: str, cache: Path) -> dict[str, Any]:
-    """Return what was measured of a backbone's trainings: `images_per_second` and `precision`, if known."""
-    try:
-        kept = json.loads((folder_of(name, cache) / SPEED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
-
-
-def keep_speed(name: str, cache: Path, measured: Mapping[str, Any]) -> None:
-    """Keep measurements of a backbone's trainings. If they can't be written, they are made again."""
-    folder = folder_of(name, cache)
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / SPEED).write_text(json.dumps(measured), encoding="utf-8")
-
-
 def verify(name: str, cache: Path) -> list[str]:
     """Return a sentence for each file that is missing or has changed since it was installed.
 
@@ -325,7 +237,7 @@ def complete(name: str, source: Source, partial: Path) -> dict[str, Any]:
     if source.weights != WEIGHTS and (partial / source.weights).exists():
         (partial / source.weights).replace(partial / WEIGHTS)
     if not (partial / WEIGHTS).exists() and (partial / CLIP_MODEL_WEIGHTS).exists():
-        _convert(partial, partial)
+        convert_clip_model(partial, partial)
         for file in CLIP_MODEL_FILES:
             (partial / file).unlink(missing_ok=True)
     if source.config is not None:
@@ -359,20 +271,9 @@ def converted(folder: Path, cache: Path) -> Path:
     if not target.is_dir():
         with building(target) as partial:
             if not target.is_dir():  # another process has converted it meanwhile
-                _convert(folder, partial)
+                convert_clip_model(folder, partial)
                 partial.rename(target)
     return target
-
-
-def _convert(folder: Path, into: Path) -> None:
-    # Both import torch, which commands on installed backbones do not need.
-    from safetensors.torch import save_file
-
-    from core.clip.models.transformers_clip import read_clip_model
-
-    config, weights = read_clip_model(*(folder / file for file in CLIP_MODEL_FILES))
-    save_file(weights, into / WEIGHTS, metadata={"format": "pt"})
-    (into / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def publish(partial: Path, name: str, cache: Path, source: str) -> Installed:
@@ -408,47 +309,6 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Return the content of open_clip_config.json. Check that nothing in it runs code of the folder.
-
-    Every loaded backbone passes this check, regardless of its source.
-
-    Args:
-        name: name of the backbone, for messages.
-
-    Raises:
-        UnknownBackbone: the folder lacks open_clip's weights or configuration.
-        BackboneUnavailable: the configuration is invalid or unsafe.
-    """
-    for required in (CONFIG, WEIGHTS):
-        if not (folder / required).is_file():
-            raise UnknownBackbone(
-                f"The folder of {name} lacks {required}. It must hold {CONFIG} and {WEIGHTS} (open_clip), or "
-                f"{TOWER_CONFIG} and {CLIP_MODEL_WEIGHTS} (a CLIPModel of transformers)."
-            )
-    try:
-        content: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        towers = content["model_cfg"]["vision_cfg"], content["model_cfg"]["text_cfg"]
-        if not all(isinstance(tower, dict) for tower in towers):
-            raise TypeError("a tower is not an object")
-        if not {*towers[1].get("tokenizer_kwargs", {})} <= TOKENIZER_OPTIONS:
-            raise ValueError("an unknown option of the tokenizer")
-        tower = folder / TOWER_CONFIG
-        # Without this check, transformers asks at the terminal whether it may run the code.
-        if (
-            "hf_model_name" in towers[1]
-            and tower.is_file()
-            and "auto_map" in json.loads(tower.read_text("utf-8"))
-        ):
-            raise ValueError("the text tower needs code of its own")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BackboneUnavailable(
-            f"{CONFIG} of {name} is not a configuration of open_clip, or it would run code of its folder. "
-            "Choose another backbone."
-        ) from error
-    return content
 
 
 def _partial(folder: Path) -> Path:

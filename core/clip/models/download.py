@@ -28,15 +28,16 @@ from huggingface_hub.hf_api import RepoFile
 
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models import backbones
-from core.clip.models.backbones import (
+from core.clip.models.backbones import TOTAL
+from core.clip.models.layout import (
     CLIP_MODEL_FILES,
     CLIP_MODEL_WEIGHTS,
     CONFIG,
     TOKENIZER_FILES,
-    TOTAL,
     TOWER_CONFIG,
-    Source,
+    read_config,
 )
+from core.clip.models.sources import Source, find_source, only_as
 from core.errors import ExpectedError
 from core.parent_watch import exit_with_parent
 
@@ -80,14 +81,14 @@ def download(name: str, folder: Path) -> str:
         BackboneUnavailable: the repository or a file is missing, the hub is unreachable, the disk is full, a
             file does not match the hub's checksum, or the folder is not a safe backbone.
     """
-    source = backbones.find_source(name)
+    source = find_source(name)
     commit = fetch(source.repository, lambda names: _choose_files(name, source, names), folder)
     text = backbones.complete(name, source, folder)["model_cfg"]["text_cfg"]
     if "hf_tokenizer_name" in text:
         fetch(text["hf_tokenizer_name"], TOKENIZER_FILES.intersection, folder)
     if "hf_model_name" in text:
         fetch(text["hf_model_name"], {TOWER_CONFIG}.intersection, folder)
-    backbones.read_config(folder, name)  # a second check, now with the text tower's configuration
+    read_config(folder, name)  # a second check, now with the text tower's configuration
     (folder / TOTAL).unlink()
     return f"{source.repository}@{commit}"
 
@@ -152,7 +153,7 @@ def _choose_files(name: str, source: Source, files: Iterable[str]) -> list[str]:
         return [file for file in CLIP_MODEL_FILES if file in names]
     pickle = next((file for file in names if file.endswith((".bin", ".pt", ".pth", ".npz"))), None)
     missing = f"The repository {source.repository} has no {source.weights}. Choose another backbone."
-    raise BackboneUnavailable(backbones.only_as(name, pickle) if pickle else missing)
+    raise BackboneUnavailable(only_as(name, pickle) if pickle else missing)
 
 
 def _explain(error: Exception, repository: str, folder: Path) -> ExpectedError:

@@ -1,7 +1,6 @@
-"""Memory of an architecture of open_clip, computed from its shapes, and its training speed."""
+"""Memory of an architecture of open_clip, computed from its shapes."""
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor
 
 from core.clip.config import AdaptConfig
-from core.clip.models.device import mixed_precision, multiplies_bf16
 
 PARAMETER_BYTES = 4
 TRAINING_COPIES = 8
@@ -23,9 +21,6 @@ its packed form and the weights to evaluate. With 8, the peaks of `benchmarks.fu
 LIBRARY_BYTES = 500_000_000
 """Memory of Python and its libraries."""
 TYPICAL_CLASSES = 10
-SPEED_IMAGES = 4
-LONG_SECONDS = 2.5
-"""If the first image of a speed test takes longer than this, it is the only one (seconds)."""
 
 
 @dataclass(frozen=True)
@@ -70,32 +65,6 @@ def training_memory(config: AdaptConfig, classes: int = TYPICAL_CLASSES) -> int 
     size = find_size(config.backbone)
     images = min(config.batch_size, config.micro_batch_size or config.batch_size)
     return None if size is None else size.training_bytes(images, classes)
-
-
-def training_speed(model: torch.nn.Module, image_size: int) -> float:
-    """Measure how many images per second the image tower processes forward and backward.
-
-    Uses the model's device and the faster precision. The gradients are discarded.
-    """
-    device = next(model.parameters()).device
-    both = device.type == "cpu" and multiplies_bf16()
-    dtypes = {None, torch.bfloat16} if both else {mixed_precision("auto", device)}
-
-    def seconds(images: int, dtype: torch.dtype | None) -> float:
-        pixels = torch.zeros(images, 3, image_size, image_size, device=device)
-        started = time.perf_counter()
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            features = model.encode_image(pixels)  # type: ignore[operator]
-        features.float().sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started
-
-    model.visual.requires_grad_(True)
-    first = min(seconds(1, dtype) for dtype in dtypes)
-    if first > LONG_SECONDS:
-        return 1 / first
-    return SPEED_IMAGES / min(seconds(SPEED_IMAGES, dtype) for dtype in dtypes)
 
 
 @lru_cache

@@ -12,7 +12,8 @@ import pytest
 
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models import backbones, download
-from core.clip.models.backbones import CONFIG, TOTAL, WEIGHTS
+from core.clip.models.backbones import TOTAL
+from core.clip.models.layout import CONFIG, WEIGHTS
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.disk import small_disk
 from tests.hub import RETRIES, Hub

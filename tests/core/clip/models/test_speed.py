@@ -1,4 +1,4 @@
-"""Choice of a training's precision on a CPU."""
+"""Training speed of a backbone, and the choice of a training's precision on a CPU."""
 
 import copy
 from dataclasses import replace
@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from core.clip.config import STARTER, AdaptConfig
+from core.clip.models import speed
 from core.clip.models.backbone import Backbone
-from core.clip.models.backbones import keep_speed, kept_speed
-from tests.core.clip.recorder import Recorder
-from worker.trainer import precision
-from worker.trainer.precision import choose_precision
+from core.clip.models.speed import choose_precision, keep_speed, kept_speed, measure_speed
 
 
 class Slow:
@@ -45,18 +43,39 @@ def test_the_faster_one_is_chosen_and_kept(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str, fast: str
 ) -> None:
     here, config = Slow(backbone, slow), AdaptConfig(backbone=backbone.name)
-    monkeypatch.setattr(precision, "time", here)
+    monkeypatch.setattr(speed, "time", here)
     before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
-    assert choose_precision(here.backbone, config, tmp_path, Recorder()) == fast
-    assert here.passes == 8  # student and teacher in two steps of each
+    assert choose_precision(here.backbone, config, tmp_path) == fast
+    assert here.passes == 4  # one image and four images in each
     kept = kept_speed(backbone.name, tmp_path)
     assert kept["precision"] == fast
-    assert kept["images_per_second"] == 8 / 0.5  # 0.25 s in each network
+    assert kept["images_per_second"] == 4 / 0.25
     after = here.backbone.model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert not any(p.requires_grad or p.grad is not None for p in here.backbone.model.parameters())
     here.precision = fast  # another measurement would choose the other one
-    assert choose_precision(here.backbone, config, tmp_path, Recorder()) == fast
-    assert here.passes == 8
+    assert choose_precision(here.backbone, config, tmp_path) == fast
+    assert here.passes == 4
+
+
+def test_an_installed_backbone_is_measured_once(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Slow(backbone, "bf16")
+    monkeypatch.setattr(speed, "time", here)
+    keep_speed(backbone.name, tmp_path, measure_speed(here.backbone))
+    assert choose_precision(here.backbone, AdaptConfig(backbone=backbone.name), tmp_path) == "fp32"
+    assert here.passes == 4
+
+
+def test_a_slow_backbone_is_measured_with_one_image(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Slow(backbone, "bf16")
+    monkeypatch.setattr(speed, "time", here)
+    monkeypatch.setattr(speed, "LONG_SECONDS", 0.2)
+    assert measure_speed(here.backbone) == {"images_per_second": 1 / 0.25, "precision": "fp32"}
+    assert here.passes == 2
 
 
 def test_what_is_decided_is_not_measured(
@@ -65,11 +84,11 @@ def test_what_is_decided_is_not_measured(
     here, auto = Slow(backbone, "bf16"), AdaptConfig(backbone=backbone.name)
     for asked in ("fp32", "bf16"):
         config = auto.model_copy(update={"precision": asked})
-        assert choose_precision(here.backbone, config, tmp_path, Recorder()) == asked
+        assert choose_precision(here.backbone, config, tmp_path) == asked
     starter = AdaptConfig(backbone=STARTER)
-    assert choose_precision(here.backbone, starter, tmp_path, Recorder()) == "auto"
+    assert choose_precision(here.backbone, starter, tmp_path) == "auto"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert choose_precision(here.backbone, auto, tmp_path, Recorder()) == "auto"
+    assert choose_precision(here.backbone, auto, tmp_path) == "auto"
     assert here.passes == 0
     assert not kept_speed(backbone.name, tmp_path)
 
@@ -80,6 +99,6 @@ def test_the_speed_at_another_size_is_not_that_of_the_backbone(
     keep_speed(backbone.name, tmp_path, {"images_per_second": 3.0})
     config = AdaptConfig(backbone=backbone.name, image_size=backbone.image_size)
     here = Slow(backbone, "fp32")
-    monkeypatch.setattr(precision, "time", here)
-    choose_precision(here.backbone, config, tmp_path, Recorder())
+    monkeypatch.setattr(speed, "time", here)
+    choose_precision(here.backbone, config, tmp_path)
     assert kept_speed(backbone.name, tmp_path) == {"images_per_second": 3.0, "precision": "bf16"}
