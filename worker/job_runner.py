@@ -5,7 +5,6 @@ import logging
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -33,7 +32,19 @@ from worker.paces import keep_paces, kept_paces
 from worker.progress import JobProgress
 from worker.publication import end_job, publish_model
 from worker.trainer.process import WarmTrainer
-from worker.trainer.protocol import CHECKPOINTS, REPORT
+from worker.trainer.protocol import (
+    CHECKPOINTS,
+    REPORT,
+    Advance,
+    CheckpointStored,
+    Done,
+    Message,
+    PhaseBegun,
+    Resumed,
+    Step,
+    Trained,
+    Warn,
+)
 from worker.trainer.supervisor import Stopped, TrainerFailed, run_trainer
 
 logger = logging.getLogger(__name__)
@@ -142,27 +153,27 @@ class JobRunner:
         """Train, publish and evaluate the model, or only evaluate it. Raise Stopped if the lease is lost."""
         claim = lease.claim
 
-        def on_message(message: dict[str, Any]) -> None:
-            kind = message.pop("type")
-            if kind == "warning":
-                lease.write(lifecycle.record_warning, code=message["code"], detail=message["detail"])
-            elif kind == "checkpoint":
-                uploader.notify()
-            elif kind == "resumed":
-                progress.resume()
-                logger.info("%s: resumed after epoch %d", claim.job_id, message["epoch"])
-                lease.write(lifecycle.record, RESUMED, epoch=message["epoch"])
-            elif kind == "phase":
-                clock.begin(STAGE_OF[message["phase"]])
-                progress.enter(message["phase"], message["at"])
-            elif kind == "advance":
-                progress.advance(message["share"], message["at"])
-            elif kind == "trained":
-                publish(message)
-            else:
-                progress.step(message, message["at"])
+        def on_message(message: Message) -> None:
+            match message:
+                case PhaseBegun(phase=phase):
+                    clock.begin(STAGE_OF[phase])
+                    progress.enter(phase, message.at)
+                case Step():
+                    progress.step(message.progress, message.at)
+                case Advance():
+                    progress.advance(message.share, message.at)
+                case Warn():
+                    lease.write(lifecycle.record_warning, code=message.code, detail=message.detail)
+                case CheckpointStored():
+                    uploader.notify()
+                case Resumed(epoch=epoch):
+                    progress.resume()
+                    logger.info("%s: resumed after epoch %d", claim.job_id, epoch)
+                    lease.write(lifecycle.record, RESUMED, epoch=epoch)
+                case Trained():
+                    publish(message)
 
-        def publish(result: dict[str, Any]) -> None:
+        def publish(result: Trained | Done) -> None:
             if lease.is_over():
                 raise Stopped
             clock.begin(PUBLISHING)
@@ -171,8 +182,8 @@ class JobRunner:
                 lease,
                 self.blobs,
                 folder,
-                metrics=result["metrics"],
-                seconds=result["seconds"],
+                metrics=result.metrics,
+                seconds=result.seconds,
             )
             uploader.discard()
             progress.publish()
@@ -210,7 +221,7 @@ class JobRunner:
             if self.warm_trainer is not None and not self.draining.is_set():
                 self.warm_trainer.prepare()  # for the next job, while this job ends
         if claim.wants_evaluation:
-            end_job(lease, self.blobs, (folder / REPORT).read_bytes(), result["metrics"])
+            end_job(lease, self.blobs, (folder / REPORT).read_bytes(), result.metrics)
         else:
             publish(result)
         clock.begin(None)

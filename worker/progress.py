@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clipcite.types.jobs import DOING, STAGE_OF, Phase, Progress
+from core.clip.training.progress import StepProgress
 from worker.paces import Paces
 
 MEMORY_SECONDS = 20.0
@@ -83,14 +84,13 @@ class JobProgress:
         with self._lock:
             self._is_whole = False
 
-    def step(self, message: Mapping[str, Any], at: float | None = None) -> None:
+    def step(self, step: StepProgress, at: float | None = None) -> None:
         """Store the state after an optimiser step."""
-        names = ("epoch", "epochs", "step", "steps", "images_per_second", "loss")
         with self._lock:
             is_first = self._progress.step == 0  # sets up kernels, or follows an earlier attempt
-            self._progress = self._progress.model_copy(update={name: message[name] for name in names})
+            self._progress = self._progress.model_copy(update=vars(step))
             self._describe()
-            self._report(message["step"] / message["steps"], at, counts=not is_first)
+            self._report(step.step / step.steps, at, counts=not is_first)
 
     def advance(self, share: float, at: float | None = None) -> None:
         """Store the finished share of the phase."""

@@ -18,6 +18,8 @@ HEAD = """
 import json, os, sys, time
 
 def say(**message):
+    if message["type"] == "done":
+        message.setdefault("seconds", 1)
     print(json.dumps({"at": time.monotonic(), **message}), flush=True)
 
 def job():

@@ -55,7 +55,7 @@ from tests.killed import Steps, in_child, killed_at_each_step
 from worker.checkpoints import CheckpointUploader
 from worker.dispatcher.cleanup import finish_deletions
 from worker.job_runner import JobRunner
-from worker.trainer.protocol import REPORT
+from worker.trainer.protocol import REPORT, Done, Message, Trained
 
 CONFIG = resolve_config(backbone="starter")
 SERVING = cast(Any, SimpleNamespace(previews=SimpleNamespace(forget=id), forget=id, prepare_preview=id))
@@ -112,13 +112,11 @@ def publish(settings: Settings, database: Database, blobs: Blobs, ready: Path, s
     """Publish a model and end its evaluation."""
     job_id = new_job(database, config=CONFIG.model_dump(), images=[])
 
-    def run_trainer(
-        folder: Path, *, on_message: Callable[[dict[str, Any]], None], **_: object
-    ) -> dict[str, Any]:
+    def run_trainer(folder: Path, *, on_message: Callable[[Message], None], **_: object) -> Done:
         shutil.copytree(ready, folder, dirs_exist_ok=True)
         begin(steps, database)
-        on_message({"type": "trained", "metrics": {"verdict": "evaluating"}, "seconds": 1.0})
-        return {"metrics": {"verdict": "better"}}
+        on_message(Trained(metrics={"verdict": "evaluating"}, seconds=1))
+        return Done(metrics={"verdict": "better"}, seconds=1)
 
     worker.job_runner.run_trainer = run_trainer
     JobRunner(settings, database, blobs, name="w").run(job_id)

@@ -9,6 +9,7 @@ import pytest
 from clipcite.types.jobs import DOING, Phase
 from core.clip.checks.estimate import work_by_phase
 from core.clip.config import resolve_config
+from core.clip.training.progress import StepProgress
 from worker.paces import KEPT_JOBS, Paces, keep_paces, kept_paces
 from worker.progress import JobProgress
 
@@ -53,8 +54,7 @@ class Attempt:
             self.progress.enter("steps")
         for step in range(first, last + 1):
             self.wait(self.work("steps") / STEPS)
-            counts = {"epoch": 1, "epochs": 1, "step": step, "steps": STEPS, "images_per_second": 9.5}
-            self.progress.step({**counts, "loss": LOSSES})
+            self.progress.step(StepProgress(1, 1, step, STEPS, LOSSES, images_per_second=9.5))
 
     def publish(self) -> None:
         self.silent("storing")

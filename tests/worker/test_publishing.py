@@ -20,10 +20,11 @@ from tests.worker.queued import queue_job
 from worker import job_runner, publication
 from worker.job_runner import JobRunner
 from worker.lease import Lease
+from worker.trainer.protocol import Done, Message, Trained
 from worker.trainer.supervisor import TrainerDied, TrainerFailed, run_trainer
 
 pytestmark = pytest.mark.slow
-OnMessage = Callable[[dict[str, Any]], None]
+OnMessage = Callable[[Message], None]
 
 
 @pytest.fixture
@@ -39,9 +40,9 @@ def model_count(worker: JobRunner) -> int:
 def test_weights_that_changed_on_the_disk_are_not_published(
     worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(folder: Path, *, on_message: OnMessage, **given: Any) -> dict[str, Any]:
-        def heard(message: dict[str, Any]) -> None:
-            if message["type"] == "trained":
+    def damage(folder: Path, *, on_message: OnMessage, **given: Any) -> Done:
+        def heard(message: Message) -> None:
+            if isinstance(message, Trained):
                 content = bytearray((folder / WEIGHTS).read_bytes())
                 content[-1] ^= 1
                 (folder / WEIGHTS).write_bytes(content)
@@ -162,7 +163,7 @@ def interrupted(worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
         def interrupting(
             folder: Path, *, on_message: OnMessage, should_stop: Callable[[], bool], **given: Any
-        ) -> dict[str, Any]:
+        ) -> Done:
             def now() -> None:
                 monkeypatch.setattr(job_runner, "run_trainer", run_trainer)
                 assert job_of(worker.database, job_id).status == "running"
@@ -170,8 +171,8 @@ def interrupted(worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 while not should_stop():
                     time.sleep(0.01)
 
-            def heard(message: dict[str, Any]) -> None:
-                is_trained = message["type"] == "trained"
+            def heard(message: Message) -> None:
+                is_trained = isinstance(message, Trained)
                 if is_trained and moment == BEFORE_MODEL:
                     now()
                 on_message(message)

@@ -11,18 +11,35 @@ import os
 import queue
 import sys
 import threading
-import time
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from clipcite.types.jobs import Phase
-from core.clip.training.progress import Reporter
+from core.clip.training.progress import Reporter, StepProgress
 from core.parent_watch import exit_with_parent
 from core.scratch import DISK_FULL, WorkerDiskFull
-from worker.trainer.protocol import CHECKPOINTS, REPORT, TASK, TASK_JSON, Task
+from worker.trainer.protocol import (
+    CHECKPOINTS,
+    MESSAGE_JSON,
+    REPORT,
+    TASK,
+    TASK_JSON,
+    Advance,
+    CheckpointStored,
+    Computes,
+    Done,
+    Failed,
+    Message,
+    PhaseBegun,
+    Resumed,
+    Step,
+    Task,
+    Trained,
+    Warn,
+)
 
 # Imports for a training, including a Hugging Face text tower such as the starter's (0.5 s). They do not use
 # the GPU, because a CUDA context belongs to a job.
@@ -42,31 +59,30 @@ class Channel(Reporter):
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
-    def send(self, type: str, **fields: Any) -> None:
-        """Write a message with its time, because the worker may read it later."""
-        self._stream.write(json.dumps({"type": type, "at": time.monotonic(), **fields}) + "\n")
+    def send(self, message: Message) -> None:
+        self._stream.write(MESSAGE_JSON.dump_json(message).decode() + "\n")
         self._stream.flush()
 
     def phase(self, name: Phase) -> None:
-        self.send("phase", phase=name)
+        self.send(PhaseBegun(phase=name))
 
-    def step(self, progress: Any) -> None:
-        self.send("step", **vars(progress))
+    def step(self, progress: StepProgress) -> None:
+        self.send(Step(progress=progress))
 
     def advance(self, share: float) -> None:
-        self.send("advance", share=share)
+        self.send(Advance(share=share))
 
     def warn(self, code: str, detail: str) -> None:
-        self.send("warning", code=code, detail=detail)
+        self.send(Warn(code=code, detail=detail))
 
     def checkpoint(self, epoch: int) -> None:
-        self.send("checkpoint", epoch=epoch)
+        self.send(CheckpointStored(epoch=epoch))
 
     def resumed(self, epoch: int) -> None:
-        self.send("resumed", epoch=epoch)
+        self.send(Resumed(epoch=epoch))
 
     def cancelled(self) -> bool:
-        self.send("alive")  # called between steps and (micro-)batches, also during the evaluation
+        self.send(Computes())
         return False
 
 
@@ -87,15 +103,14 @@ def main(folder: Path | None) -> None:
     from_here(**task.ids)
     logger.info("%s: the trainer has started", task.ids.get("job_id", folder))
     try:
-        last = train(folder, task, channel)
-        channel.send("done", **last)
+        channel.send(train(folder, task, channel))
     except ExpectedError as error:
-        channel.send("failed", code=error.code, detail=error.detail)
+        channel.send(Failed(code=error.code, detail=error.detail))
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         full = WorkerDiskFull(error.filename or folder)
-        channel.send("failed", code=full.code, detail=full.detail)
+        channel.send(Failed(code=full.code, detail=full.detail))
 
 
 def stand_by() -> Path:
@@ -123,11 +138,11 @@ def stand_by() -> Path:
     return folders.get()
 
 
-def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
+def train(folder: Path, task: Task, channel: Channel) -> Done:
     """Run a task: train and write the weights to the folder, then evaluate and write the report.
 
     Returns:
-        Content of the last message.
+        The last message.
     """
     channel.phase("starting")
     from core.clip.data.decoders import decoded_apart
@@ -166,7 +181,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
         if config.evaluate != "none":
             metrics = job_metrics(None, "evaluating", source="none", trained_images=len(labels))
             stored = Evaluated(metrics).stored_metrics()
-            channel.send("trained", metrics=stored, seconds=round(trained.seconds, 1))
+            channel.send(Trained(metrics=stored, seconds=round(trained.seconds, 1)))
 
     with decoded_apart():
         adapted = adapt(
@@ -182,7 +197,7 @@ def train(folder: Path, task: Task, channel: Channel) -> dict[str, Any]:
     evaluation = adapted.evaluation
     if evaluation.report is not None:
         (folder / REPORT).write_text(evaluation.report.model_dump_json(), encoding="utf-8")
-    return {"metrics": evaluation.stored_metrics(), "seconds": round(adapted.seconds, 1)}
+    return Done(metrics=evaluation.stored_metrics(), seconds=round(adapted.seconds, 1))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Protocol between worker and trainer: the task, and file names."""
+"""Protocol between worker and trainer: the task, the trainer's messages, and file names."""
 
+import time
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from clipcite.types.adapt import AdaptConfig
 from clipcite.types.images import Image
+from clipcite.types.jobs import Phase
+from core.clip.training.progress import StepProgress
 
 TASK = "task.json"
 CHECKPOINTS = "checkpoints"
@@ -36,3 +39,90 @@ class Task:
 
 
 TASK_JSON = TypeAdapter(Task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A message of the trainer."""
+
+    at: float = field(default_factory=time.monotonic)
+    """Time of the monotonic clock (seconds), because the worker may read the message later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computes(Said):
+    """The trainer computes. Sent between steps and (micro-)batches, also during the evaluation."""
+
+    type: Literal["alive"] = "alive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseBegun(Said):
+    type: Literal["phase"] = "phase"
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Said):
+    """An optimiser step."""
+
+    type: Literal["step"] = "step"
+    progress: StepProgress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance(Said):
+    """The finished share of the phase, from 0 to 1."""
+
+    type: Literal["advance"] = "advance"
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warn(Said):
+    type: Literal["warning"] = "warning"
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointStored(Said):
+    type: Literal["checkpoint"] = "checkpoint"
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed(Said):
+    """The training resumes after this epoch."""
+
+    type: Literal["resumed"] = "resumed"
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Said):
+    """The files of the model are complete. The evaluation follows."""
+
+    type: Literal["trained"] = "trained"
+    metrics: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done(Said):
+    """All files are complete and closed."""
+
+    type: Literal["done"] = "done"
+    metrics: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(Said):
+    type: Literal["failed"] = "failed"
+    code: str
+    detail: str
+
+
+Message = Computes | PhaseBegun | Step | Advance | Warn | CheckpointStored | Resumed | Trained | Done | Failed
+MESSAGE_JSON: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])

@@ -1,15 +1,14 @@
 """Supervision of one training in a trainer process."""
 
-import json
 import logging
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from core.errors import CodedError
 from worker.trainer.process import TrainerProcess, WarmTrainer
+from worker.trainer.protocol import MESSAGE_JSON, Computes, Done, Failed, Message, PhaseBegun
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
@@ -34,15 +33,15 @@ class Stopped(Exception):
 def run_trainer(
     folder: Path,
     *,
-    on_message: Callable[[dict[str, Any]], None],
+    on_message: Callable[[Message], None],
     should_stop: Callable[[], bool],
     deadline_seconds: float,
     stall_seconds: float,
     warm_trainer: WarmTrainer | None = None,
-) -> dict[str, Any]:
+) -> Done:
     """Train the job in `folder`, with the warm trainer if there is one. Return the trainer's last message.
 
-    The model's files are complete when `on_message` receives `trained`; the evaluation follows. Without an
+    The model's files are complete when `on_message` receives `Trained`; the evaluation follows. Without an
     evaluation, they are complete at the end. When this function returns or raises, the process group has
     ended.
 
@@ -88,16 +87,17 @@ def run_trainer(
             if line is None:
                 continue
             heard, taken = time.monotonic(), True
-            message: dict[str, Any] = json.loads(line)
-            if message["type"] == "failed":
-                kind = TrainerDied if message["code"] in TRANSIENT_CODES else TrainerFailed
-                raise kind(message["code"], message["detail"])
-            if message["type"] == "done":
-                return message  # all files are closed
-            loading = message.get("phase") == "starting" or (loading and message["type"] != "phase")
-            if message["type"] != "alive":
-                on_message(message)
-                heard = time.monotonic()  # the caller may have published the model, which may take long
+            match message := MESSAGE_JSON.validate_json(line):
+                case Done():
+                    return message
+                case Failed(code=code, detail=detail):
+                    raise (TrainerDied if code in TRANSIENT_CODES else TrainerFailed)(code, detail)
+                case Computes():
+                    continue
+                case PhaseBegun(phase=phase):
+                    loading = phase == "starting"
+            on_message(message)
+            heard = time.monotonic()  # the caller may have published the model, which may take long
     finally:
         trainer.kill()
 

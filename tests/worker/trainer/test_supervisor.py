@@ -8,16 +8,17 @@ import psutil
 import pytest
 
 from tests.worker.conftest import StandIn
+from worker.trainer.protocol import Done, Message, PhaseBegun
 from worker.trainer.supervisor import Stopped, TrainerDied, TrainerFailed, run_trainer
 
-Run = Callable[..., dict[str, Any]]
+Run = Callable[..., Done]
 
 
 @pytest.fixture
 def run(stand_in: StandIn, tmp_path: Path) -> Run:
     """Run the passed Python in place of `python -m worker.trainer`."""
 
-    def run(script: str, **more: Any) -> dict[str, Any]:
+    def run(script: str, **more: Any) -> Done:
         stand_in(script)
         given: dict[str, Any] = {
             "on_message": lambda message: None,
@@ -31,13 +32,13 @@ def run(stand_in: StandIn, tmp_path: Path) -> Run:
 
 
 def test_the_last_message_is_the_result(run: Run) -> None:
-    heard: list[dict[str, Any]] = []
+    heard: list[Message] = []
     result = run(
-        "say(type='phase', phase='steps'); say(type='alive'); say(type='done', metrics={'a': 1})",
+        "say(type='phase', phase='steps'); say(type='alive'); say(type='done', metrics={'a': 1}, seconds=2)",
         on_message=heard.append,
     )
-    assert result["metrics"] == {"a": 1}
-    assert [(message["type"], message["phase"]) for message in heard] == [("phase", "steps")]
+    assert (result.metrics, result.seconds) == ({"a": 1}, 2)
+    assert [isinstance(message, PhaseBegun) and message.phase for message in heard] == ["steps"]
 
 
 def test_an_error_of_the_trainer_is_final_but_a_missing_backbone_is_not(run: Run) -> None:
@@ -70,9 +71,9 @@ def test_silence_is_a_stall_except_while_loading(run: Run) -> None:
         run("say(type='phase', phase='steps'); time.sleep(60)", stall_seconds=0.5)
     assert stalled.value.code == "training_stalled"
     loading = "say(type='phase', phase='starting'); time.sleep(1.5); say(type='done', metrics={})"
-    assert run(loading, stall_seconds=0.5)["metrics"] == {}
+    assert run(loading, stall_seconds=0.5).metrics == {}
     alive = "say(type='phase', phase='folds')\nfor _ in range(35): time.sleep(0.1); say(type='alive')\n"
-    assert run(alive + "say(type='done', metrics={})", stall_seconds=3)["metrics"] == {}
+    assert run(alive + "say(type='done', metrics={})", stall_seconds=3).metrics == {}
 
 
 def test_the_deadline_and_a_stop_end_it(run: Run) -> None:
@@ -106,7 +107,7 @@ open(job() + '/pid', 'w').write(str(os.getpid()))
 say(type='phase', phase='steps')
 sum(iter(int, 1))
 """
-    heard: list[dict[str, Any]] = []
+    heard: list[Message] = []
     with pytest.raises(TrainerFailed) as late:
         run(computes, deadline_seconds=8, on_message=heard.append)
     assert late.value.code == "deadline_exceeded"

@@ -24,7 +24,7 @@ from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.service.running import PATIENCE, running_module, wait_for
 from worker.trainer.process import WarmTrainer
-from worker.trainer.protocol import TASK, TASK_JSON, Task
+from worker.trainer.protocol import TASK, TASK_JSON, Done, Message, PhaseBegun, Step, Task
 from worker.trainer.supervisor import run_trainer
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,7 @@ def attempt(folder, kill_at):
         task = TASK_JSON.validate_json((folder / "task.json").read_bytes())
         channel = Halting(os.fdopen(writing, "w"))
         channel.halt_at = kill_at
-        channel.send("done", **train(folder, task, channel))
+        channel.send(train(folder, task, channel))
         os._exit(0)
     os.close(writing)
     heard = []
@@ -134,7 +134,7 @@ def test_killed_three_times_gives_the_same_weights(tmp_path: Path) -> None:
     assert resumed == [1, 3, 5]
     last = results[-1][1]
     assert last[-1]["metrics"] == said[-1]["metrics"]  # The evaluation's result.
-    steps = [m["step"] for m in last if m["type"] == "step"]
+    steps = [m["progress"]["step"] for m in last if m["type"] == "step"]
     assert steps == list(range(2 * resumed[-1] + 1, 17))
     one, other = (load_file(folder / WEIGHTS) for folder in (whole, killed))
     assert one.keys() == other.keys()
@@ -155,8 +155,8 @@ def test_an_attempt_keeps_the_precision_of_the_one_before(tmp_path: Path) -> Non
     assert read_manifest((job / MANIFEST).read_bytes()).config["precision"] == "fp32"
 
 
-def run(folder: Path, warm_trainer: WarmTrainer | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    heard: list[dict[str, Any]] = []
+def run(folder: Path, warm_trainer: WarmTrainer | None) -> tuple[list[Message], Done]:
+    heard: list[Message] = []
     result = run_trainer(
         folder,
         on_message=heard.append,
@@ -168,6 +168,10 @@ def run(folder: Path, warm_trainer: WarmTrainer | None) -> tuple[list[dict[str, 
     return heard, result
 
 
+def phases(heard: list[Message]) -> list[str]:
+    return [message.phase for message in heard if isinstance(message, PhaseBegun)]
+
+
 def test_warm_and_cold_give_the_same(warm_trainer: WarmTrainer, tmp_path: Path) -> None:
     backbone = make_tiny_backbone(tmp_path / "tiny")
     waiting = warm_trainer.pid
@@ -175,10 +179,12 @@ def test_warm_and_cold_give_the_same(warm_trainer: WarmTrainer, tmp_path: Path) 
     assert waiting is not None
     assert warm_trainer.pid is None
     cold = run(write_job(tmp_path / "cold", backbone), None)
-    assert warm[1]["metrics"] == cold[1]["metrics"]
-    assert warm[1]["metrics"]["trained_classes"]
-    assert [m.get("phase") for m in warm[0]] == [m.get("phase") for m in cold[0]]
-    losses = [[m["loss"]["total"] for m in heard if m["type"] == "step"] for heard in (warm[0], cold[0])]
+    assert warm[1].metrics == cold[1].metrics
+    assert warm[1].metrics["trained_classes"]
+    assert phases(warm[0]) == phases(cold[0])
+    losses = [
+        [m.progress.loss["total"] for m in heard if isinstance(m, Step)] for heard in (warm[0], cold[0])
+    ]
     assert len(losses[0]) == 6
     assert losses[0] == losses[1]
     files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("warm", "cold")]

@@ -28,6 +28,7 @@ def warm_trainer() -> Iterator[WarmTrainer]:
 
 
 def run(warm_trainer: WarmTrainer, folder: Path, **more: Any) -> dict[str, Any]:
+    """Return the metrics of the last message."""
     given: dict[str, Any] = {
         "on_message": lambda message: None,
         "should_stop": lambda: False,
@@ -35,7 +36,7 @@ def run(warm_trainer: WarmTrainer, folder: Path, **more: Any) -> dict[str, Any]:
         "stall_seconds": 120,
         "warm_trainer": warm_trainer,
     }
-    return run_trainer(folder, **{**given, **more})
+    return run_trainer(folder, **{**given, **more}).metrics
 
 
 def process_of(warm_trainer: WarmTrainer) -> psutil.Process:
@@ -56,10 +57,10 @@ def test_the_warm_trainer_gets_one_job(warm_trainer: WarmTrainer, stand_in: Stan
     warm_trainer.prepare()
     assert warm_trainer.pid == waiting.pid  # At most one trainer waits.
     folder = tmp_path / "with 'quotes' and ü"
-    assert run(warm_trainer, folder)["metrics"] == {"pid": waiting.pid, "folder": str(folder), "cold": False}
+    assert run(warm_trainer, folder) == {"pid": waiting.pid, "folder": str(folder), "cold": False}
     assert not waiting.is_running()
     assert warm_trainer.pid is None  # The next trainer starts only on request.
-    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
+    assert run(warm_trainer, tmp_path)["cold"]
 
 
 def test_a_trainer_killed_while_it_waits_costs_no_attempt(
@@ -68,7 +69,7 @@ def test_a_trainer_killed_while_it_waits_costs_no_attempt(
     stand_in(DONE)
     warm_trainer.prepare()
     process_of(warm_trainer).kill()
-    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
+    assert run(warm_trainer, tmp_path)["cold"]
     warm_trainer.prepare()
     killed = process_of(warm_trainer)
     killed.kill()
@@ -76,7 +77,7 @@ def test_a_trainer_killed_while_it_waits_costs_no_attempt(
     warm_trainer.prepare()  # A new trainer replaces it.
     waiting = process_of(warm_trainer)
     assert waiting.pid != killed.pid
-    assert run(warm_trainer, tmp_path)["metrics"]["pid"] == waiting.pid
+    assert run(warm_trainer, tmp_path)["pid"] == waiting.pid
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_a_trainer_that_dies_before_its_start_costs_no_attempt(
     stand_in(f"folder = job()\nif not cold: {before_its_first_word}\n{DONE.partition('; ')[2]}")
     warm_trainer.prepare()
     gone = process_of(warm_trainer)
-    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
+    assert run(warm_trainer, tmp_path)["cold"]
     assert not gone.is_running()
 
 
@@ -100,7 +101,7 @@ def test_a_hanging_trainer_is_replaced(
     stand_in(f"if not cold: time.sleep(60)\n{DONE}")
     warm_trainer.prepare()
     hanging = process_of(warm_trainer)
-    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
+    assert run(warm_trainer, tmp_path)["cold"]
     assert not hanging.is_running()
 
 
@@ -120,7 +121,7 @@ def test_its_whole_group_ends(warm_trainer: WarmTrainer, stand_in: StandIn, tmp_
         "job(); say(type='done', metrics={'other': other.pid})"
     )
     warm_trainer.prepare()
-    other = run(warm_trainer, tmp_path)["metrics"]["other"]
+    other = run(warm_trainer, tmp_path)["other"]
     if psutil.pid_exists(other):
         wait_until_dead(psutil.Process(other))
 
@@ -163,7 +164,7 @@ def test_the_trainer_gets_no_secrets(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     stand_in("job(); say(type='done', metrics=dict(os.environ))")
     warm_trainer.prepare()
-    seen = run(warm_trainer, tmp_path)["metrics"]
+    seen = run(warm_trainer, tmp_path)
     assert "hunter2" not in json.dumps(seen)
     assert seen["OMP_NUM_THREADS"] == "1"
     assert seen["PATH"] == os.environ["PATH"]
@@ -177,9 +178,9 @@ def test_the_users_own_settings_of_malloc_are_kept(
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     for name in MALLOC:
         monkeypatch.delenv(name, raising=False)
-    assert MALLOC.items() <= run(warm_trainer, tmp_path)["metrics"].items()
+    assert MALLOC.items() <= run(warm_trainer, tmp_path).items()
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "123456")
-    seen = run(warm_trainer, tmp_path)["metrics"]
+    seen = run(warm_trainer, tmp_path)
     assert {k: v for k, v in seen.items() if k.startswith("MALLOC_")} == {"MALLOC_MMAP_THRESHOLD_": "123456"}
 
 
@@ -194,4 +195,4 @@ def test_signals_to_the_workers_group_do_not_reach_the_trainer(
     assert os.getsid(warm_trainer.pid) == warm_trainer.pid
     os.kill(warm_trainer.pid, signal.SIGTERM)  # A terminated trainer ends.
     wait_until_dead(process_of(warm_trainer))
-    assert run(warm_trainer, tmp_path)["metrics"]["cold"]
+    assert run(warm_trainer, tmp_path)["cold"]
