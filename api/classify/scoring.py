@@ -16,7 +16,7 @@ from api.serving.pool.served_model import ServedModel
 from api.serving.service import Serving, Subject
 from api.serving.texts import HeldModel, RequestClassifier
 from api.serving.types import NoReadableImage
-from clipcite.types.classify import Options
+from clipcite.types.classify import ClassName, Options
 from clipcite.types.predictions import Calibration, Classification, ClassKind, ImageResult
 from clipcite.types.problems import Notice
 from core.admission import Take
@@ -188,7 +188,7 @@ def _results(
         calibration: calibration that is valid for this request, or None.
         judgement: which images belong to none of the classes. None: not requested.
     """
-    names = classifier.names
+    names = classifier.candidates.names
     images = [
         ImageResult(file=None, predictions=best)
         for best in ranked(scores, names, classifier.kinds, options.top_k)
@@ -199,7 +199,7 @@ def _results(
             image.prediction_set = chosen
     if judgement is not None:
         # Without training images there is nothing to compare with, so images of such a name are not judged.
-        new = [c == NEW_CLASS for c in classifier.classes]
+        new = [c == NEW_CLASS for c in classifier.candidates.classes]
         best = scores.scores.argmax(dim=1).tolist()
         judged = zip(images, judgement.score.tolist(), judgement.known.tolist(), best, strict=True)
         for image, likeness, known, column in judged:
@@ -210,7 +210,7 @@ def _results(
 
 def _alone(model: HeldModel, classifier: RequestClassifier, features: Tensor) -> pile.Judgement:
     """Judge each image alone: is it like the training images? Raise NothingToCompare."""
-    asked = np.array([c for c in classifier.classes if c != NEW_CLASS], np.int64)
+    asked = np.array([c for c in classifier.candidates.classes if c != NEW_CLASS], np.int64)
     support = model.support
     if support is None or not len(asked):
         raise NothingToCompare(has_images=support is not None)
@@ -240,7 +240,7 @@ def _as_before(
     if not unlike.any():
         return None
     parts = zip(sent, unlike.split([len(item.rows) for item in sent]), strict=True)
-    trained = options.model_copy(update={"class_names": list(row.classes)})
+    trained = options.model_copy(update={"class_names": [*map(ClassName, row.classes)]})
     with serving.hold(row, 0.0) as stock:
         asked, known = (serving.texts.classifier(stock, names) for names in (options, trained))
         batcher = serving.engine.batcher
@@ -264,7 +264,7 @@ def rule_of(model: HeldModel, classifier: RequestClassifier, options: Options) -
     if model.preview is None:
         return classifier.rule
     texts, balance = classifier.text_features, options.new_class_balance
-    return model.preview.preview.rule(texts, classifier.classes, balance)
+    return model.preview.preview.rule(texts, classifier.candidates.classes, balance)
 
 
 def sorter_of(model: HeldModel, classifier: RequestClassifier, options: Options) -> Sorter:
@@ -273,8 +273,8 @@ def sorter_of(model: HeldModel, classifier: RequestClassifier, options: Options)
     if model.served.shots is None:
         alone = "Without a trained model, each image is sorted by itself."
     scale, balance = model.served.backbone.logit_scale, options.new_class_balance
-    texts, classes = classifier.text_features, classifier.classes
-    return Sorter(classifier.names, texts, classes, model.shots, scale, balance, alone)
+    names, classes = classifier.candidates.names, classifier.candidates.classes
+    return Sorter(names, classifier.text_features, classes, model.shots, scale, balance, alone)
 
 
 def _calibration(
@@ -288,8 +288,8 @@ def _calibration(
         or not holds_for(
             found,
             model.row.classes,
-            classifier.names,
-            own_prompts=any(not isinstance(name, str) and name.prompts for name in options.class_names or ()),
+            classifier.candidates.names,
+            own_prompts=any(each.prompts for each in options.class_names or ()),
             templates=options.templates,
             balance=options.new_class_balance,
         )
@@ -330,7 +330,7 @@ def _send(
 
 def kinds_of(classifier: RequestClassifier, rule: RequestRule) -> list[ClassKind]:
     """Return the class names of a request, with kind and offset."""
-    rows = zip(classifier.names, classifier.kinds, rule.offsets.tolist(), strict=True)
+    rows = zip(classifier.candidates.names, classifier.kinds, rule.offsets.tolist(), strict=True)
     return [ClassKind(name=name, kind=kind, offset=offset) for name, kind, offset in rows]
 
 
