@@ -12,9 +12,10 @@ from api.serving.batching.batch import BatchItem
 from api.serving.batching.batcher import Pending
 from api.serving.calibrated import NotCalibrated, holds_for, prediction_sets, ranked
 from api.serving.decoding import fitted
+from api.serving.held_model import HeldModel
 from api.serving.pool.served_model import ServedModel
 from api.serving.service import Serving, Subject
-from api.serving.texts import HeldModel, RequestClassifier
+from api.serving.texts import RequestClassifier
 from api.serving.types import NoReadableImage
 from clipcite.types.classify import ClassName, Options
 from clipcite.types.predictions import Calibration, Classification, ClassKind, ImageResult

@@ -7,32 +7,26 @@ import sys
 import threading
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from api.serving.engine import Engine
+from api.serving.held_model import HeldModel
 from api.serving.lru_cache import LruCache
 from api.serving.pool.served_model import ServedModel
-from api.serving.previews import JobPreview, PreviewState
 from api.serving.threads import single_threaded
 from clipcite.types.base import MAX_CLASS_NAMES
 from clipcite.types.class_names import same_class
 from clipcite.types.classify import ClassName, Options
 from core.admission import ServerBusy, Take
-from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig
-from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.class_offsets import NEW_CLASS
-from core.clip.inference.pile import Support
 from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.models.features import classifier_from_features
 from core.clip.prompts import Candidates, Prompts, check_prompts, clean_class_name
 from core.store.accounts import audit
-from core.store.db.tables import Model
 from core.turns import TurnThreads
 
 TEXT_CACHE_BYTES = 250_000_000
@@ -49,41 +43,6 @@ PROMPTS_PER_PART = 128
 """Prompts after which the features of a request are kept, and it ends if its client has gone."""
 MAX_SECONDS = 30.0
 """Maximum time for the prompts of a request (seconds). Clients wait for about twice as long."""
-
-
-@dataclass(frozen=True)
-class HeldModel:
-    """A model that a request holds in memory, with its row or preview."""
-
-    served: ServedModel
-    preview: PreviewState | None
-    row: Model | JobPreview | None
-    name: str
-    backbone: str
-    alpha: float
-    calibration: FittedCalibration | None = None
-    """Calibration that was fitted at this α. Not every request can use it."""
-
-    @property
-    def logit_scale(self) -> float:
-        """Scale of the scores, at the temperature of the calibration."""
-        scale = self.served.backbone.logit_scale
-        return scale if self.calibration is None else scale / self.calibration.temperature
-
-    @property
-    def shots(self) -> tuple[Tensor, Tensor] | None:
-        """Features [S, D] and labels [S] of the training images, or None for the pre-trained model."""
-        if self.preview is not None:
-            return self.preview.preview.features, self.preview.preview.labels
-        return self.served.shots
-
-    @property
-    def support(self) -> Support | None:
-        """The same images in the format of `pile`."""
-        if self.preview is not None:
-            preview = self.preview.preview
-            return Support.of(preview.features.numpy(), preview.labels.numpy())
-        return self.served.support
 
 
 class InvalidNames(InvalidClassNames):
@@ -157,19 +116,17 @@ class Texts:
         Raises:
             InvalidNames: names are missing or invalid. Every invalid name is listed.
         """
-        row = model.row
-        templates = options.templates or (row.templates if row else recipe(model.backbone).templates)
+        templates = tuple(options.templates or model.templates)
         sent, balance = tuple(options.class_names or ()), options.new_class_balance
-        key = model.served.key, model.name, sent, tuple(templates), balance
+        key = model.served.key, model.name, sent, templates, balance
         found: RequestClassifier | None = self.kept.get(key)
         if found is not None:
             return found
         names, warnings = _cleaned(sent)
         prompts: dict[str, Sequence[str]] = {each.name: each.prompts for each in names if each.prompts}
-        for name, sentences in (row.prompts if row else {}).items():
+        for name, sentences in model.prompts.items():
             prompts.setdefault(name, sentences)
-        trained = row.classes if row else ()
-        candidates = Candidates.of([each.name for each in names], trained, templates, prompts)
+        candidates = Candidates.of([each.name for each in names], model.classes, templates, prompts)
         with self._lock:
             return self._making.setdefault(key, RequestClassifier(key, candidates, balance, warnings))
 
@@ -236,12 +193,6 @@ class Texts:
     def close(self) -> None:
         """Stop the thread."""
         self._tokenizing.shutdown()
-
-
-@lru_cache
-def recipe(backbone: str) -> AdaptConfig:
-    """Return the default configuration of a backbone."""
-    return resolve_config(backbone=backbone)
 
 
 def _cleaned(sent: Sequence[ClassName]) -> tuple[list[ClassName], list[dict[str, str]]]:
