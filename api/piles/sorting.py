@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from api.classify.scoring import kinds_of, sorter_of, warnings_of
+from api.classify.scoring import ModelRequest
 from api.piles.features import Rows
 from api.serving.service import Serving, Subject
 from clipcite.types.class_names import same_class
@@ -93,13 +93,14 @@ def sort(
                 "sentence": NOT_MEASURED,
             }
         options = options.model_copy(update={"class_names": names})
-        classifier = serving.texts.classifier(held, options)
-        serving.texts.encode(classifier, held, take)
+        request = ModelRequest(serving, held, options, take)
+        request.encode()
+        columns = request.classifier.candidates.names
         fitted = held.calibration
         done = sort_pile(
             images,
-            sorter_of(held, classifier, options),
-            said.columns(classifier.candidates.names),
+            request.sorter(),
+            said.columns(columns),
             nearest,
             order,
             1.0 if fitted is None else fitted.temperature,
@@ -110,7 +111,7 @@ def sort(
         return {
             "model": held.name,
             "alpha": held.alpha,
-            "class_names": kinds_of(classifier, done.scores.rule),
+            "class_names": request.kinds(done.scores.rule),
             "method": done.method,
             "reason": done.reason,
             "calibration": Calibration(
@@ -118,12 +119,12 @@ def sort(
                 temperature=None if fitted is None else fitted.temperature,
                 likeness_limit=0.0 if finite else None,
             ),
-            "images": _images(done, classifier.candidates.names),
+            "images": _images(done, columns),
             "groups": _groups(images.numpy(), done.answers, nearest, order, groups, done),
             "ask": _asked(done, images, order, ask, draw),
             "measured": measured,
             "sentence": NOT_MEASURED if measured is None else _sentence(measured),
-            "warnings": warnings_of(held, classifier, options),
+            "warnings": request.warnings(),
         }
 
 
