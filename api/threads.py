@@ -1,8 +1,25 @@
-"""Pools of threads for blocking work. What the work waits for decides the pool, so that a pool that stalls
-does not block the others.
+"""The threads of an API process: which pool is for what, and how much each takes on.
 
-One owner may use at most half of a pool. Further calls wait. No route is a plain function, because FastAPI
-would run it in AnyIO's default threads, and one owner could use all of them.
+No route is a plain function, because FastAPI would run it in AnyIO's default threads, and one owner could use
+all of them. What a route waits for decides its pool, so that a pool that stalls does not block the others:
+
+- `REQUESTS`: the database. `UPLOADS`: files, too. `MODELS`: exports and imports.
+- `Serving.requests`: models. Classifications, sorts of piles and embeddings.
+
+The others work for these:
+
+- `Decoders`: wait for the processes that decode, with threads of their own for large images.
+- `Texts`: tokenizes. `Batcher`: computes features. Beside the builder, only it uses several cores per thread.
+- `WarmCache`: loads. Backbones and models have a pool each, because models wait for their backbones.
+  `ModelPool`: the builder of models.
+- `Previews`, `PileFeatureStore`: features of stored images. A pool each, because persons wait for previews.
+- `Blobs`: stores the files of an upload, for this upload alone.
+- `Checks`, `LastUse`: a thread each, so that requests do not wait for a database that hangs.
+
+Two ideas bound the work. What a request holds, such as images, memory and space on disk, is part of a
+`core.admission.Budget`, which refuses at once what does not fit. Work waits for a thread: in `Threads` in
+order and for a limited time, in `core.turns.TurnThreads` so that owners take turns. In a budget and in
+`Threads`, one owner may use at most half.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ from api.classify.scoring import Images, classify
 from api.http.problems import InvalidRequest, responses
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import NoReadableImage
-from clipcite.types.classify import Options
+from clipcite.types.classify import ClassName, Options
 from clipcite.types.predictions import Classification
 from clipcite.types.problems import Notice
 from core.admission import Take
@@ -155,14 +155,13 @@ def _with_class_names(options: Options, model: Subject) -> Options:
     if isinstance(model, str):
         detail = "The stock model has no classes of its own. Send `class_names`, or a trained `model`."
         raise InvalidRequest(detail, at="/class_names")
-    return options.model_copy(update={"class_names": model.classes})
+    return options.model_copy(update={"class_names": [*map(ClassName, model.classes)]})
 
 
 def _check_size(options: Options, images: int) -> None:
     """Raise InvalidRequest if there are too many prompts or predictions, before any name is processed."""
     names = options.class_names or []
-    own = [None if isinstance(name, str) else name.prompts for name in names]
-    count = sum(len(prompts or options.templates or [""]) for prompts in own)
+    count = sum(len(each.prompts or options.templates or [""]) for each in names)
     if count > MAX_PROMPTS:
         raise InvalidRequest(
             f"The class names and templates give {count:,} prompts, and the maximum is {MAX_PROMPTS:,}. Send "

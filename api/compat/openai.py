@@ -16,8 +16,8 @@ from api.classify.scoring import Images
 from api.deps import CurrentOwner, DatabaseDep
 from api.http.problems import InvalidRequest, parsed_json
 from api.models.routes import list_models
+from api.serving.held_model import HeldModel
 from api.serving.service import Serving, look_up
-from api.serving.texts import HeldModel
 from clipcite.types.base import RequestModel
 from clipcite.types.models import ModelQuery
 from clipcite.types.problems import Problem

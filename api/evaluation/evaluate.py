@@ -12,7 +12,7 @@ from api.classify.scoring import Images, classify
 from api.jobs.upload import ValidatedUpload
 from api.serving.service import Serving
 from clipcite.types.class_names import same_class
-from clipcite.types.classify import ClassIn, Options
+from clipcite.types.classify import ClassName, Options
 from clipcite.types.evaluation import EvaluatedClass, Evaluation, Mistake
 from clipcite.types.folders import warn
 from clipcite.types.images import Image
@@ -49,12 +49,8 @@ def evaluate(
     """
     spelling = {same_class(name): name for name in model.classes}
     labels = [spelling.setdefault(same_class(image.class_name), image.class_name) for image in checked.images]
-    prompts = {same_class(name): sentences for name, sentences in model.prompts.items()}
-    asked = [
-        ClassIn(name=name, prompts=prompts[key]) if key in prompts else name for key, name in spelling.items()
-    ]
-    options = Options.model_construct(class_names=asked, templates=model.templates, top_k=1)
     names, warnings = list(spelling.values()), list(checked.warnings)
+    options = Options.model_construct(class_names=[*map(ClassName, names)], top_k=1)
     warn(
         warnings,
         "new_classes",

@@ -22,7 +22,7 @@ from api.serving.service import Serving, Subject, look_up
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.base import MAX_CLASS_NAMES
 from clipcite.types.class_names import same_class
-from clipcite.types.classify import ClassIn, Options
+from clipcite.types.classify import ClassNames, Options
 from clipcite.types.piles import (
     MAX_ASKED,
     MAX_GROUPS,
@@ -415,7 +415,7 @@ def _names(row: tables.Pile) -> list[str]:
     return list(first.values())
 
 
-def _checked_names(names: Sequence[str | ClassIn] | None) -> list[Any] | None:
+def _checked_names(names: ClassNames | None) -> list[Any] | None:
     """Return class names as they are stored. Raise InvalidRequest."""
     if names is None:
         return None
@@ -423,10 +423,7 @@ def _checked_names(names: Sequence[str | ClassIn] | None) -> list[Any] | None:
     checked: list[Any] = []
     for index, given in enumerate(names):
         try:
-            if isinstance(given, str):
-                checked.append(clean_class_name(given))
-            else:
-                checked.append({**given.model_dump(), "name": clean_class_name(given.name)})
+            checked.append(given._replace(name=clean_class_name(given.name)).as_json())
         except InvalidClassNames as error:
             pointer = f"/class_names/{index}"
             errors.append({"pointer": pointer, "code": error.code, "detail": error.detail})

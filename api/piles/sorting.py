@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from api.classify.scoring import kinds_of, sorter_of, warnings_of
+from api.classify.scoring import ModelRequest
 from api.piles.features import Rows
 from api.serving.service import Serving, Subject
 from clipcite.types.class_names import same_class
-from clipcite.types.classify import ClassIn, Options
+from clipcite.types.classify import ClassName, Options
 from clipcite.types.piles import MIN_DRAWN, Measured, PileGroup, ShownImage, SortedImage
 from clipcite.types.predictions import Calibration
 from core.admission import Take
@@ -70,7 +70,10 @@ def sort(
         The errors of `api.classify.scoring.classify`.
     """
     said = Answers.of(len(rows), answers)
-    names = _joined(options.class_names or ([] if isinstance(model, str) else model.classes), said.used_names)
+    trained = [] if isinstance(model, str) else model.classes
+    names = options.class_names or [*map(ClassName, trained)]
+    known = {same_class(each.name) for each in names}
+    names = [*names, *(ClassName(name) for name in said.used_names if same_class(name) not in known)]
     order = draw_order(seed, len(rows))
     size = 4 * len(rows) * (COPIES * rows.shape[1] + SCORE_COPIES * len(names))
     with serving.hold(model, options.alpha) as held, serving.memory.hold(owner, size):
@@ -90,13 +93,14 @@ def sort(
                 "sentence": NOT_MEASURED,
             }
         options = options.model_copy(update={"class_names": names})
-        classifier = serving.texts.classifier(held, options)
-        serving.texts.encode(classifier, held, take)
+        request = ModelRequest(serving, held, options, take)
+        request.encode()
+        columns = request.classifier.candidates.names
         fitted = held.calibration
         done = sort_pile(
             images,
-            sorter_of(held, classifier, options),
-            said.columns(classifier.names),
+            request.sorter(),
+            said.columns(columns),
             nearest,
             order,
             1.0 if fitted is None else fitted.temperature,
@@ -107,7 +111,7 @@ def sort(
         return {
             "model": held.name,
             "alpha": held.alpha,
-            "class_names": kinds_of(classifier, done.scores.rule),
+            "class_names": request.kinds(done.scores.rule),
             "method": done.method,
             "reason": done.reason,
             "calibration": Calibration(
@@ -115,19 +119,13 @@ def sort(
                 temperature=None if fitted is None else fitted.temperature,
                 likeness_limit=0.0 if finite else None,
             ),
-            "images": _images(done, classifier.names),
+            "images": _images(done, columns),
             "groups": _groups(images.numpy(), done.answers, nearest, order, groups, done),
             "ask": _asked(done, images, order, ask, draw),
             "measured": measured,
             "sentence": NOT_MEASURED if measured is None else _sentence(measured),
-            "warnings": warnings_of(held, classifier, options),
+            "warnings": request.warnings(),
         }
-
-
-def _joined(names: Sequence[str | ClassIn], more: Sequence[str]) -> list[str | ClassIn]:
-    """Return class names, and those of answers that are not among them."""
-    known = {same_class(name if isinstance(name, str) else name.name) for name in names}
-    return [*names, *(name for name in more if same_class(name) not in known)]
 
 
 def _neighbours(serving: Serving, rows: Rows, images: Floats) -> Neighbours:

@@ -9,7 +9,8 @@ from typing import Any
 class LruCache:
     """A thread-safe LRU cache of values that are cheap to recompute.
 
-    A value that exceeds the whole budget is not kept.
+    A value that exceeds the whole budget is not kept. A value in use may be evicted, and two requests may
+    compute the same value. `pool.cache.WarmCache` is for values where either would cost too much.
     """
 
     def __init__(self, budget_bytes: int) -> None:

@@ -9,10 +9,11 @@ import torch
 
 from api.serving.calibrated import stored_calibration
 from api.serving.engine import Engine
+from api.serving.held_model import HeldModel, recipe
 from api.serving.lru_cache import LruCache
 from api.serving.pool.cache import StillLoading
 from api.serving.previews import JobPreview, Previews, is_job
-from api.serving.texts import HeldModel, Texts, recipe
+from api.serving.texts import Texts
 from api.serving.threads import single_threaded
 from api.serving.types import MAX_IN_FLIGHT, WeightsKey
 from clipcite.types.classify import STOCK

@@ -7,39 +7,28 @@ import sys
 import threading
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from api.serving.engine import Engine
+from api.serving.held_model import HeldModel
 from api.serving.lru_cache import LruCache
 from api.serving.pool.served_model import ServedModel
-from api.serving.previews import JobPreview, PreviewState
 from api.serving.threads import single_threaded
 from clipcite.types.base import MAX_CLASS_NAMES
 from clipcite.types.class_names import same_class
-from clipcite.types.classify import Options
+from clipcite.types.classify import ClassName, Options
 from core.admission import ServerBusy, Take
-from core.clip.config import AdaptConfig, resolve_config
 from core.clip.errors import InvalidClassNames, InvalidConfig
-from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.class_offsets import NEW_CLASS
-from core.clip.inference.pile import Support
 from core.clip.inference.request_rule import RequestRule, adapted_rule
 from core.clip.models.features import classifier_from_features
-from core.clip.prompts import all_class_prompts, check_prompts, class_indices, clean_class_name
+from core.clip.prompts import Candidates, Prompts, check_prompts, clean_class_name
 from core.store.accounts import audit
-from core.store.db.tables import Model
 from core.turns import TurnThreads
 
-Prompts = tuple[str, ...]
-"""The prompts of one class."""
-Given = tuple[str | tuple[str, Prompts | None], ...]
-"""Class names as they were sent."""
 TEXT_CACHE_BYTES = 250_000_000
 """Memory for features and classifiers of all class names (bytes), about 5 kB per class name."""
 OVERHEAD = 1_000
@@ -54,41 +43,6 @@ PROMPTS_PER_PART = 128
 """Prompts after which the features of a request are kept, and it ends if its client has gone."""
 MAX_SECONDS = 30.0
 """Maximum time for the prompts of a request (seconds). Clients wait for about twice as long."""
-
-
-@dataclass(frozen=True)
-class HeldModel:
-    """A model that a request holds in memory, with its row or preview."""
-
-    served: ServedModel
-    preview: PreviewState | None
-    row: Model | JobPreview | None
-    name: str
-    backbone: str
-    alpha: float
-    calibration: FittedCalibration | None = None
-    """Calibration that was fitted at this α. Not every request can use it."""
-
-    @property
-    def logit_scale(self) -> float:
-        """Scale of the scores, at the temperature of the calibration."""
-        scale = self.served.backbone.logit_scale
-        return scale if self.calibration is None else scale / self.calibration.temperature
-
-    @property
-    def shots(self) -> tuple[Tensor, Tensor] | None:
-        """Features [S, D] and labels [S] of the training images, or None for the pre-trained model."""
-        if self.preview is not None:
-            return self.preview.preview.features, self.preview.preview.labels
-        return self.served.shots
-
-    @property
-    def support(self) -> Support | None:
-        """The same images in the format of `pile`."""
-        if self.preview is not None:
-            preview = self.preview.preview
-            return Support.of(preview.features.numpy(), preview.labels.numpy())
-        return self.served.support
 
 
 class InvalidNames(InvalidClassNames):
@@ -112,27 +66,24 @@ class RequestClassifier:
 
     def __init__(
         self,
-        key: Any,
-        names: Sequence[str],
-        classes: Sequence[int],
-        prompts: Sequence[Prompts],
+        key: Hashable,
+        candidates: Candidates,
+        balance: float,
         warnings: Sequence[dict[str, str]] = (),
     ) -> None:
         self.key = key
         """Key in the cache. It has everything that determines the features and the rule."""
-        self.names = names
-        self.classes = classes
-        """Trained class per name, or `NEW_CLASS`."""
-        self.prompts = prompts
+        self.candidates = candidates
+        self.balance = balance
         self.warnings = warnings
-        self.kinds = ["new" if c == NEW_CLASS else "trained" for c in classes]
+        self.kinds = ["new" if c == NEW_CLASS else "trained" for c in candidates.classes]
         self.encoded = False
         self.encoding = threading.Lock()
 
     @property
     def bytes(self) -> int:
         """Memory (bytes, upper bound), including the class names as sent, which are part of the key."""
-        names = zip(self.names, self.prompts, strict=True)
+        names = zip(self.candidates.names, self.candidates.prompts, strict=True)
         return (
             OVERHEAD
             + self.text_features.nbytes
@@ -165,25 +116,19 @@ class Texts:
         Raises:
             InvalidNames: names are missing or invalid. Every invalid name is listed.
         """
-        row = model.row
-        templates = options.templates or (row.templates if row else recipe(model.backbone).templates)
-        given = tuple(
-            name
-            if isinstance(name, str)
-            else (name.name, None if name.prompts is None else tuple(name.prompts))
-            for name in options.class_names or ()
-        )
-        key = model.served.key, model.name, given, tuple(templates), options.new_class_balance
+        templates = tuple(options.templates or model.templates)
+        sent, balance = tuple(options.class_names or ()), options.new_class_balance
+        key = model.served.key, model.name, sent, templates, balance
         found: RequestClassifier | None = self.kept.get(key)
         if found is not None:
             return found
-        own, warnings = _cleaned(given)
-        names = list(own)
-        defaults = all_class_prompts(names, templates, row.prompts if row else {})
-        prompts = [sentences or default for sentences, default in zip(own.values(), defaults, strict=True)]
-        classes = class_indices(names, row.classes if row else ())
+        names, warnings = _cleaned(sent)
+        prompts: dict[str, Sequence[str]] = {each.name: each.prompts for each in names if each.prompts}
+        for name, sentences in model.prompts.items():
+            prompts.setdefault(name, sentences)
+        candidates = Candidates.of([each.name for each in names], model.classes, templates, prompts)
         with self._lock:
-            return self._making.setdefault(key, RequestClassifier(key, names, classes, prompts, warnings))
+            return self._making.setdefault(key, RequestClassifier(key, candidates, balance, warnings))
 
     def encode(self, classifier: RequestClassifier, model: HeldModel, take: Take) -> None:
         """Compute the missing features of a classifier. If another request computes them, wait for it.
@@ -196,10 +141,9 @@ class Texts:
         try:
             if classifier.encoded:
                 return
-            features = self.features(model.served, classifier.prompts, take)
-            balance = classifier.key[-1]
-            scale = model.served.backbone.logit_scale
-            classifier.rule = adapted_rule(model.served.shots, features, classifier.classes, scale, balance)
+            features = self.features(model.served, classifier.candidates.prompts, take)
+            classes, scale = classifier.candidates.classes, model.served.backbone.logit_scale
+            classifier.rule = adapted_rule(model.served.shots, features, classes, scale, classifier.balance)
             classifier.text_features = features
             classifier.encoded = True
             self.kept.put(classifier.key, classifier, classifier.bytes)
@@ -251,47 +195,39 @@ class Texts:
         self._tokenizing.shutdown()
 
 
-@lru_cache
-def recipe(backbone: str) -> AdaptConfig:
-    """Return the default configuration of a backbone."""
-    return resolve_config(backbone=backbone)
-
-
-def _cleaned(given: Given) -> tuple[dict[str, Prompts | None], list[dict[str, str]]]:
-    """Return the cleaned names with their own prompts, and warnings about changed names."""
-    if not given:
+def _cleaned(sent: Sequence[ClassName]) -> tuple[list[ClassName], list[dict[str, str]]]:
+    """Return the cleaned names, each once, and warnings about changed names."""
+    if not sent:
         detail = f"No class names were sent. Send 1 to {MAX_CLASS_NAMES}."
         raise InvalidNames([{"pointer": "/class_names", "detail": detail}])
-    own: dict[str, Prompts | None] = {}
-    seen: set[str] = set()
+    names: dict[str, ClassName] = {}
     errors: list[dict[str, str]] = []
     repeated: list[str] = []
-    for index, item in enumerate(given):
-        spelled, sentences = (item, None) if isinstance(item, str) else item
+    for index, each in enumerate(sent):
         try:
-            name = clean_class_name(spelled)
-            prompts = check_prompts({name: sentences})[name] if sentences is not None else None
+            name = clean_class_name(each.name)
+            if each.prompts is not None:
+                check_prompts({name: each.prompts})
         except (InvalidClassNames, InvalidConfig) as error:
             errors.append({"pointer": f"/class_names/{index}", "code": error.code, "detail": error.detail})
             continue
-        if same_class(name) in seen:
+        if same_class(name) in names:
             repeated.append(name)
         else:
-            seen.add(same_class(name))
-            own[name] = prompts
+            names[same_class(name)] = ClassName(name, each.prompts)
     if errors:
         raise InvalidNames(errors)
     warnings = []
     if repeated:
         detail = f"Duplicate class names were merged: {', '.join(repeated[:5])}."
         warnings.append({"code": "repeated_class_names", "detail": detail})
-    if len(own) == 1:
+    if len(names) == 1:
         detail = (
             "With a single class name the probability is always 1. Add the classes it could be confused "
             "with, or use `similarity`."
         )
         warnings.append({"code": "one_class_name", "detail": detail})
-    return own, warnings
+    return list(names.values()), warnings
 
 
 def _parts(classes: Sequence[Prompts]) -> Iterator[list[Prompts]]:

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from benchmarks.accuracy.harness import Trial
 from clipcite.types.images import Image
 from core.clip.config import AdaptConfig
-from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import balanced_scores
 from core.clip.models.backbone import Backbone, tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
 from core.clip.pipeline import Adapted
-from core.clip.prompts import class_prompts
+from core.clip.prompts import Candidates
 
 AMONG = "among "
 
@@ -42,8 +41,7 @@ def score_test_images(
     shots = adapted.weights.shots
     assert shots is not None
     names = (*adapted.class_names, *more)
-    prompts = tuple(tuple(class_prompts(name, config.templates)) for name in names)
-    known = Candidates(names, len(adapted.class_names), prompts)
+    known = Candidates.of(names, adapted.class_names, config.templates)
     paths = tuple(example.path for example in trial.data.test)
     arrays: dict[str, NDArray[Any]] = {
         "truth": np.array([names.index(trial.data.class_names[e.label]) for e in trial.data.test], np.uint8),
@@ -55,7 +53,7 @@ def score_test_images(
             theta = adapted.weights.theta(tower_parameters(backbone.model), alpha)
             model = with_parameters(backbone, theta)
         images = _features(model, backbone, paths) if alpha else _stock_features(backbone, paths)
-        classifier = build_zero_shot_classifier(model, backbone.tokenize, prompts).cpu()
+        classifier = build_zero_shot_classifier(model, backbone.tokenize, known.prompts).cpu()
         scores = balanced_scores(images, classifier, shots, alpha, known, backbone.logit_scale)
         arrays[f"named_{alpha}"] = best_names(scores.trained_only, scores.all_classes)
         arrays[f"{AMONG}{alpha}"] = scores.all_classes.astype(np.float32)

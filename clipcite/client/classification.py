@@ -7,11 +7,12 @@ from typing import Any
 from clipcite.client.request import BINARY, Request
 from clipcite.datasets.image import ImageFile
 from clipcite.errors import UnprocessableEntityError
+from clipcite.types.classify import ClassName
 from clipcite.types.predictions import Classification, ImageResult, Timing
 from clipcite.types.problems import Notice
 
-ClassNames = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
-"""Class names. An element or a value may hold the prompts of its class."""
+ClassNamesLike = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
+"""Class names, as in `ClassName` or its JSON, or a mapping to the prompts of each class."""
 CLASSIFY_BATCH_SIZE = 32
 """Images per request to /classify. The service accepts 64 by default."""
 CLASSIFY_SECONDS = 180
@@ -19,7 +20,7 @@ CLASSIFY_SECONDS = 180
 
 def classify_request(
     images: Sequence[ImageFile],
-    class_names: ClassNames | None,
+    class_names: ClassNamesLike | None,
     model: str,
     options: Mapping[str, float | str | Sequence[str] | None],
 ) -> Request:
@@ -86,13 +87,11 @@ def join_responses(
     return joined
 
 
-def names_of(class_names: ClassNames) -> list[Any]:
+def names_of(class_names: ClassNamesLike) -> list[Any]:
     """Return class names as the service takes them."""
     if isinstance(class_names, Mapping):
-        return [
-            name if prompts is None else {"name": name, "prompts": list(prompts)}
-            for name, prompts in class_names.items()
-        ]
+        names = [ClassName(name, None if own is None else tuple(own)) for name, own in class_names.items()]
+        return [each.as_json() for each in names]
     if isinstance(class_names, str):
         raise TypeError("class_names must be a list of names, not a string.")
     return [item if isinstance(item, str) else dict(item) for item in class_names]

@@ -44,10 +44,6 @@ def _fail_fast(value: Any) -> Any:
     return value
 
 
-Prompts = Annotated[dict[RawName, Sentences], Field(max_length=MAX_CLASSES), BeforeValidator(_fail_fast)]
-"""Prompts by class name."""
-
-
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DeltaFormat = Literal["full", "4bit"]
 Evaluate = Literal["auto", "none"]
@@ -132,7 +128,9 @@ class AdaptConfig(RequestModel):
     templates: Sentences = Field(
         ["a photo of a {}."], description="Prompt templates, each with `{}` for the class name."
     )
-    prompts: Prompts = Field({}, description="Prompts by class name, used instead of the templates.")
+    prompts: Annotated[dict[RawName, Sentences], BeforeValidator(_fail_fast)] = Field(
+        {}, max_length=MAX_CLASSES, description="Prompts by class name, used instead of the templates."
+    )
     image_size: Annotated[int | None, Range(MIN_IMAGE_SIZE, MAX_IMAGE_SIZE, whole=True)] = Field(
         None, description="Side of the input square in pixels, from 32 to 1,024. Default: the backbone's."
     )

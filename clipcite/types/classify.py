@@ -1,9 +1,9 @@
 """Requests for a classification: class names, images, options."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, GetPydanticSchema, model_validator
+from pydantic_core import PydanticCustomError, core_schema
 
 from clipcite.types.base import (
     MAX_CLASS_NAMES,
@@ -15,9 +15,9 @@ from clipcite.types.base import (
 )
 
 STOCK = "stock"
+"""Reference of the pre-trained model."""
 NEW_CLASS_BALANCE = 0.35
 """Default balance; benchmarks/pages/accuracy.md has the measurements."""
-"""Reference of the pre-trained model."""
 Rule = Literal["closed", "mixed", "untrained"]
 
 
@@ -29,6 +29,39 @@ class ClassIn(RequestModel):
         max_length=MAX_TEMPLATES,
         description="Prompts for this class, used instead of the templates.",
     )
+
+
+class ClassName(NamedTuple):
+    """A class name as it was sent: a string, or an object with prompts."""
+
+    name: str
+    prompts: tuple[str, ...] | None = None
+
+    def as_json(self) -> str | dict[str, Any]:
+        return self.name if self.prompts is None else self._asdict()
+
+
+_Sent = Annotated[list[RawName | ClassIn], Field(fail_fast=True, max_length=MAX_CLASS_NAMES)]
+
+
+def _named(sent: list[str | ClassIn]) -> list[ClassName]:
+    return [
+        ClassName(each)
+        if isinstance(each, str)
+        else ClassName(each.name, None if each.prompts is None else tuple(each.prompts))
+        for each in sent
+    ]
+
+
+ClassNames = Annotated[
+    list[ClassName],
+    GetPydanticSchema(
+        lambda _, handler: core_schema.no_info_after_validator_function(
+            _named, handler.generate_schema(_Sent)
+        )
+    ),
+]
+"""Class names as they were sent. `core.clip.prompts.Candidates` has the resolved ones."""
 
 
 class ImageIn(RequestModel):
@@ -52,11 +85,8 @@ class ImageIn(RequestModel):
 class Options(RequestModel):
     """Fields that the form and the JSON body share."""
 
-    class_names: list[RawName | ClassIn] | None = Field(
-        None,
-        fail_fast=True,
-        max_length=MAX_CLASS_NAMES,
-        description="Class names to rank, trained or new. Default: the model's trained classes.",
+    class_names: ClassNames | None = Field(
+        None, description="Class names to rank, trained or new. Default: the model's trained classes."
     )
     model: str = Field(
         STOCK,

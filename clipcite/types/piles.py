@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from clipcite.types.base import MAX_CLASS_NAMES, Open, RawName, RequestModel, Resource, ResponseModel
-from clipcite.types.classify import STOCK, ClassIn
+from clipcite.types.base import Open, RawName, RequestModel, Resource, ResponseModel
+from clipcite.types.classify import STOCK, ClassNames
 from clipcite.types.predictions import Calibration, ClassKind
 from clipcite.types.problems import Notice
 
@@ -77,11 +77,8 @@ class PileIn(RequestModel):
     model: str = Field(
         STOCK, max_length=600, description="Model that sorts the pile, as in `POST /classify`."
     )
-    class_names: list[RawName | ClassIn] | None = Field(
-        None,
-        fail_fast=True,
-        max_length=MAX_CLASS_NAMES,
-        description="Class names. Default: the model's. Names that a person gives join them.",
+    class_names: ClassNames | None = Field(
+        None, description="Class names. Default: the model's. Names that a person gives join them."
     )
     keeps_images: bool = Field(
         True,
@@ -97,7 +94,7 @@ class PilePatch(RequestModel):
 
     name: Name | None = None
     model: str | None = Field(None, max_length=600)
-    class_names: list[RawName | ClassIn] | None = Field(None, fail_fast=True, max_length=MAX_CLASS_NAMES)
+    class_names: ClassNames | None = None
 
 
 class PileCounts(ResponseModel):

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from clipcite.types.base import MAX_TEMPLATES
 from clipcite.types.class_names import same_class
@@ -12,6 +13,41 @@ MAX_NAME_LENGTH = 200
 BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Embeddings, overrides and isolates. They change the order in which surrounding text is shown."""
 MAX_TEXT_LENGTH = 1_000
+Prompts = tuple[str, ...]
+"""The prompts of one class."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The classes among which a prediction chooses: names, resolved to prompts. Hashable."""
+
+    names: tuple[str, ...]
+    classes: tuple[int, ...]
+    """Trained class of each name, or -1 (`NEW_CLASS`)."""
+    prompts: tuple[Prompts, ...]
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        trained: Sequence[str],
+        templates: Sequence[str],
+        prompts: Mapping[str, Sequence[str]] | None = None,
+    ) -> "Candidates":
+        """Resolve names.
+
+        Args:
+            trained: names of the trained classes.
+            templates: templates for names without prompts.
+            prompts: custom prompts by class name, in any spelling.
+        """
+        resolved = all_class_prompts(names, templates, prompts)
+        return cls(tuple(names), tuple(class_indices(names, trained)), tuple(resolved))
+
+    @property
+    def trained(self) -> int:
+        """Number of trained classes."""
+        return sum(c >= 0 for c in self.classes)
 
 
 def clean_class_name(name: str) -> str:
@@ -66,13 +102,13 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     return tuple(templates)
 
 
-def check_prompts(prompts: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def check_prompts(prompts: Mapping[str, Sequence[str]]) -> dict[str, Prompts]:
     """Return the custom prompts by class name.
 
     Raises:
         InvalidConfig: an entry is empty or oversized.
     """
-    checked: dict[str, tuple[str, ...]] = {}
+    checked: dict[str, Prompts] = {}
     for name, sentences in prompts.items():
         if len(name) > 10 * MAX_NAME_LENGTH:  # accents in a row take quadratic time
             raise InvalidConfig(
@@ -103,7 +139,7 @@ def _readable(text: str) -> bool:
 
 def class_prompts(
     name: str, templates: Sequence[str], prompts: Mapping[str, Sequence[str]] | None = None
-) -> tuple[str, ...]:
+) -> Prompts:
     """Return the prompts of one class: its custom prompts, else every template with its name.
 
     Custom prompts match any spelling of the class (case folding).
@@ -114,7 +150,7 @@ def class_prompts(
 
 def all_class_prompts(
     names: Sequence[str], templates: Sequence[str], prompts: Mapping[str, Sequence[str]] | None = None
-) -> list[tuple[str, ...]]:
+) -> list[Prompts]:
     """Return `class_prompts` of each name."""
     own: dict[str, Sequence[str]] = {}
     for name, sentences in (prompts or {}).items():

@@ -9,7 +9,7 @@ import anyio.to_thread
 from clipcite.client._async.transport import AsyncTransport
 from clipcite.client.classification import (
     CLASSIFY_BATCH_SIZE,
-    ClassNames,
+    ClassNamesLike,
     classify_request,
     join_responses,
 )
@@ -26,7 +26,7 @@ class AsyncClassifier:
     async def classify(
         self,
         images: ImageLike | Sequence[ImageLike],
-        class_names: ClassNames | None = None,
+        class_names: ClassNamesLike | None = None,
         *,
         model: str = "stock",
         alpha: float | None = None,

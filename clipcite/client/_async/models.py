@@ -15,7 +15,7 @@ from clipcite.client._async.adapter import AsyncAdapter
 from clipcite.client._async.download import OnDownload, download
 from clipcite.client._async.jobs import AsyncJob
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.classification import ClassNames
+from clipcite.client.classification import ClassNamesLike
 from clipcite.client.request import ZIP, OnUpload, Request, path_of
 from clipcite.client.upload import Adaptable, OnBadImage, model_archive, upload_of
 from clipcite.datasets.image import ImageLike
@@ -159,7 +159,7 @@ class AsyncModel(ModelData):
     async def classify(
         self,
         images: ImageLike | Sequence[ImageLike],
-        class_names: ClassNames | None = None,
+        class_names: ClassNamesLike | None = None,
         **options: Any,
     ) -> Classification:
         """Rank class names for each image. Takes the options of `client.classify`.

@@ -8,7 +8,7 @@ import anyio.to_thread
 import httpx
 
 from clipcite.client._async.transport import AsyncTransport
-from clipcite.client.classification import ClassNames, names_of
+from clipcite.client.classification import ClassNamesLike, names_of
 from clipcite.client.piles import (
     PART,
     PART_SECONDS,
@@ -48,7 +48,7 @@ class AsyncPiles:
         *,
         name: str | None = None,
         model: str = "stock",
-        class_names: ClassNames | None = None,
+        class_names: ClassNamesLike | None = None,
         keeps_images: bool = True,
         on_progress: OnProgress | None = None,
     ) -> "AsyncPile":

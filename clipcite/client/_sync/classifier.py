@@ -8,7 +8,7 @@ from typing import Any, cast
 from clipcite.client._sync.transport import Transport
 from clipcite.client.classification import (
     CLASSIFY_BATCH_SIZE,
-    ClassNames,
+    ClassNamesLike,
     classify_request,
     join_responses,
 )
@@ -25,7 +25,7 @@ class Classifier:
     def classify(
         self,
         images: ImageLike | Sequence[ImageLike],
-        class_names: ClassNames | None = None,
+        class_names: ClassNamesLike | None = None,
         *,
         model: str = "stock",
         alpha: float | None = None,

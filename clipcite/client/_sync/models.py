@@ -14,7 +14,7 @@ from clipcite.client._sync.adapter import Adapter
 from clipcite.client._sync.download import OnDownload, download
 from clipcite.client._sync.jobs import Job
 from clipcite.client._sync.transport import Transport
-from clipcite.client.classification import ClassNames
+from clipcite.client.classification import ClassNamesLike
 from clipcite.client.request import ZIP, OnUpload, Request, path_of
 from clipcite.client.upload import Adaptable, OnBadImage, model_archive, upload_of
 from clipcite.datasets.image import ImageLike
@@ -158,7 +158,7 @@ class Model(ModelData):
     def classify(
         self,
         images: ImageLike | Sequence[ImageLike],
-        class_names: ClassNames | None = None,
+        class_names: ClassNamesLike | None = None,
         **options: Any,
     ) -> Classification:
         """Rank class names for each image. Takes the options of `client.classify`.

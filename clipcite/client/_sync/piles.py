@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from clipcite.client._sync.transport import Transport
-from clipcite.client.classification import ClassNames, names_of
+from clipcite.client.classification import ClassNamesLike, names_of
 from clipcite.client.piles import (
     PART,
     PART_SECONDS,
@@ -48,7 +48,7 @@ class Piles:
         *,
         name: str | None = None,
         model: str = "stock",
-        class_names: ClassNames | None = None,
+        class_names: ClassNamesLike | None = None,
         keeps_images: bool = True,
         on_progress: OnProgress | None = None,
     ) -> "Pile":

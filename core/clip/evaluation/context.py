@@ -11,27 +11,9 @@ from torch import Tensor
 from clipcite.types.images import Image
 from core.clip.config import AdaptConfig
 from core.clip.data.header import ImageLimits
-from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.pile import photos_of
 from core.clip.models.backbone import Backbone
-from core.clip.prompts import class_prompts
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The classes among which a prediction chooses."""
-
-    names: tuple[str, ...]
-    """Class names, the trained classes first."""
-    trained: int
-    """Number of trained classes."""
-    prompts: tuple[tuple[str, ...], ...]
-    """Prompts of each class."""
-
-    @property
-    def classes(self) -> list[int]:
-        """Trained class of each name, or NEW_CLASS."""
-        return [*range(self.trained), *[NEW_CLASS] * (len(self.names) - self.trained)]
+from core.clip.prompts import Candidates
 
 
 @dataclass(frozen=True)
@@ -67,5 +49,5 @@ class EvalContext:
 
     def candidates(self, names: Sequence[str]) -> Candidates:
         """Return the candidate classes `names`, the trained classes first, with their prompts."""
-        prompts = tuple(class_prompts(name, self.config.templates, self.config.prompts) for name in names)
-        return Candidates(tuple(names), len(self.trained.class_names), prompts)
+        config = self.config
+        return Candidates.of(names, self.trained.class_names, config.templates, config.prompts)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from core.clip.checks.estimate import CV_BUDGET, FORWARD
 from core.clip.config import AdaptConfig
-from core.clip.evaluation.context import Candidates, EvalContext
+from core.clip.evaluation.context import EvalContext
 from core.clip.evaluation.predictions import HeldOutPredictions, predict
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import build_zero_shot_classifier
+from core.clip.prompts import Candidates
 from core.clip.training.progress import FoldReporter, Reporter
 from core.clip.training.trainer import fine_tune
 from core.clip.weights.delta import encode

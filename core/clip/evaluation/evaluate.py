@@ -13,7 +13,7 @@ from clipcite.types.report import Metrics, StoredReport
 from core.clip.data.splits import make_folds
 from core.clip.errors import OutOfMemory, TrainingDiverged
 from core.clip.evaluation.accuracy import job_metrics
-from core.clip.evaluation.context import Candidates, EvalContext, TrainingSet
+from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.cross_validation import cross_validate
 from core.clip.evaluation.label_issues import agreed_label_issues
 from core.clip.evaluation.predictions import HeldOutPredictions, predict, rejection_limits
@@ -25,6 +25,7 @@ from core.clip.inference.request_rule import MIN_IMAGES, adapted_rule
 from core.clip.models.device import is_out_of_memory
 from core.clip.models.features import build_zero_shot_classifier
 from core.clip.models.imagenet_classes import distractor_classes
+from core.clip.prompts import Candidates
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 

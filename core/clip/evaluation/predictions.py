@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from clipcite.types.images import Image
 from core.clip.errors import Cancelled
-from core.clip.evaluation.context import Candidates, EvalContext
+from core.clip.evaluation.context import EvalContext
 from core.clip.inference import pile
 from core.clip.inference.request_rule import adapted_rule
 from core.clip.inference.untrained import unrelated
 from core.clip.models.backbone import tower_parameters, with_parameters
 from core.clip.models.features import batches, build_zero_shot_classifier, image_features
+from core.clip.prompts import Candidates
 from core.clip.training.progress import Reporter
 from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet

@@ -18,9 +18,10 @@ from api.serving.texts import (
     InvalidNames,
     RequestClassifier,
 )
-from clipcite.types.classify import STOCK, ClassIn, Options
+from clipcite.types.classify import STOCK, ClassIn, ClassName, Options
 from core.admission import ServerBusy
 from core.clip.inference.request_rule import RequestRule
+from core.clip.prompts import Candidates
 from tests.api import crafted
 from tests.api.serving.world import World, as_owner, assert_close, numbers
 from tests.service.running import wait_for
@@ -190,14 +191,14 @@ def test_classifiers_are_kept_by_their_bytes(own: Any) -> None:
 
     def fill() -> None:
         for k in range(20):
-            given = tuple((name, tuple(f"{name} {o}" for o in own)) if own else name for name in wide(k))
-            prompts = [item[1] if own else (f"a {item}",) for item in given]
-            key = ("net", "stock", given, ("a {}",), 0.35)
-            made = RequestClassifier(key, wide(k), [-1] * 100, prompts)  # type: ignore[arg-type]
+            sent = tuple(ClassName(name, own and tuple(f"{name} {o}" for o in own)) for name in wide(k))
+            prompts = {each.name: each.prompts for each in sent if each.prompts}
+            candidates = Candidates.of(wide(k), (), ["a {}"], prompts)
+            made = RequestClassifier(("net", "stock", sent, ("a {}",), 0.35), candidates, 0.35)
             # The numbers of a tensor are not in Python's memory.
             made.text_features = torch.zeros(100, 0)
             made.rule = RequestRule("untrained", made.text_features, torch.zeros(0))
-            cache.put(key, made, made.bytes)
+            cache.put(made.key, made, made.bytes)
 
     size = held(fill)
     assert len(cache) < 20

@@ -11,10 +11,10 @@ from PIL import Image
 from sqlalchemy import insert, update
 
 from core.clip.evaluation.accuracy import job_metrics
-from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.label_issues import LabelIssue
 from core.clip.evaluation.verdict import judge
 from core.clip.models.backbone import Backbone, tower_parameters
+from core.clip.prompts import Candidates
 from core.clip.weights.delta import encode
 from core.clip.weights.support_set import encode_support_set
 from core.store.accounts.owners import DEFAULT_OWNER
@@ -65,7 +65,7 @@ def finish_job(
     train = 12 if test else 0
     held = replace(
         held_out(stock, adapted, images),
-        candidates=Candidates(NAMES, len(CLASSES), tuple((n,) for n in NAMES)),
+        candidates=Candidates.of(NAMES, CLASSES, ["{}"]),
         positions=np.arange(train, train + images),
         fold_models=0 if test else 2,
     )

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from clipcite.types.report import Report, StoredReport
 from core.clip.evaluation.accuracy import job_metrics
-from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.report import build_report
 from core.clip.evaluation.report_text import report_sentences
 from core.clip.evaluation.verdict import judge
+from core.clip.prompts import Candidates
 
 NAMES = ("fox", "badger", "hare", "oak", "elm")
 K = 3
@@ -32,7 +32,7 @@ def class_scores(truth: NDArray[np.int64], right: float, seed: int) -> ClassScor
 def held_out(stock: float = 0.5, adapted: float = 0.9, images: int = 60, new: int = 0) -> HeldOutPredictions:
     truth = np.array([i % K for i in range(images)] + [K + i % 2 for i in range(new)])
     return HeldOutPredictions(
-        Candidates(NAMES, K, tuple((name,) for name in NAMES)),
+        Candidates.of(NAMES, NAMES[:K], ["{}"]),
         np.arange(100, 100 + len(truth)),
         truth,
         class_scores(truth, stock, 1),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from core.clip.evaluation.accuracy import accuracy_interval, difference_interval, job_metrics
-from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.evaluate import Evaluated
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.verdict import judge
+from core.clip.prompts import Candidates
 from tests.core.clip.reports import held_out
 
 GOLDEN = json.loads(Path(__file__).with_name("metrics.json").read_text(encoding="utf-8"))
@@ -69,7 +69,7 @@ def by_hand(rows: list[int]) -> HeldOutPredictions:
     stock, adapted = (
         ClassScores(scores[rows][:, :2], scores[rows], scores[rows][:, 2:]) for scores in (STOCK, ADAPTED)
     )
-    candidates = Candidates(("a", "b", "c", "d"), 2, (("a",), ("b",), ("c",), ("d",)))
+    candidates = Candidates.of("abcd", "ab", ["{}"])
     return HeldOutPredictions(candidates, np.array(rows), TRUTH[rows], stock, adapted)
 
 

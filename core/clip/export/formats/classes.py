@@ -15,7 +15,7 @@ from core.clip.export.model_card import ModelInfo
 from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, with_parameters
-from core.clip.prompts import all_class_prompts, class_indices
+from core.clip.prompts import Candidates
 
 CLASSES = "classes.npz"
 
@@ -49,10 +49,11 @@ def write_classes(
     Raises:
         OSError: the file can't be written.
     """
-    features = classifier.text_features(all_class_prompts(names, info.templates, info.prompts)).cpu()
-    classes = class_indices(names, info.classes)
-    rule = classifier.scores(features[:1], features, classes=classes).rule
-    weights, biases, trained = rule.classifier_weights.clone(), -rule.offsets, torch.tensor(classes) >= 0
+    candidates = Candidates.of(names, info.classes, info.templates, info.prompts)
+    features = classifier.text_features(candidates.prompts).cpu()
+    rule = classifier.scores(features[:1], features, classes=candidates.classes).rule
+    weights, biases = rule.classifier_weights.clone(), -rule.offsets
+    trained = torch.tensor(candidates.classes) >= 0
     mixed = trained if rule.kind == "mixed" else torch.zeros_like(trained)
     anchor_weights, anchor_biases = weights[mixed], biases[mixed]
     if rule.among_trained is not None:

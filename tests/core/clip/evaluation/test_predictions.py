@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from core.clip.data.images import open_image
-from core.clip.evaluation.context import Candidates, EvalContext, TrainingSet
+from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.predictions import predict
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import IMAGE_BATCH_SIZE
 from core.clip.pipeline import adapt
+from core.clip.prompts import Candidates
 from core.clip.training.progress import Reporter
 from core.clip.weights.support_set import SupportSet
 from tests.core.clip.shots import config, shots
@@ -28,7 +29,7 @@ def test_each_image_has_the_scores_of_a_classifier_with_this_alpha(tiny: Backbon
     held = predict(
         EvalContext(tiny, trained, config(alpha=alpha)),
         weights,
-        Candidates(("red", "green", "grey"), 2, prompts),
+        Candidates(("red", "green", "grey"), (0, 1, -1), prompts),
         images,
         [i % 2 for i in range(len(images))],
         range(len(images)),
@@ -61,7 +62,7 @@ def test_what_the_model_was_not_trained_for_has_the_scores_of_the_pre_trained_mo
             config(alpha=0.5),
         ),
         replace(weights, shots=seen),
-        Candidates(("red", "green", "b", "the old house", "7"), 2, prompts),
+        Candidates(("red", "green", "b", "the old house", "7"), (0, 1, -1, -1, -1), prompts),
         pool,
         [0] * len(pool),
         range(len(pool)),

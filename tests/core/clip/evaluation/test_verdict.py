@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.clip.evaluation.context import Candidates
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 from core.clip.evaluation.verdict import brier_gains, judge, signed_rank_p
 from core.clip.inference.calibration import MIN_HELD_OUT
+from core.clip.prompts import Candidates
 from tests.core.clip.reports import changed_by_hand
 
 K = 4
@@ -25,7 +25,7 @@ def scores(truth: NDArray[np.int64], lead: float, seed: int, boldness: float = 1
 def predictions(images: int, lead: float, *, boldness: float = 1.0, seed: int = 0) -> HeldOutPredictions:
     truth = np.random.default_rng(1000 + seed).integers(0, K, images)
     stock, adapted = scores(truth, 1.0, 2 * seed), scores(truth, lead, 2 * seed + 1, boldness)
-    names = Candidates(tuple("abcd"), K, ((),) * K)
+    names = Candidates.of("abcd", "abcd", [])
     return HeldOutPredictions(names, np.arange(images), truth, stock, adapted)
 
 
