@@ -9,7 +9,15 @@ from pathlib import Path
 from playwright.sync_api import Browser, expect
 
 from tests.api.web.sort.piles import PHONE, answered, drop_pile, group, images_of, said, sizes
-from tests.api.web.window import accessibility_problems, drop, too_wide, window
+from tests.api.web.window import accessibility_problems, drop, too_wide, window, write_class_folders
+
+WATCH_THE_CARD = """() => {
+    const card = document.querySelector(".sum");
+    const check = [...card.querySelectorAll("button")].find((one) => one.textContent === "Check with 20");
+    window.wrong = 0; // times that the card named a button that was gone
+    const look = () => (window.wrong += card.innerText.includes("Check with 20 tells") && check.hidden);
+    new MutationObserver(look).observe(card, { subtree: true, childList: true, attributes: true });
+}"""
 
 
 def test_a_reload_loses_nothing(browser: Browser, quick_url: str, folder: Path) -> None:
@@ -116,6 +124,32 @@ def test_check_with_20_measures(browser: Browser, quick_url: str, folder: Path) 
         expect(page.locator(".sum .tally")).to_have_text("42 photos. 19 photos labelled.")
         expect(page.get_by_text("measured on 19 photos drawn at random")).to_be_visible()
         assert sum(n for (_, _, how), n in said(quick_url, pile).items() if how == "drawn") == 20
+
+
+def test_no_check_is_named_once_every_photo_is_labelled(
+    browser: Browser, quick_url: str, tmp_path: Path
+) -> None:
+    small = write_class_folders(tmp_path / "few", {"red": 2, "blue": 2})
+    with window(browser, quick_url) as page:
+        drop_pile(page, small)
+        card, check = page.locator(".sum"), page.get_by_role("button", name="Check with 20")
+        expect(card).not_to_contain_text("measured")  # there are no classes yet
+        page.get_by_label("Class names").fill("red")
+        page.get_by_label("Class names").press("Enter")
+        expect(card).to_contain_text("Not measured yet. Check with 20 tells you.")
+        expect(check).to_be_visible()
+        page.evaluate(WATCH_THE_CARD)
+        for _ in range(4):
+            page.locator(".tile:not(.yours)").first.press("1")
+        expect(card).to_contain_text(
+            "4 photos. 4 photos labelled. Every photo is labelled.", use_inner_text=True
+        )
+        expect(card).not_to_contain_text("Check with 20 tells you")
+        expect(check).to_be_hidden()
+        page.locator(".tile.yours").first.press("Delete")
+        expect(card).to_contain_text("Not measured yet. Check with 20 tells you.")
+        expect(check).to_be_visible()
+        assert page.evaluate("window.wrong") == 0
 
 
 def test_by_keyboard_alone(browser: Browser, quick_url: str, folder: Path) -> None:
