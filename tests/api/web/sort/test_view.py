@@ -6,7 +6,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.api.web.sort.piles import PHONE, answered, drop_pile, group, images_of, said, sizes
 from tests.api.web.window import accessibility_problems, drop, too_wide, window, write_class_folders
@@ -18,6 +18,19 @@ WATCH_THE_CARD = """() => {
     const look = () => (window.wrong += card.innerText.includes("Check with 20 tells") && check.hidden);
     new MutationObserver(look).observe(card, { subtree: true, childList: true, attributes: true });
 }"""
+FOCUSED = """() => {
+    const one = document.activeElement;
+    return one === document.body ? "" : one.title ? "a photo" : one.textContent || one.tagName;
+}"""
+
+
+def tab_stops(page: Page) -> list[str]:
+    """Press Tab until the focus leaves the page. Return what had it."""
+    stops: list[str] = []
+    while (name := page.evaluate(FOCUSED)) and len(stops) < 100:
+        stops.append(name)
+        page.keyboard.press("Tab")
+    return stops
 
 
 def test_a_reload_loses_nothing(browser: Browser, quick_url: str, folder: Path) -> None:
@@ -78,8 +91,8 @@ def test_photos_without_a_tick_stay_out_of_the_class(browser: Browser, quick_url
         expect(asked).to_contain_text("Group 1 of")
         expect(asked.locator(".pick img:visible")).to_have_count(9)
         assert accessibility_problems(page) == []
-        asked.get_by_role("button", pressed=True).first.click()
-        expect(asked.get_by_role("button", pressed=True)).to_have_count(8)
+        asked.get_by_role("checkbox", checked=True).first.click()
+        expect(asked.get_by_role("checkbox", checked=True)).to_have_count(8)
         page.keyboard.press("/")
         page.keyboard.type("warm")
         page.keyboard.press("Enter")
@@ -207,13 +220,19 @@ def test_groups_by_keyboard_as_a_screen_reader_reads_them(
               - heading "What are these?" [level=2]
               - paragraph: /Group 1 of \\d+, \\d+ photos/
               - group "Untick those that don't belong.":
-                - button /png/ [pressed]
+                - checkbox /(red|blue|yellow)\\/\\d+\\.png/ [checked]
               - button "New name …"
               - button "None of these"
               - button "Skip"
               - button "Back" [disabled]
               - button "Done"
         """)
+        page.get_by_role("heading", name="What are these?").focus()
+        photos = ["a photo"] * 9
+        buttons = ["New name …/", "None of theseX", "SkipS", "DoneEsc"]
+        assert tab_stops(page) == ["What are these?", *photos, *buttons]
+        asked.get_by_role("checkbox").first.press("Space")
+        other = asked.get_by_role("checkbox", checked=False).get_attribute("title")
         for place, name in enumerate(("one", "two", "three"), 1):
             expect(asked).to_contain_text(f"Group {place} of 3")
             page.keyboard.press("/")
@@ -227,14 +246,34 @@ def test_groups_by_keyboard_as_a_screen_reader_reads_them(
               - combobox "Model"
               - textbox "Class names"
               - slider "Unsure below"
-              - paragraph: /42 photos\\. 27 photos labelled/
+              - paragraph: /42 photos\\. 26 photos labelled/
               - button "Ask me about 10"
               - group "Training with your labels"
               - heading /one \\d+/ [level=2]
               - listbox /one \\d+/:
-                - option /png, one, labelled/
+                - option /(red|blue|yellow)\\/\\d+\\.png, one, labelled/
         """)
         answered(quick_url, pile, 27)
+        page.get_by_label("Unsure below").fill("0")
+        tile = page.get_by_title(str(other), exact=True)
+        expect(tile).to_have_accessible_name(re.compile(rf"^{other}, (two|three) \d+%, not one$"))
+        tile.press("s")
+        expect(tile).to_have_accessible_name(re.compile(rf"^{other}, (two|three) \d+%, not one, skipped$"))
+        page.get_by_role("button", name="Ask me about 10").focus()
+        stops = tab_stops(page)
+        assert stops[:3] == ["Ask me about 10", "Group them", "Check with 20"]
+        first = stops.index("The others shown are right: one")
+        assert stops[first : first + 10] == [
+            *(
+                stop
+                for name in ("one", "two", "three")
+                for stop in (f"The others shown are right: {name}", f"Select all of {name}", "a photo")
+            ),
+            "Undo",
+        ]
+        for _ in stops:
+            page.keyboard.press("Shift+Tab")
+        expect(page.get_by_role("button", name="Ask me about 10")).to_be_focused()
 
 
 def test_an_undone_answer_gives_way_to_the_one_before(browser: Browser, quick_url: str, folder: Path) -> None:
