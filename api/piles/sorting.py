@@ -14,7 +14,7 @@ from api.piles.features import Rows
 from api.serving.service import Serving, Subject
 from clipcite.types.class_names import same_class
 from clipcite.types.classify import ClassName, Options
-from clipcite.types.piles import MIN_DRAWN, Measured, PileGroup, ShownImage, SortedImage
+from clipcite.types.piles import MIN_DRAWN, NOT_MEASURED, Measured, PileGroup, ShownImage, SortedImage
 from clipcite.types.predictions import Calibration
 from core.admission import Take
 from core.answers import Answer
@@ -34,7 +34,6 @@ LEAST_LIKE_AFTER = 10
 If a model has training images, they are the first."""
 COPIES, SCORE_COPIES = 6, 3
 """Number of copies of features and scores that are in memory at once, in float32."""
-NOT_MEASURED = "Not measured yet. Check with 20 tells you."
 
 
 def sort(
@@ -90,7 +89,6 @@ def sort(
                     ShownImage(position=at, drawn=True)
                     for at in _unanswered(said, order)[: draw or ask].tolist()
                 ],
-                "sentence": NOT_MEASURED,
             }
         options = options.model_copy(update={"class_names": names})
         request = ModelRequest(serving, held, options, take)
@@ -123,7 +121,7 @@ def sort(
             "groups": _groups(images.numpy(), done.answers, nearest, order, groups, done),
             "ask": _asked(done, images, order, ask, draw),
             "measured": measured,
-            "sentence": NOT_MEASURED if measured is None else _sentence(measured),
+            "sentence": _sentence(done.answers, measured),
             "warnings": request.warnings(),
         }
 
@@ -182,7 +180,13 @@ def _measured(done: SortedPile) -> Measured | None:
     )
 
 
-def _sentence(measured: Measured) -> str:
+def _sentence(said: Answers, measured: Measured | None) -> str:
+    """Say how good the sort is. An answer can be asked for only while an image has none."""
+    if said.labelled.all():
+        return "Every photo is labelled."
+    if measured is None:
+        can_ask = not (said.labelled | said.skipped).all()
+        return NOT_MEASURED if can_ask else "Not measured: too many photos were skipped."
     low, high = measured.interval
     return (
         f"{measured.accuracy:.0%} are in the right place (likely {100 * low:.0f} to {100 * high:.0f}), "

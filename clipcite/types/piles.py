@@ -16,6 +16,8 @@ MAX_GROUPS = 500
 MAX_ASKED = 1_000
 MIN_DRAWN = 8
 """Number of answers about images drawn at random from which the accuracy of a sort is measured."""
+NOT_MEASURED = "Not measured yet. Check with 20 tells you."
+"""`PileSort.sentence` while labels of images drawn at random can still measure the sort."""
 Said = Literal["class", "none", "not_class", "skip", "withdrawn"]
 How = Literal["group", "member", "drawn", "chosen", "moved"]
 Name = Annotated[str, Field(max_length=200)]
@@ -252,5 +254,8 @@ class PileSort(Resource):
     measured: Measured | None = Field(
         None, description=f"Null with fewer than {MIN_DRAWN} labelled images in the random sample."
     )
-    sentence: str | None = Field(None, description="`measured` in words.")
+    sentence: str | None = Field(
+        None,
+        description="`measured` in words, or why nothing is measured, for people; null without class names.",
+    )
     warnings: list[Notice] = Field([])

@@ -47,6 +47,8 @@ def short_verdict(metrics: Metrics | None, *, with_gain: bool) -> str:
 
 def measured_words(result: PileSort) -> str:
     """Return the service's sentence on how good a sort is, or how to measure it."""
-    if result.measured is not None and result.sentence:
+    from clipcite.types.piles import NOT_MEASURED  # loads pydantic, which help does not need
+
+    if result.sentence and result.sentence != NOT_MEASURED:
         return result.sentence
     return "Not measured yet. `clipcite sort FOLDER --check 20` tells you how much is in the right place."

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from api.piles.sorting import NOT_MEASURED, sort
+from api.piles.sorting import sort
 from api.serving.service import look_up
 from clipcite.types.classify import Options
-from clipcite.types.piles import MIN_DRAWN
+from clipcite.types.piles import MIN_DRAWN, NOT_MEASURED
 from core.clip.inference.sort import draw_order, share
 from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import SupportSet
@@ -105,7 +105,7 @@ def test_without_class_names_there_are_groups_alone(shared: Service) -> None:
     assert [(each.position, each.drawn) for each in found["ask"]] == [
         (at, True) for at in ORDER.tolist() if at != 3
     ][:4]
-    assert found["sentence"] == NOT_MEASURED
+    assert "sentence" not in found
 
 
 def test_a_group_shows_typical_images_and_two_that_are_drawn(shared: Service, model: str) -> None:
@@ -189,8 +189,18 @@ def test_what_is_measured_and_how_it_is_said(shared: Service, model: str) -> Non
         f"{measured.accuracy:.0%} are in the right place (likely {100 * (low + put):.0f} to "
         f"{100 * (high + put):.0f}), measured on 24 photos drawn at random."
     )
-    every = sorted_by(shared, model, truly(ORDER, "drawn"))["measured"]
-    assert (every.accuracy, every.interval) == (pytest.approx(1), pytest.approx((1, 1)))
+    every = sorted_by(shared, model, truly(ORDER, "drawn"))
+    assert (every["measured"].accuracy, every["measured"].interval) == (1, pytest.approx((1, 1)))
+    assert every["sentence"] == "Every photo is labelled."
+
+
+def test_a_check_is_offered_only_while_an_image_has_no_answer(shared: Service, model: str) -> None:
+    labels = truly(ORDER[: MIN_DRAWN - 1], "drawn")
+    most = sorted_by(shared, model, labels, say(ORDER[MIN_DRAWN:], None, said="skip"), draw=20)
+    assert (len(most["ask"]), most["measured"], most["sentence"]) == (1, None, NOT_MEASURED)
+    rest = sorted_by(shared, model, labels, say(ORDER[MIN_DRAWN - 1 :], None, said="skip"), draw=20)
+    assert (rest["ask"], rest["measured"]) == ([], None)
+    assert rest["sentence"] == "Not measured: too many photos were skipped."
 
 
 def test_the_next_sort_knows_the_neighbours(shared: Service, model: str) -> None:

@@ -57,6 +57,30 @@ def test_answers_that_could_not_be_sent_survive_a_killed_browser(
     assert said(quick_url, pile) == {("class", "red", "moved"): 3}
 
 
+def test_a_new_name_has_its_key_while_an_older_sort_arrives(
+    browser: Browser, quick_url: str, folder: Path
+) -> None:
+    held: list[Route] = []
+    with window(browser, quick_url, expected=BROKEN) as page:
+        pile = drop_pile(page, folder, "red")
+        page.route(re.compile(r"/sort\?"), lambda route: held.append(route))
+        page.locator(".tile").first.press("1")
+        wait_for(lambda: page.wait_for_timeout(50) or held)  # the page sorts anew
+        page.route("**/answers", lambda route: route.abort())
+        page.locator(".tile:not(.yours)").first.press("/")
+        page.keyboard.type("teal")
+        page.keyboard.press("Enter")
+        expect(page.locator(".tile.yours")).to_have_count(2)
+        with page.expect_response(re.compile(r"/sort\?")):
+            held[0].continue_()  # it doesn't have the name
+        expect(page.locator('.groups[aria-busy="false"]')).to_be_visible()
+        expect(page.locator(".chip")).to_have_count(2)
+        page.locator(".tile:not(.yours)").first.press("2")
+        page.unroute_all()
+        answered(quick_url, pile, 3)
+        assert said(quick_url, pile) == {("class", "red", "moved"): 1, ("class", "teal", "moved"): 2}
+
+
 def test_a_refused_answer_is_said_and_taken_off_the_page(
     browser: Browser, quick_url: str, folder: Path
 ) -> None:

@@ -6,10 +6,31 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.api.web.sort.piles import PHONE, answered, drop_pile, group, images_of, said, sizes
-from tests.api.web.window import accessibility_problems, drop, too_wide, window
+from tests.api.web.window import accessibility_problems, drop, too_wide, window, write_class_folders
+
+WATCH_THE_CARD = """() => {
+    const card = document.querySelector(".sum");
+    const check = [...card.querySelectorAll("button")].find((one) => one.textContent === "Check with 20");
+    window.wrong = 0; // times that the card named a button that was gone
+    const look = () => (window.wrong += card.innerText.includes("Check with 20 tells") && check.hidden);
+    new MutationObserver(look).observe(card, { subtree: true, childList: true, attributes: true });
+}"""
+FOCUSED = """() => {
+    const one = document.activeElement;
+    return one === document.body ? "" : one.title ? "a photo" : one.textContent || one.tagName;
+}"""
+
+
+def tab_stops(page: Page) -> list[str]:
+    """Press Tab until the focus leaves the page. Return what had it."""
+    stops: list[str] = []
+    while (name := page.evaluate(FOCUSED)) and len(stops) < 100:
+        stops.append(name)
+        page.keyboard.press("Tab")
+    return stops
 
 
 def test_a_reload_loses_nothing(browser: Browser, quick_url: str, folder: Path) -> None:
@@ -70,8 +91,8 @@ def test_photos_without_a_tick_stay_out_of_the_class(browser: Browser, quick_url
         expect(asked).to_contain_text("Group 1 of")
         expect(asked.locator(".pick img:visible")).to_have_count(9)
         assert accessibility_problems(page) == []
-        asked.get_by_role("button", pressed=True).first.click()
-        expect(asked.get_by_role("button", pressed=True)).to_have_count(8)
+        asked.get_by_role("checkbox", checked=True).first.click()
+        expect(asked.get_by_role("checkbox", checked=True)).to_have_count(8)
         page.keyboard.press("/")
         page.keyboard.type("warm")
         page.keyboard.press("Enter")
@@ -116,6 +137,32 @@ def test_check_with_20_measures(browser: Browser, quick_url: str, folder: Path) 
         expect(page.locator(".sum .tally")).to_have_text("42 photos. 19 photos labelled.")
         expect(page.get_by_text("measured on 19 photos drawn at random")).to_be_visible()
         assert sum(n for (_, _, how), n in said(quick_url, pile).items() if how == "drawn") == 20
+
+
+def test_no_check_is_named_once_every_photo_is_labelled(
+    browser: Browser, quick_url: str, tmp_path: Path
+) -> None:
+    small = write_class_folders(tmp_path / "few", {"red": 2, "blue": 2})
+    with window(browser, quick_url) as page:
+        drop_pile(page, small)
+        card, check = page.locator(".sum"), page.get_by_role("button", name="Check with 20")
+        expect(card).not_to_contain_text("measured")  # there are no classes yet
+        page.get_by_label("Class names").fill("red")
+        page.get_by_label("Class names").press("Enter")
+        expect(card).to_contain_text("Not measured yet. Check with 20 tells you.")
+        expect(check).to_be_visible()
+        page.evaluate(WATCH_THE_CARD)
+        for _ in range(4):
+            page.locator(".tile:not(.yours)").first.press("1")
+        expect(card).to_contain_text(
+            "4 photos. 4 photos labelled. Every photo is labelled.", use_inner_text=True
+        )
+        expect(card).not_to_contain_text("Check with 20 tells you")
+        expect(check).to_be_hidden()
+        page.locator(".tile.yours").first.press("Delete")
+        expect(card).to_contain_text("Not measured yet. Check with 20 tells you.")
+        expect(check).to_be_visible()
+        assert page.evaluate("window.wrong") == 0
 
 
 def test_by_keyboard_alone(browser: Browser, quick_url: str, folder: Path) -> None:
@@ -173,13 +220,19 @@ def test_groups_by_keyboard_as_a_screen_reader_reads_them(
               - heading "What are these?" [level=2]
               - paragraph: /Group 1 of \\d+, \\d+ photos/
               - group "Untick those that don't belong.":
-                - button /png/ [pressed]
+                - checkbox /(red|blue|yellow)\\/\\d+\\.png/ [checked]
               - button "New name …"
               - button "None of these"
               - button "Skip"
               - button "Back" [disabled]
               - button "Done"
         """)
+        page.get_by_role("heading", name="What are these?").focus()
+        photos = ["a photo"] * 9
+        buttons = ["New name …/", "None of theseX", "SkipS", "DoneEsc"]
+        assert tab_stops(page) == ["What are these?", *photos, *buttons]
+        asked.get_by_role("checkbox").first.press("Space")
+        other = asked.get_by_role("checkbox", checked=False).get_attribute("title")
         for place, name in enumerate(("one", "two", "three"), 1):
             expect(asked).to_contain_text(f"Group {place} of 3")
             page.keyboard.press("/")
@@ -193,14 +246,34 @@ def test_groups_by_keyboard_as_a_screen_reader_reads_them(
               - combobox "Model"
               - textbox "Class names"
               - slider "Unsure below"
-              - paragraph: /42 photos\\. 27 photos labelled/
+              - paragraph: /42 photos\\. 26 photos labelled/
               - button "Ask me about 10"
               - group "Training with your labels"
               - heading /one \\d+/ [level=2]
               - listbox /one \\d+/:
-                - option /png, one, labelled/
+                - option /(red|blue|yellow)\\/\\d+\\.png, one, labelled/
         """)
         answered(quick_url, pile, 27)
+        page.get_by_label("Unsure below").fill("0")
+        tile = page.get_by_title(str(other), exact=True)
+        expect(tile).to_have_accessible_name(re.compile(rf"^{other}, (two|three) \d+%, not one$"))
+        tile.press("s")
+        expect(tile).to_have_accessible_name(re.compile(rf"^{other}, (two|three) \d+%, not one, skipped$"))
+        page.get_by_role("button", name="Ask me about 10").focus()
+        stops = tab_stops(page)
+        assert stops[:3] == ["Ask me about 10", "Group them", "Check with 20"]
+        first = stops.index("The others shown are right: one")
+        assert stops[first : first + 10] == [
+            *(
+                stop
+                for name in ("one", "two", "three")
+                for stop in (f"The others shown are right: {name}", f"Select all of {name}", "a photo")
+            ),
+            "Undo",
+        ]
+        for _ in stops:
+            page.keyboard.press("Shift+Tab")
+        expect(page.get_by_role("button", name="Ask me about 10")).to_be_focused()
 
 
 def test_an_undone_answer_gives_way_to_the_one_before(browser: Browser, quick_url: str, folder: Path) -> None:

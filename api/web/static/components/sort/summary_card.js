@@ -72,7 +72,8 @@ export function summaryCard(pile, { askMe, groupThem, check, failed, signal }) {
 		const isOpen = pile.waiting.length > 0;
 		element.hidden = !images && !isOpen && !pile.unread.length;
 		tally.textContent = counts ? `${count(images, "photo")}. ${pile.tally}` : "";
-		tell(sentence, pile.names.length ? (pile.sort?.sentence ?? "") : "");
+		const isSorted = Boolean(pile.sort) && !pile.isUploading;
+		tell(sentence, (isSorted && pile.sort?.sentence) || "");
 		tell(
 			state,
 			isOpen
@@ -88,9 +89,9 @@ export function summaryCard(pile, { askMe, groupThem, check, failed, signal }) {
 		bar.value = isOpen ? sent : (pile.read ?? 0);
 		halt.hidden = !pile.isUploading;
 		goOn.hidden = pile.isUploading || !isOpen;
-		const isSorted = Boolean(pile.sort) && !pile.isUploading;
 		const hasNames = pile.names.length > 0;
-		const isDone = counts?.labelled === images;
+		const sorted = pile.sort?.pile.counts; // as old as the sentence
+		const isDone = sorted?.labelled === sorted?.images;
 		next.hidden = test.hidden = !isSorted || !hasNames || isDone;
 		group.hidden = !isSorted || isDone;
 		group.className = hasNames ? "quiet" : "main";

@@ -33,16 +33,24 @@ export function tile(pile, photo) {
 		const name = wordsFor(group);
 		const isYours = labelOf(photo) !== null;
 		const sure = isYours ? "✓" : group && group !== NONE ? percent(sureness(photo)) : "";
-		const state = `${name} ${sure} ${withClass}`;
+		const heard = [photo.file, ...statesOf(photo)].join(", ");
+		const state = `${heard} ${withClass}`;
 		if (state === shown) return;
 		shown = state;
 		element.classList.toggle("yours", isYours);
 		words.textContent = name ? `${sure}${withClass ? ` ${name}` : ""}` : "";
 		words.hidden = !words.textContent;
-		element.setAttribute(
-			"aria-label",
-			isYours ? `${photo.name}, ${name}, labelled` : `${photo.name}, ${name ?? "not sorted"} ${sure}`.trim(),
-		);
+		element.setAttribute("aria-label", heard);
 	}
 	return { element, refresh };
+}
+
+/** Return what is known of a photo, in words: its class, how sure that is, and what a person said. @param {Photo} photo */
+function statesOf(photo) {
+	const group = classOf(photo);
+	const name = wordsFor(group) ?? "not sorted";
+	if (labelOf(photo) !== null) return [name, "labelled"];
+	const excluded = (photo.not_classes ?? []).map((one) => `not ${one ?? wordsFor(NONE)}`);
+	const sure = group && group !== NONE ? ` ${percent(sureness(photo))}` : "";
+	return [name + sure, ...excluded, ...(photo.answer?.said === "skip" ? ["skipped"] : [])];
 }

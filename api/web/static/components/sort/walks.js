@@ -196,7 +196,12 @@ export async function groupWalk(pile, groups, signal) {
 	function pick(photo) {
 		const picture = h("img", { alt: "", hidden: true });
 		const blank = h("span", { class: "blank" }, photo.name);
-		const one = h("button", { type: "button", class: "pick", title: photo.file, onclick: toggle }, blank, picture);
+		const one = h(
+			"button",
+			{ type: "button", class: "pick", role: "checkbox", title: photo.file, "aria-label": photo.file, onclick: toggle },
+			blank,
+			picture,
+		);
 		showPhoto(picture, pile, photo.position).then((isShown) => {
 			picture.hidden = !isShown;
 			blank.hidden = isShown;
@@ -206,9 +211,8 @@ export async function groupWalk(pile, groups, signal) {
 			mark();
 		}
 		function mark() {
-			one.setAttribute("aria-pressed", String(!unticked.has(photo.position)));
+			one.setAttribute("aria-checked", String(!unticked.has(photo.position)));
 		}
-		one.setAttribute("aria-label", photo.name);
 		mark();
 		return one;
 	}

@@ -95,6 +95,7 @@ export class OpenPile extends EventTarget {
 		if (!answers.length) return;
 		for (const answer of answers) this.#apply(answer);
 		this.#unsent.unshift(...answers);
+		this.#given.unshift(...answers);
 		keepUnsent(this.id, this.#unsent, keys);
 		this.changed();
 	}
@@ -103,10 +104,11 @@ export class OpenPile extends EventTarget {
 		return [...this.#photos.values()];
 	}
 
-	/** Names of the classes: those of the last sort, and those that persons gave since. */
+	/** Names of the classes: those of the last sort, and those that persons gave since. A response may be older than an answer. */
 	get names() {
 		const sorted = (this.sort?.class_names ?? []).map(({ name }) => name);
-		return [...new Set([...sorted, ...(this.state?.class_names ?? [])])];
+		const given = this.#given.flatMap(({ said, class_name: name }) => (said === "class" && name) || []);
+		return [...new Set([...sorted, ...(this.state?.class_names ?? []), ...given])];
 	}
 
 	get isUploading() {
@@ -325,8 +327,6 @@ export class OpenPile extends EventTarget {
 			const keepsLabel = said === "skip" || (said === "not_class" && label !== (name ?? NONE));
 			if (said === "withdrawn") Object.assign(photo, { answer: null, not_classes: [] });
 			else if (!label || !keepsLabel) photo.answer = { said, class_name: name, how, by: null, at: "" };
-			if (said === "class" && name && this.state && !this.names.includes(name))
-				this.state = { ...this.state, class_names: [...this.state.class_names, name] };
 			if (said === "not_class" && !photo.not_classes?.includes(name))
 				photo.not_classes = [...(photo.not_classes ?? []), name];
 		}
