@@ -52,10 +52,10 @@ from core.store.errors import BlobDamaged, BlobNotFound, DatabaseUnavailable, St
 from core.store.jobs.lifecycle import end_lease
 from core.store.storage import deletions, installation
 from core.store.storage.atomic_write import PART
-from core.store.storage.blobs import PROBE, Blobs, is_key
+from core.store.storage.blobs import PROBE_BLOB, Blobs, is_key
 
 logger = logging.getLogger(__name__)
-FORMAT = 2
+BACKUP_FORMAT = 2
 LEFT_OUT = {"alembic_version", "backbone_pulls", "deletions"}
 """Tables whose rows are not backed up, so that a restored installation deletes and downloads nothing."""
 TABLES = [table for table in METADATA.sorted_tables if table.name not in LEFT_OUT]
@@ -179,7 +179,8 @@ def create(
                 digest.update(line)
                 file.write(line)
 
-            write("backup", {"format": FORMAT, "version": version("clipcite"), "revision": made.revision})
+            header = {"format": BACKUP_FORMAT, "version": version("clipcite"), "revision": made.revision}
+            write("backup", header)
             for table in TABLES:
                 made.rows[table.name] = 0
                 for row in connection.execute(select(table)):
@@ -265,7 +266,7 @@ def restore(
     with unavailability(), migrate.migrating(url) as connection:
         _check_empty(connection)
     entries = [entry for kind, entry in _lines(backup, snapshot.name) if kind == "blob"]
-    own = {installation.KEY, PROBE, *(entry["key"] for entry in entries)}
+    own = {installation.KEY, PROBE_BLOB, *(entry["key"] for entry in entries)}
     foreign = {blob.key for blob in blobs.list("")} - own
     for key in [key for key in foreign if PART.sub("", key) in own]:  # of a killed restoration
         blobs.delete(key)
@@ -376,7 +377,7 @@ def read(backup: Backup, name: str | None) -> Snapshot:
     with _damage(snapshot.name), (backup.snapshots / f"{snapshot.name}.jsonl").open("rb") as file:
         digest, last = hashlib.sha256(), next(file)
         kind, header = json.loads(last)
-        if kind != "backup" or header["format"] != FORMAT:
+        if kind != "backup" or header["format"] != BACKUP_FORMAT:
             raise BackupError(
                 f"The snapshot {snapshot.name} has another format. Restore it with the version of clipcite "
                 "that wrote it."

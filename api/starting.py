@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.http.problems import problem_response
 from api.ops.health import without_folder
-from api.web.static_files import HEADERS, STATIC, files
+from api.web.static_files import PAGE_HEADERS, STATIC, files
 from clipcite.types.health import Alive, PartReadiness, Preparing, Readiness
 from core.settings import Settings
 
@@ -55,7 +55,7 @@ class StartingApp:
             backbone=without_folder(settings.backbone),
             device=settings.device,
         )
-        page = Response((STATIC / "starting.html").read_bytes(), 503, HEADERS | RETRY_AFTER, "text/html")
+        page = Response((STATIC / "starting.html").read_bytes(), 503, PAGE_HEADERS | RETRY_AFTER, "text/html")
         self._starting = Starlette(
             lifespan=self._lifespan,
             routes=[

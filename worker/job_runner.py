@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from clipcite.types.jobs import STAGE_OF
+from clipcite.types.jobs import FINAL, STAGE_OF
 from core.clip.checks.estimate import work_by_phase
 from core.clip.config import stored_settings
 from core.clip.data.splits import MIN_SPLIT_IMAGES
@@ -17,7 +17,7 @@ from core.log import about
 from core.scratch import DISK_FULL, WorkerDiskFull, scratch_folder
 from core.settings import Settings
 from core.store.db.session import Database
-from core.store.db.tables import FINAL, PREPARING, PUBLISHING, QUEUED, SUCCEEDED
+from core.store.db.tables import PREPARING, PUBLISHING, QUEUED, SUCCEEDED
 from core.store.errors import ServerUnavailable, StorageFull, StorageUnavailable
 from core.store.jobs import lifecycle
 from core.store.jobs.jobs import checkpoints_of

@@ -21,10 +21,10 @@ from sqlalchemy.orm import Session
 
 from api.deps import from_state
 from api.threads import REQUESTS
-from clipcite.types.jobs import Event
+from clipcite.types.jobs import FINAL, Event
 from core.admission import Budget, ServerBusy
 from core.store.db.session import Database
-from core.store.db.tables import FINAL, JobEvent
+from core.store.db.tables import JobEvent
 from core.store.errors import DatabaseUnavailable
 from core.store.jobs.lifecycle import PROGRESS
 

@@ -23,7 +23,7 @@ JPEG: dict[int | str, dict[str, Any]] = {
 MAX_POSITION = 2**31 - 1
 PAGE_SIDE = 512
 """Maximum width and height of `POST /thumbnail` (pixels)."""
-HEADERS = {"Cache-Control": "private, no-store"}
+PRIVATE = {"Cache-Control": "private, no-store"}
 
 
 @router.get("/{job_id}/images", responses=responses(401, 404, 422, 503))
@@ -65,14 +65,14 @@ def get_job_image(
             ProblemAction.of("GET /jobs/{job_id}/images", job_id=job_id),
             " lists its images.",
         )
-    return Response(jpeg_thumbnail(serving, row.blob_key, side), media_type="image/jpeg", headers=HEADERS)
+    return Response(jpeg_thumbnail(serving, row.blob_key, side), media_type="image/jpeg", headers=PRIVATE)
 
 
 @page_router.post("/thumbnail")
 async def thumbnail(request: Request, serving: ServingDep) -> Response:
     """Return an image that browsers can't show, such as HEIC, as a small JPEG. Nothing is stored."""
     jpeg = await UPLOADS.run(jpeg_of, serving, await request.body(), PAGE_SIDE)
-    return Response(jpeg, media_type="image/jpeg", headers=HEADERS)
+    return Response(jpeg, media_type="image/jpeg", headers=PRIVATE)
 
 
 def jpeg_thumbnail(serving: Serving, key: str, side: int) -> bytes:

@@ -18,11 +18,10 @@ from api.jobs.retrain import changed_settings, checked_moves, corrected_images
 from api.jobs.submission import SubmissionDep, parse_config
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.adapt import AdaptConfig, Layout, LayoutJson, Retraining
-from clipcite.types.jobs import EventList, Job, JobPage, Status, Until
+from clipcite.types.jobs import FINAL, EventList, Job, JobPage, Status, Until
 from core.store.accounts import audit
 from core.store.db.pagination import cursor_of
 from core.store.db.session import Database
-from core.store.db.tables import FINAL
 from core.store.errors import ShotsGone
 from core.store.jobs import fair_queue, jobs, lifecycle
 from core.store.jobs.lifecycle import PUBLISHED

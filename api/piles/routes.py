@@ -13,7 +13,7 @@ from api.classify.routes import run_admitted
 from api.deps import After, CurrentOwner, DatabaseDep, Limit
 from api.http.forms import form_body, form_of, json_body
 from api.http.problems import InvalidRequest, parsed_json, responses
-from api.jobs.images import HEADERS, JPEG, MAX_POSITION
+from api.jobs.images import JPEG, MAX_POSITION, PRIVATE
 from api.piles.features import PileFeatureStore
 from api.piles.images import PileImagesForm, add_images
 from api.piles.sorting import sort
@@ -261,7 +261,7 @@ def get_pile_image(
         row = piles.image(session, piles.get(session, pile_id, owner=owner).id, position)
     if row.blob_key is None:
         raise NotFound("image_not_kept", f"The pile {pile_id!r} keeps no images.")
-    return Response(services.blobs.get(row.blob_key), media_type="image/jpeg", headers=HEADERS)
+    return Response(services.blobs.get(row.blob_key), media_type="image/jpeg", headers=PRIVATE)
 
 
 @router.post(

@@ -44,7 +44,7 @@ POLICY = "; ".join(
 DOCS_POLICY = POLICY.partition("; require-trusted-types-for")[0]
 """Policy of /docs. Swagger UI makes markup of the API's description, and shows responses as text."""
 MAX_URL = 500
-HEADERS = {
+PAGE_HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -68,7 +68,7 @@ class PageFiles(StaticFiles):
         path = Path(full_path)
         if path.suffix not in MEDIA_TYPES:
             raise HTTPException(404)
-        headers = {**HEADERS, "ETag": _etag(path)}
+        headers = {**PAGE_HEADERS, "ETag": _etag(path)}
         response = FileResponse(
             path, status_code, headers, media_type=MEDIA_TYPES[path.suffix], stat_result=stat_result
         )
@@ -114,4 +114,4 @@ def qr_code(url: str = "") -> Response:
         raise InvalidRequest(detail, at="/url")
     image = BytesIO()
     segno.make_qr(url).save(image, "svg", scale=4, light="#fff")
-    return Response(image.getvalue(), headers=HEADERS, media_type=MEDIA_TYPES[".svg"])
+    return Response(image.getvalue(), headers=PAGE_HEADERS, media_type=MEDIA_TYPES[".svg"])

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from clipcite.types.jobs import FINAL
 from core.store.db.session import Database
-from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Deletion, Job, JobEvent, JobImage, Model
+from core.store.db.tables import FAILED, SUCCEEDED, Deletion, Job, JobEvent, JobImage, Model
 from core.store.errors import StorageFull, StorageUnavailable
 from core.store.storage import installation
 from core.store.storage.blobs import Blobs

@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 
 from benchmarks.chaos.client import Client
 from benchmarks.chaos.cluster import FORKS, Cluster
+from clipcite.types.jobs import FINAL
 from core.store.db import migrate
 from core.store.db.session import Database
-from core.store.db.tables import FINAL, Job
+from core.store.db.tables import Job
 from core.store.errors import DatabaseUnavailable
 from core.store.storage.blobs import Blobs
 from tests import servers

@@ -24,11 +24,11 @@ from clipcite.cli.connection import (
 )
 from clipcite.cli.references import JOB, find_model
 from clipcite.cli.render.tables import print_table, table_of
+from clipcite.cli.render.verdict import COLOURS
 
 if TYPE_CHECKING:
     from clipcite.types.report import ImageReport, Report
 
-COLOURS = {"better": "green", "probably_better": "green", "probably_worse": "red", "worse": "red"}
 MAX_SHOWN = 10
 CLASSES = "Accuracy per class, lowest recall first (recall: share of its images with the correct class)"
 

@@ -33,7 +33,7 @@ STAGE_OF: Mapping[Phase, Stage] = {
     **dict.fromkeys(("folds", "tests", "report"), "evaluating"),
 }
 Until = Literal["model", "end"]
-FINAL = frozenset({"succeeded", "failed", "cancelled"})
+FINAL = ("succeeded", "failed", "cancelled")
 
 
 class ClassCounts(ResponseModel):

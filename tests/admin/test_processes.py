@@ -35,7 +35,6 @@ def test_the_process_is_the_dispatcher_itself(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP and glibc")
 def test_every_process_waits_by_the_same_rule() -> None:
     """A trainer that inherits any MALLOC_* doesn't apply its own settings."""
     api, worker = (with_defaults(module, {"PATH": "/bin"}) for module in (API, WORKER))

@@ -50,7 +50,6 @@ def test_one_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
         assert process.poll() is None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
 def test_it_ends_with_its_parent_even_when_that_is_killed(tmp_path: Path) -> None:
     code = "import sys, time; from pathlib import Path; from admin import valkey\n"
     code += "print(valkey.start_first(Path(sys.argv[1])).pid, flush=True); time.sleep(600)"

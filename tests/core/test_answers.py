@@ -1,7 +1,7 @@
 """Labels from answers. tests/core/clip/inference/test_answers.py has the rest of the rule."""
 
 from core.answers import labels
-from tests.core.clip.inference.test_obeyed import say
+from tests.core.clip.inference.made_piles import say
 
 
 def test_a_class_is_known_in_any_spelling() -> None:

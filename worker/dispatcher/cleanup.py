@@ -11,12 +11,13 @@ from functools import partial
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from clipcite.types.jobs import FINAL
 from core.errors import ExpectedError
 from core.settings import Settings
 from core.store import piles
 from core.store.accounts import idempotency
 from core.store.db.session import Database, database_now
-from core.store.db.tables import FINAL, Job, Model
+from core.store.db.tables import Job, Model
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs

@@ -10,25 +10,26 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from api.deps import BlobsDep, CurrentOwner, DatabaseDep, ServingDep
 from api.http.problems import responses
-from api.jobs.images import jpeg_thumbnail
+from api.jobs.images import PRIVATE, jpeg_thumbnail
 from api.jobs.report.render import CONTENT_SECURITY_POLICY, render_page, shown_images
 from api.serving.service import Serving
 from api.threads import UPLOADS
+from clipcite.types.jobs import FINAL
 from clipcite.types.problems import ProblemAction
 from clipcite.types.report import Metrics, Report
 from core.clip.errors import BadImage
 from core.clip.evaluation.report_text import report_sentences
-from core.store.db.tables import FAILED, FINAL, SUCCEEDED, Job, JobImage
+from core.store.db.tables import FAILED, SUCCEEDED, Job, JobImage
 from core.store.errors import BlobNotFound, NotFound, ReportPending
 from core.store.jobs import jobs, lifecycle
 from core.store.storage.blobs import Blobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-HEADERS = {
+REPORT_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "private, no-store",
+    **PRIVATE,
 }
 THUMBNAIL_SIDE = 144
 PAGE: dict[int | str, dict[str, Any]] = {
@@ -76,7 +77,7 @@ def get_report(
         date=job.finished_at,
         service_url=str(request.base_url),
     )
-    return HTMLResponse(page, headers={**HEADERS, "Vary": "Accept"})
+    return HTMLResponse(page, headers={**REPORT_HEADERS, "Vary": "Accept"})
 
 
 def _stored(blobs: Blobs, job: Job, rows: list[JobImage]) -> Report:

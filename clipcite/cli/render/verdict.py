@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from clipcite.types.problems import Notice
     from clipcite.types.report import Metrics
 
-COLOURS = {"better": "green", "probably_better": "green", "evaluating": "cyan"}
+COLOURS = {
+    **dict.fromkeys(("better", "probably_better"), "green"),
+    **dict.fromkeys(("worse", "probably_worse"), "red"),
+    "evaluating": "cyan",
+}
+"""Colour of each verdict. The others are yellow."""
 
 
 def verdict(metrics: Metrics | None) -> str:

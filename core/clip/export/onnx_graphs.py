@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.clip.models.features import MAX_DIFFERENCE
 from core.errors import ExpectedError
 
 OPSET = 18
-MAX_DIFFERENCE = 1e-5
-"""Maximum difference between the normalised features of a graph and of the network."""
 SENTENCES = ("a photo of a red fox.", "a blurry photo of two small boats on a lake, seen from above.", "x")
 
 

@@ -21,7 +21,7 @@ from core.clip.models.backbone import Backbone
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 CARD, ABOUT = "README.md", "clipcite.json"
-FORMAT = 1
+FOLDER_FORMAT = 1
 
 
 def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module, about: ModelInfo) -> None:
@@ -79,7 +79,7 @@ def relocated(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe(about: ModelInfo) -> dict[str, Any]:
     """Return the content of `clipcite.json`, which an import reads."""
-    return {"format": FORMAT, **asdict(about), "licence": licence_of(about.backbone)}
+    return {"format": FOLDER_FORMAT, **asdict(about), "licence": licence_of(about.backbone)}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -37,10 +37,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from core.clip.data.transforms import Pixels
-from core.clip.models.features import encode_images, encode_trimmed, find_convolutions, is_causal_clip
+from core.clip.models.features import (
+    MAX_DIFFERENCE,
+    encode_images,
+    encode_trimmed,
+    find_convolutions,
+    is_causal_clip,
+)
 
-MAX_DIFFERENCE = 1e-5
-"""Maximum difference of a normalised feature from the original network's, due to rounding order."""
 Program = Callable[[Tensor, Any], Tensor]
 """The traced image tower of an architecture: a batch from `Pixels.fit` and the weights to features."""
 logger = logging.getLogger(__name__)

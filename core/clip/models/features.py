@@ -22,6 +22,8 @@ PROMPT_BATCH_SIZE = 256
 IMAGE_BATCH_SIZE = 64
 USUAL_TOKENS = 16
 """Number of tokens of a prompt that is a class name in a template, rounded up."""
+MAX_DIFFERENCE = 1e-5
+"""Maximum difference of a normalised feature of a rewritten network from the original's (rounding order)."""
 CPU_IMAGE_BATCH_SIZE = 8  # with more, glibc requests new memory from the system for each layer
 
 

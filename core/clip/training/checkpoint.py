@@ -24,7 +24,7 @@ from core.clip.training.checkpoint_files import MAX_CHECKPOINTS, checkpoint_name
 from core.clip.training.progress import Reporter
 from core.clip.weights.manifest import file_sha256
 
-FORMAT = 3
+CHECKPOINT_FORMAT = 3
 """Version of the training loop and the file. A training must not resume with a loop of another version."""
 
 
@@ -89,7 +89,7 @@ class Checkpoints:
     def precision(self) -> Precision | None:
         """Return the precision of the newest checkpoint, or None without a usable one."""
         found = self._newest()
-        if found is None or found[1]["format"] != FORMAT:
+        if found is None or found[1]["format"] != CHECKPOINT_FORMAT:
             return None
         precision: Precision = found[1]["precision"]
         return precision
@@ -109,7 +109,7 @@ class Checkpoints:
         if found is None:
             return 0
         path, header = found
-        if header["format"] == FORMAT and header["backbone"] == backbone:
+        if header["format"] == CHECKPOINT_FORMAT and header["backbone"] == backbone:
             state.load(load_file(path), header["scaler"])
             reporter.resumed(header["epoch"])
             return int(header["epoch"])
@@ -140,7 +140,7 @@ class Checkpoints:
 
     def _write(self, part: Path, epoch: int, state: TrainingState) -> None:
         header = {
-            "format": FORMAT,
+            "format": CHECKPOINT_FORMAT,
             "backbone": self._backbone,
             "epoch": epoch,
             "precision": state.precision,

@@ -12,7 +12,7 @@ from core.clip.errors import CorruptWeights
 
 WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
-FORMAT = 3
+MANIFEST_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Manifest:
     class_names: tuple[str, ...]
     config: Mapping[str, Any]
     delta_format: DeltaFormat
-    format: int = FORMAT
+    format: int = MANIFEST_FORMAT
 
 
 def file_sha256(path: Path) -> str:
@@ -45,7 +45,7 @@ def read_manifest(data: bytes) -> Manifest:
     """
     try:
         fields = json.loads(data)
-        if fields["format"] == FORMAT:
+        if fields["format"] == MANIFEST_FORMAT:
             manifest = Manifest(**{**fields, "class_names": tuple(fields["class_names"])})
             if manifest.delta_format in get_args(DeltaFormat):
                 return manifest
@@ -58,5 +58,5 @@ def read_manifest(data: bytes) -> Manifest:
             "The manifest of the model is damaged. Restore the file, or adapt again."
         ) from error
     raise CorruptWeights(
-        f"The model has format {fields['format']!r}; this version reads {FORMAT}. Adapt again."
+        f"The model has format {fields['format']!r}; this version reads {MANIFEST_FORMAT}. Adapt again."
     )

@@ -22,7 +22,6 @@ from core.store.db.ids import new_webhook_secret
 METADATA = Base.metadata
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 STATUSES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
-FINAL = (SUCCEEDED, FAILED, CANCELLED)
 PREPARING, TRAINING, PUBLISHING, EVALUATING = "preparing", "training", "publishing", "evaluating"
 STAGES = (PREPARING, TRAINING, PUBLISHING, EVALUATING)
 """Stages of a running job. From `evaluating` on, the job has a model."""

@@ -26,6 +26,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
 from clipcite.types.images import Image
+from clipcite.types.jobs import FINAL
 from clipcite.types.problems import ProblemAction
 from core.clip.weights.manifest import Manifest
 from core.log import current
@@ -36,7 +37,6 @@ from core.store.db.tables import (
     CANCELLED,
     EVALUATING,
     FAILED,
-    FINAL,
     QUEUED,
     RUNNING,
     SUCCEEDED,

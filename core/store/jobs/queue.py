@@ -19,7 +19,7 @@ from core.store.errors import QueueUnavailable
 
 ADAPT_TASK = "clipcite.adapt"
 QUEUE = "adapt"
-PROBE = "probe"
+PROBE_KEY = "probe"
 """Redis key that `check` writes. It expires after a minute."""
 
 
@@ -83,7 +83,7 @@ def check(app: celery.Celery) -> None:
     """Raise QueueUnavailable unless the broker responds and accepts writes. A full broker may refuse them."""
     with _channel(app) as channel:
         channel.queue_declare(QUEUE, passive=False, durable=True)
-        channel.client.set(PROBE, "", ex=60)
+        channel.client.set(PROBE_KEY, "", ex=60)
 
 
 def valkey_program() -> Path:

@@ -28,7 +28,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*
 _FULL = re.compile(r"No space left|Disk quota|507 Insufficient Storage|StorageFull|QuotaExceeded")
 PARALLEL_PUTS = 16
 """Maximum number of parallel uploads to a bucket. Each waits for the server most of the time."""
-PROBE = "probe"
+PROBE_BLOB = "probe"
 """Key of the blob that `Blobs.check` writes. If a killed process leaves it, the next check removes it."""
 ABSENT = (
     "The storage can't be found. Try again in a moment. If the error persists, the operator finds the cause "
@@ -208,8 +208,8 @@ class Blobs:
     def check(self) -> None:
         """Raise StorageUnavailable unless a blob can be written, read and deleted."""
         try:
-            self.put(PROBE, PROBE.encode())
-            if self.get(PROBE) != PROBE.encode():
+            self.put(PROBE_BLOB, PROBE_BLOB.encode())
+            if self.get(PROBE_BLOB) != PROBE_BLOB.encode():
                 raise StorageUnavailable(
                     "The storage did not return the bytes that were written. Check the disk or the bucket of "
                     "CLIPCITE_BLOB_URL."
@@ -217,7 +217,7 @@ class Blobs:
         except BlobNotFound:
             pass  # the check of another process deleted it meanwhile
         finally:
-            self.delete(PROBE)
+            self.delete(PROBE_BLOB)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
         """Yield a blob in chunks. Convert errors of the storage, but not of the consumer."""

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import stat
-import sys
 import tempfile
 import threading
 import zipfile
@@ -302,7 +301,6 @@ def temporary_bytes(service: Service) -> int:
     return total
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts files without a name in /proc")
 def test_temporary_files_of_all_requests_are_bounded(
     make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

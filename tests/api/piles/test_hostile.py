@@ -21,11 +21,9 @@ from core.store.registry import models
 from core.store.storage import installation
 from tests.api import crafted
 from tests.api.conftest import MakeService
-from tests.api.piles.test_piles import PHOTOS, add, got, new_pile, of_class, photo, pile, say, sorted_pile
+from tests.api.piles.requests import PHOTOS, add, got, new_pile, of_class, photo, say, sorted_pile
 from tests.api.service import Body, Service, assert_problem
 from tests.api.serving.adapted import publish_model
-
-__all__ = ["pile"]
 
 
 def keys_of(service: Service, pile_id: str) -> set[str]:

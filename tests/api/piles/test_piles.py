@@ -1,12 +1,9 @@
 """/piles: images that wait for labels, what persons said, and trainings with it."""
 
 import hashlib
-import time
 from datetime import timedelta
 from io import BytesIO
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,62 +14,10 @@ from core.store.db.session import database_now
 from core.store.db.tables import JobImage, Pile
 from tests.api import crafted
 from tests.api.conftest import MakeService
+from tests.api.piles.requests import PHOTOS, add, got, new_pile, of_class, photo, say, sorted_pile
 from tests.api.service import Body, Service, assert_problem
 from tests.api.serving.adapted import CLASSES, publish_model
 from worker.dispatcher.cleanup import enforce_retention
-
-
-def photo(seed: int, size: tuple[int, int] = (64, 48)) -> bytes:
-    """Return a JPEG of noise."""
-    noise = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
-    file = BytesIO()
-    Image.fromarray(noise).save(file, "JPEG")
-    return file.getvalue()
-
-
-PHOTOS = [photo(seed) for seed in range(12)]
-
-
-def new_pile(service: Service, **fields: Any) -> str:
-    response = service.client.post("/piles", json=fields)
-    assert response.status_code == 201, response.text
-    pile_id: str = response.json()["id"]
-    assert response.headers["location"] == f"/piles/{pile_id}"
-    return pile_id
-
-
-def add(service: Service, pile_id: str, photos: list[bytes], names: list[str] | None = None) -> Body:
-    names = names or [f"holiday/{number}.jpg" for number in range(len(photos))]
-    files = [("images", pair) for pair in zip(names, photos, strict=True)]
-    response = service.client.post(f"/piles/{pile_id}/images", files=files)
-    assert response.status_code == 201, response.text
-    body: Body = response.json()
-    return body
-
-
-def say(service: Service, pile_id: str, *answers: Body) -> Body:
-    response = service.client.post(f"/piles/{pile_id}/answers", json={"answers": list(answers)})
-    assert response.status_code == 200, response.text
-    body: Body = response.json()
-    return body
-
-
-def of_class(name: str, *positions: int, how: str = "chosen") -> Body:
-    return {"positions": positions, "said": "class", "class_name": name, "how": how}
-
-
-def got(service: Service, path: str, **params: Any) -> Body:
-    response = service.client.get(path, params=params)
-    assert response.status_code == 200, response.text
-    body: Body = response.json()
-    return body
-
-
-@pytest.fixture
-def pile(fresh: Service) -> str:
-    pile_id = new_pile(fresh, name="club photos")
-    add(fresh, pile_id, PHOTOS)
-    return pile_id
 
 
 def test_images_are_kept_once_as_reduced_copies(fresh: Service) -> None:
@@ -194,21 +139,6 @@ def test_the_tag_changes_with_every_change(fresh: Service, pile: str) -> None:
     assert (renamed.json()["name"], renamed.json()["class_names"]) == ("zoo", ["cat", "dog"])
     assert_problem(fresh.client.patch(f"/piles/{pile}", json={}), 422, "invalid_request")
     assert_problem(fresh.client.patch(f"/piles/{pile}", json={"model": "nothing"}), 404, "model_not_found")
-
-
-def sorted_pile(service: Service, pile_id: str, **params: Any) -> Body:
-    """Wait for the features of another model, and return the sort."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        response = service.client.get(f"/piles/{pile_id}/sort", params=params)
-        if response.status_code != 202:
-            assert response.status_code == 200, response.text
-            body: Body = response.json()
-            return body
-        assert not response.json()["ready"]
-        assert response.headers["retry-after"]
-        time.sleep(0.05)
-    raise AssertionError("The features were not computed.")
 
 
 def test_what_a_person_said_decides_the_place(fresh: Service, pile: str) -> None:

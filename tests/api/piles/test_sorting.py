@@ -18,7 +18,7 @@ from core.clip.weights.support_set import SupportSet
 from core.store.accounts.owners import DEFAULT_OWNER
 from tests.api.service import Service
 from tests.api.serving.adapted import CLASSES, publish_model
-from tests.core.clip.inference.test_obeyed import Said, say
+from tests.core.clip.inference.made_piles import Said, say
 
 WIDTH, COUNT = 32, 120
 KINDS = F.normalize(torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0)), dim=-1)

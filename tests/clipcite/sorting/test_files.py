@@ -350,7 +350,6 @@ def test_what_appears_while_an_image_is_moved_stays(tmp_path: Path, monkeypatch:
     assert (into / "cat/a.jpg").read_text() == "content of a.jpg"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="others have no such call")
 @pytest.mark.usefixtures("no_hard_links")
 def test_without_hard_links_the_rename_itself_checks_the_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,9 @@ export const STATUSES = {
 	cancelled: "Cancelled",
 };
 
+/** Statuses of a job that has ended. */
+export const FINAL = ["succeeded", "failed", "cancelled"];
+
 /** @param {number} number @param {string} singular */
 export function count(number, singular, plural = `${singular}s`) {
 	return `${number.toLocaleString("en")} ${number === 1 ? singular : plural}`;

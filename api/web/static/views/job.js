@@ -9,12 +9,11 @@ import { announce, button, confirmed, h, replace } from "../lib/dom.js";
 import { problemBox, showProblem } from "../lib/problem.js";
 import { follow } from "../lib/service/event_stream.js";
 import { requestJson } from "../lib/service/http.js";
-import { count, list, percent, STAGES, STATUSES, stageWords, timeLeft, when } from "../lib/words.js";
+import { count, FINAL, list, percent, STAGES, STATUSES, stageWords, timeLeft, when } from "../lib/words.js";
 
 /** @import { StreamEvent } from "../lib/service/event_stream.js" */
 
 const STEPS = ["Preview", "Training", "Result"];
-const FINAL = ["succeeded", "failed", "cancelled"];
 
 /** @param {{ parameter: string, signal: AbortSignal }} options */
 export function jobView({ parameter: id, signal }) {

@@ -8,10 +8,9 @@ import { newKey } from "../lib/ids.js";
 import { showProblem } from "../lib/problem.js";
 import { call, requestJson } from "../lib/service/http.js";
 import { retrain } from "../lib/training/retrain.js";
-import { count, list, percent, STAGES, STATUSES, when } from "../lib/words.js";
+import { count, FINAL, list, percent, STAGES, STATUSES, when } from "../lib/words.js";
 
 const POLL_MS = 2_000;
-const OPEN = ["queued", "running"];
 
 const MOODS = { succeeded: "good", failed: "poor", cancelled: "open", queued: "busy", running: "busy" };
 
@@ -27,7 +26,7 @@ export function jobsView({ signal }) {
 			signal,
 			item: (job) => {
 				const item = h("div", {}, row(job));
-				if (OPEN.includes(job.status)) watch(job.id, item, signal);
+				if (!FINAL.includes(job.status)) watch(job.id, item, signal);
 				return item;
 			},
 			empty: [
@@ -60,7 +59,7 @@ async function watch(id, item, signal) {
 			const state = JSON.stringify([job.status, job.progress?.stage, percent(job.progress?.fraction ?? 0)]);
 			if (state !== shown) replace(item, row(job));
 			shown = state;
-			if (!OPEN.includes(job.status)) return;
+			if (FINAL.includes(job.status)) return;
 		} catch (error) {
 			if (error.name === "AbortError" || error.status === 404) return; // others: the next poll may succeed
 		}
@@ -82,7 +81,7 @@ function row(job) {
 	const name = job.name ?? list(trained.map((entry) => entry.name));
 	const trouble = h("div", {});
 	const keyOf = newKey(); // of this row alone: shown again, it trains again
-	const finished = ["succeeded", "failed", "cancelled"].includes(job.status);
+	const finished = FINAL.includes(job.status);
 	const link = `#/jobs/${encodeURIComponent(job.id)}`;
 	async function remove(event) {
 		const row = event.target.closest("li");

@@ -20,7 +20,6 @@ from core.clip.errors import BadImage
 from tests.api import crafted
 from tests.service.running import wait_for
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes need Linux")
 LIMITS = ImageLimits()
 WHOLE = 1_000_000_000
 SECRET = "the key of the operator"

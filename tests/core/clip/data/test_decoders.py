@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,6 @@ from core.clip.errors import BadImage, NoDecoder
 from tests.api import crafted
 from tests.service.running import wait_for
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the processes need Linux")
 LIMITS = ImageLimits()
 GUARD = 60
 """Timeout (seconds). It only guards against hanging."""

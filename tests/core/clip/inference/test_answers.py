@@ -4,7 +4,7 @@ import numpy as np
 
 from core.clip.inference.answers import TAUGHT, UNSAID, Answers
 from core.clip.inference.pile import NONE
-from tests.core.clip.inference.test_obeyed import Said, say
+from tests.core.clip.inference.made_piles import Said, say
 
 
 def of(*given: list[Said], count: int = 12) -> Answers:

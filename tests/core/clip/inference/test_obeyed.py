@@ -1,8 +1,5 @@
 """The rule of a pile with answers, against a dense form, and each part on piles whose truth is known."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -12,48 +9,22 @@ from core.clip.inference.answers import TAUGHT, UNSAID, Answers
 from core.clip.inference.graph import NEIGHBOURS, RESTART, STEPS, WIDTH, Neighbours, unit
 from core.clip.inference.obeyed import Apart, least_like
 from core.clip.inference.pile import LOST, NONE, Support
-from tests.core.clip.inference.test_pile import (
-    CENTRES,
+from tests.core.clip.inference.made_piles import (
     CLASSES,
     IMAGES,
+    NAMES,
     SHOT_LABELS,
-    SIDE,
     SUPPORT,
     TRUTH,
+    Rows,
+    Said,
+    answered,
     around,
+    blurred,
+    say,
 )
 
-NAMES = [*"abcdefgh"]
 KEEP, DROP, FAR, FEW = 1.5, -1.0, -3.0, 10
-
-
-def blurred(truth: np.ndarray, seed: int) -> np.ndarray:
-    """Return images of classes that touch: each image has a part of another class."""
-    generator = np.random.default_rng(seed)
-    other = CENTRES[generator.integers(8, size=len(truth))]
-    noise = generator.normal(size=(len(truth), SIDE)) * 1.4 / np.sqrt(SIDE)
-    rows: np.ndarray = unit(CENTRES[truth] + generator.random((len(truth), 1)) * other + noise)
-    return rows.astype(np.float32)
-
-
-Rows = Sequence[int] | np.ndarray
-
-
-@dataclass(frozen=True)
-class Said:
-    position: int
-    said: str
-    class_name: str | None
-    how: str
-
-
-def say(rows: Rows, name: str | None, how: str = "group", said: str = "") -> list[Said]:
-    """Return an answer about each image; without a name "none of these"."""
-    return [Said(int(at), said or ("class" if name else "none"), name, how) for at in rows]
-
-
-def answered(*given: list[Said], count: int = len(IMAGES), names: Sequence[str] = NAMES) -> Answers:
-    return Answers.of(count, [each for act in given for each in act]).columns(names)
 
 
 def judge(answers: Answers, images: np.ndarray = IMAGES, **fields: object) -> Apart:

@@ -11,8 +11,16 @@ from core.clip.inference.graph import Ints, Neighbours
 from core.clip.inference.labelled import Sorter
 from core.clip.inference.pile import NONE
 from core.clip.inference.sort import SortedPile, draw_order, measuring_images, share, sort_pile
-from tests.core.clip.inference.test_obeyed import Said, answered, blurred, say
-from tests.core.clip.inference.test_pile import CENTRES, CLASSES, SHOT_LABELS, TRUTH
+from tests.core.clip.inference.made_piles import (
+    CENTRES,
+    CLASSES,
+    SHOT_LABELS,
+    TRUTH,
+    Said,
+    answered,
+    blurred,
+    say,
+)
 
 NAMES = [*"abcd"]
 IMAGES = torch.from_numpy(blurred(TRUTH, 3))

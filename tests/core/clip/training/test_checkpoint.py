@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.clip.config import AdaptConfig
 from core.clip.errors import Cancelled
 from core.clip.models.backbone import Backbone
-from core.clip.training.checkpoint import FORMAT, Checkpoints, TrainingState
+from core.clip.training.checkpoint import CHECKPOINT_FORMAT, Checkpoints, TrainingState
 from core.clip.training.checkpoint_files import epoch_of, newest_first
 from core.clip.training.progress import StepProgress
 from core.clip.training.trainer import fine_tune
@@ -151,7 +151,7 @@ def test_a_checkpoint_of_another_backbone_or_version_is_not_used(
 ) -> None:
     cut_off(tiny, images, tmp_path, after=STEPS)
     if other == "version":
-        monkeypatch.setattr("core.clip.training.checkpoint.FORMAT", FORMAT + 1)
+        monkeypatch.setattr("core.clip.training.checkpoint.CHECKPOINT_FORMAT", CHECKPOINT_FORMAT + 1)
     else:
         tiny = replace(tiny, sha256="0" * 64)
     told = CheckpointRecorder()
@@ -168,7 +168,7 @@ def test_only_a_usable_checkpoint_decides_the_precision(
     assert checkpoints.precision() is None
     cut_off(tiny, images, tmp_path, after=STEPS)
     assert checkpoints.precision() == "fp32"
-    monkeypatch.setattr("core.clip.training.checkpoint.FORMAT", FORMAT + 1)
+    monkeypatch.setattr("core.clip.training.checkpoint.CHECKPOINT_FORMAT", CHECKPOINT_FORMAT + 1)
     assert checkpoints.precision() is None
 
 

@@ -17,6 +17,7 @@ from core.store.db.tables import Job
 from core.store.errors import DatabaseUnavailable
 from tests.conftest import USUAL_LIMITS
 from tests.core.store.samples import job_of, new_job, types_of
+from tests.servers import postgres_server
 
 
 def setting(database: Database, name: str) -> str:
@@ -181,26 +182,32 @@ def frozen(process: int) -> Iterator[None]:
         os.kill(process, signal.SIGCONT)
 
 
-@pytest.mark.skipif(
-    "CLIPCITE_TEST_DATABASE_URL" in os.environ, reason="a server of another machine can't be frozen"
-)
-def test_a_hanging_server_is_detected_soon(on_postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def on_own_server() -> Iterator[Database]:
+    """Return an empty database on a server that a test may freeze."""
+    with postgres_server() as server:
+        database = Database(server.url)
+        yield database
+        database.close()
+
+
+def test_a_hanging_server_is_detected_soon(on_own_server: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """`statement_timeout` does not help, because the hanging server would enforce it."""
     monkeypatch.setattr(client_timeout, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(client_timeout, "PING_SECONDS", 0.5)
     backend = text("SELECT pg_backend_pid()")
 
     def be_frozen_in_the_middle() -> None:
-        with on_postgres.write() as session, frozen(session.scalars(backend).one()):
+        with on_own_server.write() as session, frozen(session.scalars(backend).one()):
             session.execute(text("SELECT 1"))
 
     begun = time.monotonic()
     with pytest.raises(DatabaseUnavailable, match="no answer within 1 s"):
         be_frozen_in_the_middle()
     assert time.monotonic() - begun >= 1
-    with on_postgres.read() as session:
+    with on_own_server.read() as session:
         pooled = session.scalars(backend).one()
-    with frozen(pooled), on_postgres.read() as session:  # The pool opens another connection.
+    with frozen(pooled), on_own_server.read() as session:  # The pool opens another connection.
         assert session.scalars(backend).one() != pooled
 
 

@@ -21,8 +21,6 @@ import { summaryCard } from "./summary_card.js";
 import { trainingCard } from "./training_card.js";
 import { groupWalk, walk } from "./walks.js";
 
-const MAX_GROUPS = 500;
-
 export class PileView {
 	/** @type {Set<Photo>} */
 	#picked = new Set();
@@ -391,7 +389,7 @@ export class PileView {
 	#group() {
 		return this.#once(async () => {
 			for (let again = true; again; ) {
-				const { groups = [] } = await this.pile.choose(`groups=${MAX_GROUPS}`);
+				const { groups = [] } = await this.pile.choose("groups=500");
 				if (!groups.length)
 					return this.#failed(
 						"There are no groups to ask about: the photos are too few, or most have an answer. Select the others, and move them to a class.",
