@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-COLOURS = {"blue": (30, 60, 230), "green": (30, 200, 40), "grey": (120, 120, 120), "red": (220, 30, 30)}
+from tests.core.clip.shots import COLOURS
+
+__all__ = ["COLOURS", "folder_of"]
 
 
 def folder_of(root: Path, names: list[str], train: int = 2, test: int = 3) -> Path:

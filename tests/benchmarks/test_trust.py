@@ -18,7 +18,7 @@ from tests.benchmarks.coloured import COLOURS, folder_of
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder_of(tmp_path_factory.mktemp("data") / "colours", list(COLOURS), train=16, test=3)
+    return folder_of(tmp_path_factory.mktemp("data") / "colours", sorted(COLOURS), train=16, test=3)
 
 
 def test_all_kinds_are_run_once_and_shown(

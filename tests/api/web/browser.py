@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import playwright
 import psutil
@@ -56,19 +57,14 @@ def launch_browser(playwright: Playwright, *arguments: str) -> Browser:
     Raises:
         BrowserMissing: there is none, and the system's packages cannot be downloaded.
     """
-    found = _find_browser(playwright.chromium)
-    return playwright.chromium.launch(
-        executable_path=str(found.program), env={**os.environ, **found.environment}, args=arguments
-    )
+    return playwright.chromium.launch(**_program(playwright.chromium), args=arguments)
 
 
 @contextmanager
 def killable(browser: Browser, profile: Path, url: str) -> Iterator[Page]:
     """Open a page in a browser of its own, with this profile. At the end all its processes are killed."""
-    found = _find_browser(browser.browser_type)
-    opened = browser.browser_type.launch_persistent_context(
-        profile, executable_path=str(found.program), env={**os.environ, **found.environment}, base_url=url
-    )
+    chromium = browser.browser_type
+    opened = chromium.launch_persistent_context(profile, **_program(chromium), base_url=url)
     try:
         page = opened.pages[0]
         page.set_default_timeout(120_000)
@@ -82,9 +78,16 @@ def killable(browser: Browser, profile: Path, url: str) -> Iterator[Page]:
             opened.close()
 
 
+def _program(chromium: BrowserType) -> dict[str, Any]:
+    """Return the options with which Playwright starts the first browser found."""
+    found = _find_browser(chromium)
+    return {"executable_path": str(found.program), "env": {**os.environ, **found.environment}}
+
+
 def _command(process: psutil.Process) -> list[str]:
     with contextlib.suppress(psutil.Error):
-        return process.cmdline()
+        command: list[str] = process.cmdline()
+        return command
     return []
 
 

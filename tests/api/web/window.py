@@ -9,7 +9,7 @@ from typing import Any
 
 import axe_playwright_python
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200), "yellow": (200, 180, 40)}
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
@@ -26,7 +26,12 @@ def window(browser: Browser, url: str, *, expected: Sequence[str] = (), **contex
         page = opened.new_page()
         page.set_default_timeout(120_000)
         said: list[str] = []
-        page.on("console", lambda message: message.type in {"error", "warning"} and said.append(message.text))
+
+        def hear(message: ConsoleMessage) -> None:
+            if message.type in {"error", "warning"}:
+                said.append(message.text)
+
+        page.on("console", hear)
         page.on("pageerror", lambda error: said.append(f"uncaught: {error}"))
         # Intercept file dialogs from the start: just before a dialog would be too late.
         page.on("filechooser", lambda chooser: None)

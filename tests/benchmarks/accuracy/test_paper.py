@@ -20,7 +20,7 @@ FAST = ("stock", "linear_probe")
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder_of(tmp_path_factory.mktemp("data") / "colours", list(COLOURS))
+    return folder_of(tmp_path_factory.mktemp("data") / "colours", sorted(COLOURS))
 
 
 @pytest.fixture
