@@ -12,6 +12,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 from api import backbones, compat, samples
 from api.classify import routes as classify
+from api.deps import Services
 from api.evaluation import routes as evaluation
 from api.http import problems
 from api.http.openapi import build_openapi
@@ -32,7 +33,6 @@ from api.models.imports import ModelImport
 from api.ops import health, metrics
 from api.piles import routes as piles
 from api.piles.features import PileFeatureStore
-from api.services import Services
 from api.serving.service import Serving
 from api.web import static_files as web
 from core.admission import Budget

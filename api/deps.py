@@ -1,8 +1,9 @@
-"""Dependencies of the routes, as annotated types for their signatures.
+"""What the process has, and the dependencies of the routes, as annotated types for their signatures.
 
-They are coroutines, because FastAPI would run plain functions in its thread pool, which is slower.
+Dependencies are coroutines, because FastAPI would run plain functions in its thread pool, which is slower.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
@@ -10,8 +11,20 @@ from fastapi import Depends, Path, Query, Request
 from api.middleware.auth import Caller, OperatorOnly
 from api.serving.service import Serving
 from core.scratch import ScratchSpace
+from core.settings import Settings
 from core.store.db.session import Database
 from core.store.storage.blobs import Blobs
+
+
+@dataclass(frozen=True)
+class Services:
+    """Settings, database, storage, models for classification, and temporary files."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    serving: Serving
+    scratch: ScratchSpace
 
 
 def from_state(name: str) -> Any:
@@ -47,6 +60,7 @@ CurrentOwner = Annotated[str, Depends(_owner)]
 DatabaseDep = Annotated[Database, from_state("database")]
 BlobsDep = Annotated[Blobs, from_state("blobs")]
 ServingDep = Annotated[Serving, from_state("serving")]
+ServicesDep = Annotated[Services, from_state("services")]
 ScratchDep = Annotated[ScratchSpace, from_state("scratch")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Maximum number of items per page.")]
 After = Annotated[str | None, Query(description="`next_cursor` of the previous page.")]

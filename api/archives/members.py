@@ -123,11 +123,7 @@ def _directory_too_large(size: int) -> ArchiveError:
 
 
 def _refuse_overlaps(file: BinaryIO, infos: list[zipfile.ZipInfo], directory_start: int) -> None:
-    """Reject archives whose entries share bytes (zip bombs of data or headers).
-
-    Raises:
-        ArchiveError: two entries overlap, or an entry does not lie before the directory.
-    """
+    """Reject archives whose entries share bytes (zip bombs of data or headers)."""
     placed = sorted(infos, key=lambda info: info.header_offset)
     if not placed:
         return

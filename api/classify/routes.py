@@ -145,11 +145,7 @@ def _classified(asked: Asked, serving: Serving, database: Database, owner: str, 
 
 
 def _with_class_names(options: Options, model: Subject) -> Options:
-    """Return the options. Without class names they get the classes of the model.
-
-    Raises:
-        InvalidRequest: the stock model has no classes.
-    """
+    """Return the options. Without class names they get the classes of the model."""
     if options.class_names is not None:
         return options
     if isinstance(model, str):

@@ -87,8 +87,9 @@ def evaluate(
     everything = measured.compared()
     assert everything is not None  # there is an image
     assert everything.interval is not None
+    trained = ((model.metrics or {}).get("measured_on") or {}).get("trained_images", 0)
     metrics = Metrics(
-        measured_on=MeasuredOn(source="test", images=len(truth), trained_images=_trained_images(model)),
+        measured_on=MeasuredOn(source="test", images=len(truth), trained_images=trained),
         trained_classes=None if new.any() else everything,
         all_classes=AllClasses(
             trained=measured[~new].compared(), new=measured[new].compared(), all=everything
@@ -168,11 +169,6 @@ class Predicted:
     def stock_right(self, classes: int) -> NDArray[np.int64]:
         """Return the images [C] of each class that the pre-trained model classifies correctly."""
         return np.bincount(self.truth[self.before == self.truth], minlength=classes)
-
-
-def _trained_images(model: Model) -> int:
-    images: int = ((model.metrics or {}).get("measured_on") or {}).get("trained_images", 0)
-    return images
 
 
 def _classified(

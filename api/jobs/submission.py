@@ -11,13 +11,12 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from api import quotas
-from api.deps import from_state
+from api.deps import Services, from_state
 from api.http.problems import InvalidRequest, invalid_model, json_or_invalid
 from api.jobs.form import ImagesForm, JobForm
 from api.jobs.preflight import preflight
 from api.jobs.responses import job_response
 from api.jobs.upload import ReceivedUpload, ValidatedUpload, validate_upload
-from api.services import Services
 from api.serving.previews import JobPreview
 from clipcite.types.adapt import AdaptConfig, Preflight
 from clipcite.types.class_names import same_class
@@ -100,12 +99,7 @@ class JobSubmission(Services):
             return self._store(validated, checked, config, claim, owner=owner, name=name, webhook=webhook)
 
     def _checked(self, settings: AdaptConfig, default: str) -> AdaptConfig:
-        """Return the settings with a backbone, by default this one.
-
-        Raises:
-            InvalidConfig: a setting is out of range.
-            UnknownBackbone: the operator does not offer the backbone.
-        """
+        """Return the settings with a backbone, by default this one."""
         checked = check_settings({"backbone": default, **settings.model_dump(exclude_unset=True)})
         backbone = checked.backbone
         if not self.serving.has_backbone(backbone):

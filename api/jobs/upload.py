@@ -115,11 +115,7 @@ def _fetched(upload: ReceivedUpload, images: Sequence[Image]) -> list[Image]:
 
 
 def _measured(upload: ReceivedUpload, images: Sequence[Image]) -> list[Image]:
-    """Decode the images without statistics. Return all images with statistics or a problem.
-
-    Raises:
-        InvalidUpload: an image has a problem, and the form does not skip such images.
-    """
+    """Decode the images without statistics. Return all images with statistics or a problem."""
     limits = ImageLimits(upload.settings.max_image_bytes, upload.settings.max_image_pixels)
     undecoded = [image for image in images if image.stats is None and image.problem is None]
     read: deque[Image] = deque()

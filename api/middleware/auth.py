@@ -250,13 +250,7 @@ class AuthMiddleware:
             access.info(text, line, extra={"access": line})
 
     async def _caller(self, headers: Headers) -> Caller:
-        """Return the caller of a request with these headers.
-
-        Raises:
-            Unauthorized, KeyRefused: the request lacks a valid key or, on a service without keys, the token.
-            ForeignSite: the service has neither keys nor a token, and a page of another site sent the
-                request through a browser on this machine.
-        """
+        """Return the caller of a request with these headers."""
         scheme, given = get_authorization_scheme_param(headers.get("authorization"))
         if scheme.lower() == "bearer":
             expected = self.settings.admin_key
@@ -285,11 +279,7 @@ class AuthMiddleware:
         return THIS_MACHINE
 
     async def _with_token(self, given: str) -> Caller:
-        """Return the caller of a service without keys.
-
-        Raises:
-            Unauthorized: the request does not have the token.
-        """
+        """Return the caller of a service without keys."""
         if self._token is None:
             self._token = await REQUESTS.run(local_token.ensure, self.settings.data)
         if not _same(given, self._token):

@@ -10,12 +10,11 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from api import quotas
 from api.archives.members import ArchiveError, ArchiveLimits
 from api.archives.read import extract
-from api.deps import from_state
+from api.deps import Services, from_state
 from api.http.forms import JsonText, Text
 from api.http.problems import InvalidRequest, invalid_model
 from api.models.archive import WANTED, ArchiveInfo, inspect_folder, read_weights
 from api.models.responses import to_model
-from api.services import Services
 from api.serving.service import Serving
 from clipcite.types.base import MAX_CLASSES, RawName
 from clipcite.types.class_names import same_class
@@ -111,9 +110,6 @@ class ModelImport(Services):
         """Store the files under a new id, then the row, as workers do.
 
         The owner is locked, so concurrent requests can't exceed a quota.
-
-        Raises:
-            ByteQuota: the quota is exceeded.
         """
         model_id = new_id("mdl")
         prefix = models.blobs_of(model_id)
@@ -157,12 +153,7 @@ def _unpack(archive: UploadFile, folder: Path, settings: Settings, take: Take) -
 
 
 def _resolved(info: ArchiveInfo, serving: Serving, form: ImportForm) -> AdaptConfig:
-    """Return the settings: from the form, else from the archive, else from the backbone's recipe.
-
-    Raises:
-        UnknownBackbone: the operator does not offer the backbone.
-        InvalidRequest: a value is out of range.
-    """
+    """Return the settings: from the form, else from the archive, else from the backbone's recipe."""
     backbone = form.backbone or info.backbone or serving.default_backbone
     if not serving.has_backbone(backbone):
         raise UnknownBackbone(

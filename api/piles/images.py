@@ -10,9 +10,9 @@ from PIL import Image as Pillow
 from pydantic import BaseModel, Field
 
 from api import quotas
+from api.deps import Services
 from api.http.forms import display_name
 from api.piles.features import PART, Rows, as_blob, encode
-from api.services import Services
 from api.serving.service import look_up
 from clipcite.types.piles import AddedImage
 from clipcite.types.problems import Notice

@@ -10,14 +10,13 @@ from pydantic import BaseModel
 
 from api import quotas
 from api.classify.routes import run_admitted
-from api.deps import After, CurrentOwner, DatabaseDep, Limit
+from api.deps import After, CurrentOwner, DatabaseDep, Limit, Services, ServicesDep
 from api.http.forms import form_body, form_of, json_body
 from api.http.problems import InvalidRequest, parsed_json, responses
 from api.jobs.images import JPEG, MAX_POSITION, PRIVATE
 from api.piles.features import PileFeatureStore
 from api.piles.images import PileImagesForm, add_images
 from api.piles.sorting import sort
-from api.services import Services, ServicesDep
 from api.serving.service import Serving, Subject, look_up
 from api.threads import REQUESTS, UPLOADS
 from clipcite.types.base import MAX_CLASS_NAMES

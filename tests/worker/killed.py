@@ -25,6 +25,7 @@ from sqlalchemy import event, select, update
 
 import worker.job_runner
 from admin import snapshots
+from api.deps import Services
 from api.jobs import routes as job_routes
 from api.jobs.submission import JobSubmission
 from api.models import routes as model_routes
@@ -32,7 +33,6 @@ from api.models.imports import ModelImport
 from api.piles import images as pile_images
 from api.piles import routes as pile_routes
 from api.piles.images import Sent
-from api.services import Services
 from clipcite.types.images import Image
 from clipcite.types.piles import AnswerIn
 from core.clip.config import resolve_config

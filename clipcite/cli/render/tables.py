@@ -52,11 +52,9 @@ def model_table(models: Iterable[Model], width: int) -> Table:
     wide = width >= WIDE
     table = table_of("name", "verdict", *(("classes", "α", "created") if wide else ()), "model")
     for model in models:
-        extra = (
-            (escape(_names(model.trained_classes)), f"{model.alpha:g}", f"{model.created_at:%Y-%m-%d}")
-            if wide
-            else ()
-        )
+        names = model.trained_classes
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        extra = (escape(shown), f"{model.alpha:g}", f"{model.created_at:%Y-%m-%d}") if wide else ()
         table.add_row(
             escape(_display_name(model) or model.id),
             short_verdict(model.metrics, with_gain=wide),
@@ -228,10 +226,6 @@ def _display_name(model: Model) -> str:
         return ""
     version = model.name if model.version is None else f"{model.name}@{model.version}"
     return ", ".join([version, *model.aliases, *(["not in use"] if model.not_promoted else [])])
-
-
-def _names(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _time(time: datetime) -> str:
