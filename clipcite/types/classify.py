@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, GetPydanticSchema, model_validator
+from pydantic import Discriminator, Field, GetPydanticSchema, Tag, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
 from clipcite.types.base import (
@@ -41,7 +41,15 @@ class ClassName(NamedTuple):
         return self.name if self.prompts is None else self._asdict()
 
 
-_Sent = Annotated[list[RawName | ClassIn], Field(fail_fast=True, max_length=MAX_CLASS_NAMES)]
+_Sent = Annotated[
+    list[
+        Annotated[
+            Annotated[RawName, Tag("str")] | Annotated[ClassIn, Tag("ClassIn")],
+            Discriminator(lambda sent: "ClassIn" if isinstance(sent, (dict, ClassIn)) else "str"),
+        ]
+    ],
+    Field(fail_fast=True, max_length=MAX_CLASS_NAMES),
+]
 
 
 def _named(sent: list[str | ClassIn]) -> list[ClassName]:

@@ -333,6 +333,19 @@ def test_alpha_is_rounded_to_a_hundredth(shared: Service, model: str, asked: flo
 
 
 @pytest.mark.parametrize(
+    ("name", "pointers"),
+    [
+        ({"nam": "a"}, ["/class_names/0/name", "/class_names/0/nam"]),
+        ({"name": "a", "prompts": [1]}, ["/class_names/0/prompts/0"]),
+        (3, ["/class_names/0"]),
+    ],
+)
+def test_the_wrong_part_of_a_class_name_is_named(shared: Service, name: object, pointers: list[str]) -> None:
+    problem = assert_problem(by_json(shared, [name, "b"]), 422, "invalid_request")
+    assert [error["pointer"] for error in problem["errors"]] == pointers
+
+
+@pytest.mark.parametrize(
     ("body", "pointer"),
     [
         ({"class_names": NAMES}, "/images"),
