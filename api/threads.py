@@ -12,7 +12,7 @@ The others work for these:
 - `Texts`: tokenizes. `Batcher`: computes features. Beside the builder, only it uses several cores per thread.
 - `WarmCache`: loads. Backbones and models have a pool each, because models wait for their backbones.
   `ModelPool`: the builder of models.
-- `Previews`, `PileFeatureStore`: features of stored images. A pool each, because persons wait for previews.
+- `Previews`, `PileFeatureStore`: features of stored images. A pool each, because people wait for previews.
 - `Blobs`: stores the files of an upload, for this upload alone.
 - `Checks`, `LastUse`: a thread each, so that requests do not wait for a database that hangs.
 

@@ -1,4 +1,4 @@
-"""What counts of the answers of persons about the images of a pile."""
+"""What counts of the answers of people about the images of a pile."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ A = TypeVar("A", bound=Answer)
 
 @dataclass(slots=True)
 class Label(Generic[A]):
-    """What persons said about an image. A class is known by its key (`key_of`)."""
+    """What people said about an image. A class is known by its key (`key_of`)."""
 
     answer: A | None = None
     """The answer that counts. None: none, or all were withdrawn."""

@@ -79,7 +79,7 @@ def _json_of(kind: type[BaseModel]) -> Any:
 @router.post("", status_code=201, responses=responses(400, 401, 404, 408, 413, 422, 503, 507))
 @UPLOADS.runs
 def create_pile(services: ServicesDep, owner: CurrentOwner, body: PileIn, response: Response) -> Pile:
-    """Make a pile: images that wait for labels, what persons say about them, and their sort."""
+    """Make a pile: images that wait for labels, what people say about them, and their sort."""
     names = _checked_names(body.class_names)
     _check_model(services, body.model, owner)
     with services.database.write() as session:
@@ -224,7 +224,7 @@ def add_pile_images(
 @router.get("/{pile_id}/images", responses=responses(401, 404, 503))
 @REQUESTS.runs
 def list_pile_images(database: DatabaseDep, owner: CurrentOwner, pile_id: str) -> PileImages:
-    """List the images of a pile in order of position, with what persons said about them."""
+    """List the images of a pile in order of position, with what people said about them."""
     with database.read() as session:
         row = piles.get(session, pile_id, owner=owner)
         images, labels = piles.images(session, row.id), labels_of(piles.answers(session, row.id))
@@ -406,7 +406,7 @@ def _label_of(row: piles.GivenAnswer) -> PileLabel:
 
 
 def _names(row: tables.Pile) -> list[str]:
-    """Return the given names and those that persons used, each once."""
+    """Return the given names and those that people used, each once."""
     given = [name if isinstance(name, str) else name["name"] for name in row.class_names or ()]
     first: dict[str, str] = {}
     for name in (*given, *(name for name, count in row.used_names.items() if count)):

@@ -55,7 +55,7 @@ def sort(
 
     Args:
         rows: features [N, D] of the images, in order of position.
-        answers: what persons said, oldest first.
+        answers: what people said, oldest first.
         options: `class_names` are those of the pile; None for the model's. Names in answers join them.
         owner: owner of the request, whose memory budget it uses.
         take: takes more from the budget `serving.images`, for prompts.

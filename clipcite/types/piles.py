@@ -1,4 +1,4 @@
-"""Piles: images that wait for labels, what persons said about them, and their sort."""
+"""Piles: images that wait for labels, what people said about them, and their sort."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -114,7 +114,7 @@ class Pile(Resource):
     name: str
     model: str = Field(description="Reference of the model that sorts the pile.")
     class_names: list[str] = Field(
-        description="Class names that were given for the sort, or that persons used. Without any, the sort "
+        description="Class names that were given for the sort, or that people used. Without any, the sort "
         "uses those of the model."
     )
     keeps_images: bool
@@ -136,7 +136,7 @@ class PilePage(ResponseModel):
 
 
 class PileLabel(ResponseModel):
-    """What persons said about an image, last answer first."""
+    """What people said about an image, last answer first."""
 
     said: Open[Said] = Field(description="The answer that counts: `class`, `none`, `skip` or `not_class`.")
     class_name: str | None

@@ -1,4 +1,4 @@
-"""Piles: images that wait for labels, and what persons said about them.
+"""Piles: images that wait for labels, and what people said about them.
 
 Answers are append-only. The last one about an image counts. Each change locks the pile's row, and makes its
 revision greater by 1.

@@ -1,4 +1,4 @@
-"""Piles: images that wait for labels, their features, and what persons said about them."""
+"""Piles: images that wait for labels, their features, and what people said about them."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Piles: images that wait for labels, what persons said about them, and their sort."""
+"""Piles: images that wait for labels, what people said about them, and their sort."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any

@@ -1,5 +1,5 @@
 # Generated from clipcite/client/_async/piles.py by `python -m tests.repository.unasync`. Do not edit.
-"""Piles: images that wait for labels, what persons said about them, and their sort."""
+"""Piles: images that wait for labels, what people said about them, and their sort."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What persons said about the images of a pile."""
+"""What people said about the images of a pile."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Which images of a pile are something else, after persons answered about some of them.
+"""Which images of a pile are something else, after people answered about some of them.
 
 Nothing is set apart before a person has said "none of these" once. Then walks from every image with a label
 decide, together with the limit of `something_else`. What a person said stays. An image near no answer is

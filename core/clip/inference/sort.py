@@ -1,4 +1,4 @@
-"""The sort of a pile: each image in a class or in something else, with what persons said about some."""
+"""The sort of a pile: each image in a class or in something else, with what people said about some."""
 
 import hashlib
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""/piles: images that wait for labels, what persons said, and trainings with it."""
+"""/piles: images that wait for labels, what people said, and trainings with it."""
 
 import hashlib
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What counts of what persons said."""
+"""What counts of what people said."""
 
 import numpy as np
 

@@ -11,7 +11,7 @@ import { forgetUnsent, keepUnsent, unsentOf } from "./unsent.js";
 
 /** @typedef {DroppedFile & { name: string }} Original */
 
-const POLL_MS = 3_000; // for answers of other persons
+const POLL_MS = 3_000; // for answers of other people
 const SORT_MS = 500; // after the last answer
 const READY_MS = 1_000;
 const PART_FILES = 16;
@@ -104,7 +104,7 @@ export class OpenPile extends EventTarget {
 		return [...this.#photos.values()];
 	}
 
-	/** Names of the classes: those of the last sort, and those that persons gave since. A response may be older than an answer. */
+	/** Names of the classes: those of the last sort, and those that people gave since. A response may be older than an answer. */
 	get names() {
 		const sorted = (this.sort?.class_names ?? []).map(({ name }) => name);
 		const given = this.#given.flatMap(({ said, class_name: name }) => (said === "class" && name) || []);
