@@ -116,7 +116,7 @@ def test_a_second_answer_for_a_group_replaces_the_first(browser: Browser, quick_
     with window(browser, quick_url, expected=["404"]) as page:
         page.goto("/")
         page.evaluate(GROUPS)
-        page.get_by_role("dialog").get_by_role("button", name="1.jpg").click()
+        page.get_by_role("dialog").get_by_role("checkbox", name="1.jpg").click()
         page.keyboard.press("x")
         expect(page.get_by_role("dialog")).to_contain_text("Group 2 of 12")
         page.keyboard.press("ArrowLeft")
