@@ -22,22 +22,17 @@ from core.clip.inference.pile import (
     less_prior,
     something_else,
 )
-
-CLASSES, SHOTS, SIDE = 4, 5, 64
-CENTRES = np.linalg.qr(np.random.default_rng(1).normal(size=(SIDE, SIDE)))[0][:8].astype(np.float32)
-"""Classes 0 to 3 are trained; 4 to 7 are strangers."""
-
-
-def around(truth: np.ndarray, seed: int, spread: float = 0.7) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(size=(len(truth), SIDE)) * spread / np.sqrt(SIDE)
-    rows = CENTRES[truth] + noise
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-SHOT_LABELS = np.repeat(np.arange(CLASSES), SHOTS)
-SUPPORT = Support(around(SHOT_LABELS, seed=2), SHOT_LABELS)
-TRUTH = np.arange(400) % 8
-IMAGES = around(TRUTH, seed=3)
+from tests.core.clip.inference.made_piles import (
+    CENTRES,
+    CLASSES,
+    IMAGES,
+    SHOT_LABELS,
+    SHOTS,
+    SIDE,
+    SUPPORT,
+    TRUTH,
+    around,
+)
 
 
 def slowly(support: Support, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -309,7 +304,7 @@ def test_large_classes_lose_what_their_number_gave_them() -> None:
 
 
 def test_neighbours_need_the_memory_of_one_block_of_cosines() -> None:
-    """Copies and an `argpartition` of each block took four: 1.3 GB instead of 1.0 for the API's process."""
+    """Copies and an `argpartition` of each block took four."""
     rows = around(np.arange(20_000) % 8, seed=5)
     tracemalloc.start()
     Neighbours.between(rows[:BLOCK], rows, own=0)
