@@ -5,12 +5,14 @@ the trainer. Trainers can also start faster (see forks.py) or hold at a step, so
 guess the duration of a training.
 """
 
-import json
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core.clip.training.progress import StepProgress
 
 HOLD = "PYTHON_HOLD"
 """Variable with a file name. While the file exists, no step after the number in it is reported."""
@@ -24,21 +26,23 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def _hold(path: Path) -> None:
-    """Hold a trainer in `json.dumps`, with which it reports its steps."""
-    dumps = json.dumps
+    """Hold a trainer before it reports a step."""
+    from worker.trainer.protocol import Step
 
-    def dumps_later(value: Any, **options: Any) -> str:
-        while isinstance(value, dict) and value.get("type") == "step":
+    start = Step.__init__
+
+    def start_later(step: "Step", *, progress: "StepProgress", **more: Any) -> None:
+        while True:
             try:
                 last = path.read_text()
             except FileNotFoundError:
                 break
-            if last and value["step"] <= int(last):  # an empty file is being written
+            if last and progress.step <= int(last):  # an empty file is being written
                 break
             time.sleep(0.02)
-        return dumps(value, **options)
+        start(step, progress=progress, **more)
 
-    json.dumps = dumps_later  # type: ignore[assignment]
+    Step.__init__ = start_later  # type: ignore[assignment,method-assign]
 
 
 if "worker" in sys.orig_argv and (seconds := os.environ.get("PYTHON_CHECKPOINT_SECONDS")):
