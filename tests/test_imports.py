@@ -59,6 +59,9 @@ LIGHT = {
     "api.__main__": "torch open_clip torchvision",
     "api.app": "scipy.stats",
     "core.clip.evaluation.report_text": "torch numpy",
+    # A worker and a dispatcher live as long as the service; the trainer alone computes.
+    "worker.celery_app, worker.job_runner": "torch open_clip",
+    "worker.dispatcher.__main__": "torch open_clip",
     "core.clip.config, core.clip.errors, core.clip.prompts, core.clip.weights.manifest, "
     "core.clip.training.progress": "torch open_clip numpy PIL transformers",
 }

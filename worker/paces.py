@@ -8,7 +8,7 @@ from statistics import median
 from clipcite.types.jobs import DOING, Phase
 from core.clip.checks.estimate import STARTER_IMAGES_PER_SECOND
 from core.clip.config import AdaptConfig
-from core.clip.models.speed import keep_speed, kept_speed
+from core.clip.models.backbones import keep_speed, kept_speed
 
 KEPT_JOBS = 5
 """Number of the last jobs whose paces are kept. Their median counts."""

@@ -24,7 +24,7 @@ from core.clip.models import backbones
 from core.clip.models.device import allow_tf32, device_problem, find_device
 from core.clip.models.layout import CONFIG, TOWER_CONFIG, WEIGHTS, read_config
 from core.clip.models.sources import LOCAL
-from core.clip.models.speed import keep_speed, measure_speed
+from core.clip.models.speed import measure_speed
 from core.clip.models.starter import starter_folder, starter_identity
 from core.clip.models.tokenizer import make_tokenizer, masked_padding, trim_padding
 from core.errors import ExpectedError
@@ -219,7 +219,7 @@ def check_installed(name: str, cache: Path, device: str = "auto") -> dict[str, A
     folder, found = backbones.folder_of(name, cache), backbones.read(name, cache)
     assert found is not None
     speed = measure_speed(backbone)
-    keep_speed(name, cache, speed)
+    backbones.keep_speed(name, cache, speed)
     described = {"name": name, "source": found.source, "bytes": found.bytes, "sha256": backbone.sha256}
     return {**described, "folder": str(folder), **speed}
 

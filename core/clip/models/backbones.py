@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ from core.clip.models.sources import Source, find_source
 FOLDER = "backbones"
 """Folder of the installed backbones below the cache."""
 MANIFEST = "backbone.json"
+SPEED = "speed.json"
+"""File with measurements of trainings on this machine, in the folder of a backbone."""
 TOTAL = "total"
 """File in the folder of a download. It has the expected size (bytes)."""
 VARIABLES = re.compile(
@@ -181,6 +183,23 @@ def import_folder(folder: Path, cache: Path, name: str | None = None) -> Install
                 shutil.copyfile(folder / file, partial / file)
         complete(name, source, partial)
         return publish(partial, name, cache, made.source if made else f"imported from {folder.name}")
+
+
+def kept_speed(name: str, cache: Path) -> dict[str, Any]:
+    """Return what was measured of a backbone's trainings: `images_per_second` and `precision`, if known."""
+    try:
+        kept = json.loads((folder_of(name, cache) / SPEED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def keep_speed(name: str, cache: Path, measured: Mapping[str, Any]) -> None:
+    """Keep measurements of a backbone's trainings. If they can't be written, they are made again."""
+    folder = folder_of(name, cache)
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SPEED).write_text(json.dumps(measured), encoding="utf-8")
 
 
 def verify(name: str, cache: Path) -> list[str]:

@@ -11,7 +11,6 @@ from core.clip.checks.estimate import GUESS_SPREAD, Speed, estimate
 from core.clip.config import resolve_config
 from core.clip.models import backbones
 from core.clip.models.device import find_device, mixed_precision
-from core.clip.models.speed import kept_speed
 
 GB = 1_000_000_000
 TRAINING_GB, SERVING_GB = 7, 2
@@ -118,7 +117,7 @@ def find_speed(name: str, cache: Path, machine: Machine) -> Speed | None:
 def _tested_speed(name: str, cache: Path) -> float | None:
     """Return the speed of a backbone's trainings as measured on this machine, or None."""
     try:
-        return float(kept_speed(name, cache)["images_per_second"])
+        return float(backbones.kept_speed(name, cache)["images_per_second"])
     except (ValueError, KeyError, TypeError):
         return None
 

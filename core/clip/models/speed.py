@@ -1,9 +1,6 @@
-"""Training speed of a backbone on this machine: measured once, and kept beside the backbone."""
+"""Measurement of a backbone's training speed on this machine."""
 
-import json
 import time
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,36 +8,17 @@ import torch
 
 from clipcite.types.adapt import Precision
 from core.clip.config import STARTER, AdaptConfig, resolve_config
-from core.clip.models.backbones import folder_of
+from core.clip.models.backbones import keep_speed, kept_speed
 from core.clip.models.device import mixed_precision, multiplies_bf16
 
 if TYPE_CHECKING:
     from core.clip.models.backbone import Backbone
 
-SPEED = "speed.json"
-"""File with measurements of trainings on this machine, in the folder of a backbone."""
 CANDIDATES: tuple[Precision, ...] = ("fp32", "bf16")
 """Precisions of a CPU with instructions for bf16. Either may be the faster one."""
 IMAGES = 4
 LONG_SECONDS = 2.5
 """If the first image of a measurement takes longer than this, it is the only one (seconds)."""
-
-
-def kept_speed(name: str, cache: Path) -> dict[str, Any]:
-    """Return what was measured of a backbone's trainings: `images_per_second` and `precision`, if known."""
-    try:
-        kept = json.loads((folder_of(name, cache) / SPEED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
-
-
-def keep_speed(name: str, cache: Path, measured: Mapping[str, Any]) -> None:
-    """Keep measurements of a backbone's trainings. If they can't be written, they are made again."""
-    folder = folder_of(name, cache)
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / SPEED).write_text(json.dumps(measured), encoding="utf-8")
 
 
 def measure_speed(backbone: "Backbone") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from clipcite.types.images import Image as LabelledImage
 from core.clip.config import resolve_config
-from core.clip.models.speed import keep_speed
+from core.clip.models.backbones import keep_speed
 from core.clip.weights.manifest import MANIFEST, WEIGHTS, read_manifest
 from core.store.db import migrate
 from tests.core.clip.tiny import make_tiny_backbone

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.clip.models.backbones import folder_of
+from core.clip.models.backbones import SPEED, folder_of, keep_speed
 from core.clip.models.recommend import (
     GB,
     Machine,
@@ -14,7 +14,6 @@ from core.clip.models.recommend import (
     find_speed,
     recommend,
 )
-from core.clip.models.speed import SPEED, keep_speed
 
 CPU = Machine(gpu=None, memory=32 * GB, disk=50 * GB, bf16=True, cores=8)
 B16, B32 = "ViT-B-16/openai", "ViT-B-32/openai"

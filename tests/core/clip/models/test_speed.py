@@ -10,7 +10,8 @@ import torch
 from core.clip.config import STARTER, AdaptConfig
 from core.clip.models import speed
 from core.clip.models.backbone import Backbone
-from core.clip.models.speed import choose_precision, keep_speed, kept_speed, measure_speed
+from core.clip.models.backbones import keep_speed, kept_speed
+from core.clip.models.speed import choose_precision, measure_speed
 
 
 class Slow:
