@@ -37,9 +37,9 @@ from worker.trainer.protocol import (
     REPORT,
     Advance,
     CheckpointStored,
-    Done,
     Message,
     PhaseBegun,
+    Result,
     Resumed,
     Step,
     Trained,
@@ -173,7 +173,7 @@ class JobRunner:
                 case Trained():
                     publish(message)
 
-        def publish(result: Trained | Done) -> None:
+        def publish(result: Result) -> None:
             if lease.is_over():
                 raise Stopped
             clock.begin(PUBLISHING)

@@ -196,7 +196,7 @@ class ModelRequest:
         """Compute the features of the class names, if they are missing. Raise ServerBusy."""
         self.serving.texts.encode(self.classifier, self.model, self.take)
 
-    @property
+    @cached_property
     def rule(self) -> RequestRule:
         """The rule without self-training, after `encode`."""
         if self.model.preview is None:

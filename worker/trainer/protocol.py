@@ -79,13 +79,6 @@ class Advance(Said):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Warn(Said):
-    type: Literal["warning"] = "warning"
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class CheckpointStored(Said):
     type: Literal["checkpoint"] = "checkpoint"
     epoch: int
@@ -100,28 +93,43 @@ class Resumed(Said):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Said):
+class Explained(Said):
+    """A message with a code and a text for the job's owner."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warn(Explained):
+    type: Literal["warning"] = "warning"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(Explained):
+    type: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Said):
+    """The metrics, and the duration of the training (seconds)."""
+
+    metrics: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Result):
     """The files of the model are complete. The evaluation follows."""
 
     type: Literal["trained"] = "trained"
-    metrics: dict[str, Any]
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done(Said):
+class Done(Result):
     """All files are complete and closed."""
 
     type: Literal["done"] = "done"
-    metrics: dict[str, Any]
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failed(Said):
-    type: Literal["failed"] = "failed"
-    code: str
-    detail: str
 
 
 Message = Computes | PhaseBegun | Step | Advance | Warn | CheckpointStored | Resumed | Trained | Done | Failed
