@@ -107,12 +107,13 @@ def test_requests_under_way_at_sigterm_are_answered(
 
 STUCK = """
 import os, pathlib, threading
-import api.classify.scoring
+from unittest import mock
+from api.__main__ import main
+from api.classify.scoring import ModelRequest
 def stuck(*given):
     pathlib.Path(os.environ["BEGUN"]).touch()
     threading.Event().wait(600)
-api.classify.scoring._send = stuck
-from api.__main__ import main
+mock.patch.object(ModelRequest, "send", stuck).start()
 main()
 """
 """An API whose classifications never end."""
@@ -129,7 +130,7 @@ def test_a_request_that_outlasts_the_shutdown_is_one_line(
             image, names = {"images": ("a.jpg", crafted.jpeg())}, {"class_names": ["fox", "oak"]}
             url = f"http://127.0.0.1:{port}/classify"
             asked = pool.submit(httpx.post, url, data=names, files=image, timeout=PATIENCE)
-            wait_for(begun.exists)
+            wait_for(begun.exists, unless=asked.done)
             process.send_signal(signal.SIGTERM)
             answer = asked.result()
         said = process.communicate(timeout=PATIENCE)[1].decode()
