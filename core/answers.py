@@ -22,6 +22,8 @@ class Answer(Protocol):
 
 
 A = TypeVar("A", bound=Answer)
+ALONE = {"drawn", "chosen"}
+"""Values of `how` with which a person is asked about one image at a time, and looks at it."""
 
 
 @dataclass(slots=True)
@@ -36,6 +38,10 @@ class Label(Generic[A]):
     """Classes that a person excluded, as they were spelled; None is "none of these"."""
     drawn: bool = False
     """The image was drawn at random. A later correction of its label changes nothing about that."""
+    alone: bool = False
+    """A person was asked about the image alone."""
+    earlier: A | None = None
+    """The label that it had before."""
     skipped: bool = False
     """The image has no label, because the person did not know the answer."""
     group: A | None = None
@@ -45,6 +51,11 @@ class Label(Generic[A]):
     def given(self) -> A | None:
         """The answer that counts, if it is a class or "none of these"."""
         return self.answer if self.answer is not None and self.answer.said in ("class", "none") else None
+
+    @property
+    def checked(self) -> A | None:
+        """The answer that counts, if it is a class or "none of these" that a person gave to the image alone, or later."""
+        return self.given if self.alone and self.given is not self.earlier else None
 
 
 def key_of(answer: Answer) -> str | None:
@@ -69,6 +80,8 @@ def labels(answers: Iterable[A]) -> dict[int, Label[A]]:
             label = found.get(row.position)
             if label is None or (said == "withdrawn" and how != "member"):
                 label = found[row.position] = Label()
+            if how in ALONE and said in ("class", "none", "skip") and not label.alone:
+                label.alone, label.earlier = True, label.given
             if how == "member":
                 label.group = row
             elif said == "skip":
@@ -77,7 +90,7 @@ def labels(answers: Iterable[A]) -> dict[int, Label[A]]:
             elif said == "not_class":
                 label.excluded.setdefault(key, row.class_name)
                 if label.answer is None or key_of(label.answer) == key:
-                    label.answer, label.drawn = row, False
+                    label.answer, label.drawn, label.alone, label.earlier = row, False, False, None
             elif said != "withdrawn":
                 label.answer, label.rank, label.skipped = row, rank, False
                 label.excluded.pop(key, None)

@@ -14,14 +14,14 @@ from api.piles.features import Rows
 from api.serving.service import Serving, Subject
 from clipcite.types.class_names import same_class
 from clipcite.types.classify import ClassName, Options
-from clipcite.types.piles import MIN_DRAWN, NOT_MEASURED, Measured, PileGroup, ShownImage, SortedImage
+from clipcite.types.piles import MIN_DRAWN, NOT_MEASURED, AskedImage, Measured, PileGroup, SortedImage
 from clipcite.types.predictions import Calibration
 from core.admission import Take
 from core.answers import Answer
 from core.clip.inference.answers import Answers
 from core.clip.inference.graph import Floats, Ints, Neighbours
 from core.clip.inference.groups import groups as groups_of
-from core.clip.inference.groups import shown_of
+from core.clip.inference.groups import SHOWN
 from core.clip.inference.obeyed import least_like
 from core.clip.inference.pile import NONE
 from core.clip.inference.sort import SortedPile, draw_order, share, sort_pile
@@ -85,10 +85,8 @@ def sort(
                 "reason": "There are no class names yet.",
                 "images": [_unsorted(at, label) for at, label in enumerate(said.labels.tolist())],
                 "groups": _groups(images.numpy(), said, nearest, order, groups, None),
-                "ask": [
-                    ShownImage(position=at, drawn=True)
-                    for at in _unanswered(said, order)[: draw or ask].tolist()
-                ],
+                "ask": _drawn(_unchecked(said, order)[: draw or ask]),
+                "unchecked": len(_unchecked(said, order)),
             }
         options = options.model_copy(update={"class_names": names})
         request = ModelRequest(serving, held, options, take)
@@ -120,6 +118,7 @@ def sort(
             "images": _images(done, columns),
             "groups": _groups(images.numpy(), done.answers, nearest, order, groups, done),
             "ask": _asked(done, images, order, ask, draw),
+            "unchecked": len(_unchecked(done.answers, order)),
             "measured": measured,
             "sentence": _sentence(done.answers, measured),
             "warnings": request.warnings(),
@@ -181,12 +180,11 @@ def _measured(done: SortedPile) -> Measured | None:
 
 
 def _sentence(said: Answers, measured: Measured | None) -> str:
-    """Say how good the sort is. An answer can be asked for only while an image has none."""
-    if said.labelled.all():
-        return "Every photo is labelled."
+    """Say how good the sort is, or why that is unknown."""
+    if said.checked.all():
+        return "You have labelled every photo by itself."
     if measured is None:
-        can_ask = not (said.labelled | said.skipped).all()
-        return NOT_MEASURED if can_ask else "Not measured: too many photos were skipped."
+        return "Not measured: too many photos were skipped." if said.alone.all() else NOT_MEASURED
     low, high = measured.interval
     return (
         f"{measured.accuracy:.0%} are in the right place (likely {100 * low:.0f} to {100 * high:.0f}), "
@@ -197,9 +195,13 @@ def _sentence(said: Answers, measured: Measured | None) -> str:
 # --- questions ---
 
 
-def _unanswered(answers: Answers, order: Ints) -> Ints:
-    """Return the images without an answer, in the order in which they are drawn."""
-    return order[~answers.labelled[order] & ~answers.skipped[order]]
+def _unchecked(answers: Answers, order: Ints) -> Ints:
+    """Return the images that nobody was asked about alone, in the order in which they are drawn."""
+    return order[~answers.alone[order]]
+
+
+def _drawn(positions: Ints) -> list[AskedImage]:
+    return [AskedImage(position=at, drawn=True) for at in positions.tolist()]
 
 
 def _groups(
@@ -217,35 +219,26 @@ def _groups(
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     found = [
-        PileGroup(kind="alike", shown=_shown(members, rank), members=members.tolist())
+        PileGroup(kind="alike", shown=members[:SHOWN].tolist(), members=members.tolist())
         for members in groups_of(images, value, answers.seen, nearest)
     ]
     least = None if done is None else least_like(images, done.support, answers)
     now = done is not None and (done.from_model or answers.groups >= LEAST_LIKE_AFTER or not found)
     if least is not None and now:
-        shown = [ShownImage(position=at, drawn=False) for at in least.tolist()]
-        found.insert(0, PileGroup(kind="least_like", shown=shown, members=least.tolist()))
+        found.insert(0, PileGroup(kind="least_like", shown=least.tolist(), members=least.tolist()))
     return found[:most]
 
 
-def _shown(members: Ints, rank: Ints) -> list[ShownImage]:
-    central, drawn = shown_of(members, rank)
-    return [
-        *(ShownImage(position=at, drawn=False) for at in central.tolist()),
-        *(ShownImage(position=at, drawn=True) for at in drawn.tolist()),
-    ]
-
-
-def _asked(done: SortedPile, images: Tensor, order: Ints, ask: int, draw: int) -> list[ShownImage]:
+def _asked(done: SortedPile, images: Tensor, order: Ints, ask: int, draw: int) -> list[AskedImage]:
     """Return the images to ask about one by one: chosen ones, and one of DRAWN_OF_ASKED drawn at random.
 
     Something else has its share of the chosen ones, those nearest the limit first.
     """
-    waiting = _unanswered(done.answers, order)
+    answers = done.answers
     if draw or not ask:
-        return [ShownImage(position=at, drawn=True) for at in waiting[:draw].tolist()]
-    drawn = waiting[: -(-ask // DRAWN_OF_ASKED)]
-    rest = waiting[len(drawn) :]
+        return _drawn(_unchecked(answers, order)[:draw])
+    drawn = _unchecked(answers, order)[: -(-ask // DRAWN_OF_ASKED)]
+    rest = np.setdiff1d(np.flatnonzero(~answers.labelled & ~answers.skipped), drawn)
     apart = rest[done.places[rest] == NONE]
     wanted = min(ask - len(drawn), len(rest))
     share_apart = round(wanted * len(apart) / max(1, len(rest)))
@@ -255,7 +248,7 @@ def _asked(done: SortedPile, images: Tensor, order: Ints, ask: int, draw: int) -
         done.scores.probabilities, images, wanted - len(doubtful), not_asked.tolist(), done.missing
     )
     asked = [*chosen, *doubtful.tolist()]
-    shown = [ShownImage(position=at, drawn=False) for at in asked]
-    for number, at in enumerate(drawn.tolist()):
-        shown.insert((number + 1) * DRAWN_OF_ASKED - 1, ShownImage(position=at, drawn=True))
-    return shown
+    found = [AskedImage(position=at, drawn=False) for at in asked]
+    for number, one in enumerate(_drawn(drawn)):
+        found.insert((number + 1) * DRAWN_OF_ASKED - 1, one)
+    return found

@@ -47,7 +47,7 @@ class AnswerIn(RequestModel):
     how: How = Field(
         description="How the person was asked. `group`: the image was shown with its group. `member`: it is "
         "in a group of which the person saw only some images, so it gets no label. `drawn`: it was drawn at "
-        "random. `chosen`: the service chose it. `moved`: the person "
+        "random, and shown alone. `chosen`: the service chose it, and it was shown alone. `moved`: the person "
         "chose it."
     )
 
@@ -206,9 +206,12 @@ class SortedImage(ResponseModel):
     )
 
 
-class ShownImage(ResponseModel):
+class AskedImage(ResponseModel):
     position: int
-    drawn: bool = Field(description="Drawn at random. Answer with `how: drawn`.")
+    drawn: bool = Field(
+        description="Drawn at random. Show neither what the sort nor what people said, and answer with "
+        "`how: drawn`."
+    )
 
 
 class PileGroup(ResponseModel):
@@ -218,14 +221,15 @@ class PileGroup(ResponseModel):
         description="`alike`: they look alike. `least_like`: they are least like any class; asked once, as "
         "long as nobody has said `none`."
     )
-    shown: list[ShownImage] = Field(description="Images to show, at most nine.")
+    shown: list[int] = Field(description="Images to show, at most nine.")
     members: list[int] = Field(description="All images, the most typical first.")
 
 
 class Measured(ResponseModel):
     """Accuracy of a sort, measured on a random sample of the pile.
 
-    The sample is the beginning of the pile's random order, up to the first image without an answer.
+    The sample is the beginning of the pile's random order, up to the first image that nobody was asked about
+    alone.
     """
 
     right: int
@@ -250,7 +254,8 @@ class PileSort(Resource):
     calibration: Calibration | None = None
     images: list[SortedImage] = Field([], description="One per image, in order of position.")
     groups: list[PileGroup] = Field([])
-    ask: list[ShownImage] = Field([], description="Images to ask about next, one by one.")
+    ask: list[AskedImage] = Field([], description="Images to ask about next, one by one.")
+    unchecked: int = Field(0, description="Number of images that `draw` can ask about.")
     measured: Measured | None = Field(
         None, description=f"Null with fewer than {MIN_DRAWN} labelled images in the random sample."
     )

@@ -38,6 +38,14 @@ class Answers:
     """[N], True for images without a label about which the person did not know the answer."""
     drawn: Bools
     """[N], True if the label was asked because the image was drawn at random."""
+    alone: Bools
+    """[N], True for images that a person was asked about alone."""
+    checked: Bools
+    """[N], True for labels that a person gave to the image alone, or later."""
+    had_label: Bools
+    """[N], True for checked labels of images that had one before, such as that of their group."""
+    confirmed: Bools
+    """[N], True if that label was the same."""
     examples: Bools
     """[N], True for labels that are examples: not drawn, and of a group the first TAUGHT."""
     groups: int
@@ -57,19 +65,36 @@ class Answers:
         labels, named = np.full(count, UNSAID), np.full(count, UNSAID)
         barred = np.zeros((count, len(names)), bool)
         never_none, seen, skipped, drawn, examples = np.zeros((5, count), bool)
+        alone, checked, had_label, confirmed = np.zeros((4, count), bool)
         for at, label in labels_of(given).items():
             if label.group is not None:
                 named[at] = place[key_of(label.group)]
             if label.answer is None:
                 continue
-            seen[at], skipped[at], drawn[at] = True, label.skipped, label.drawn
+            seen[at], skipped[at], drawn[at], alone[at] = True, label.skipped, label.drawn, label.alone
             never_none[at] = None in label.excluded
             barred[at, [place[key] for key in label.excluded if key is not None]] = True
             if (counted := label.given) is not None:
                 labels[at] = place[key_of(counted)]
                 examples[at] = not label.drawn and (counted.how != "group" or label.rank < TAUGHT)
+                checked[at] = label.checked is not None
+                had_label[at] = checked[at] and label.earlier is not None
+                confirmed[at] = had_label[at] and key_of(label.earlier) == key_of(counted)
         return cls(
-            tuple(names.values()), labels, named, barred, never_none, seen, skipped, drawn, examples, groups
+            names=tuple(names.values()),
+            labels=labels,
+            named=named,
+            barred=barred,
+            never_none=never_none,
+            seen=seen,
+            skipped=skipped,
+            drawn=drawn,
+            alone=alone,
+            checked=checked,
+            had_label=had_label,
+            confirmed=confirmed,
+            examples=examples,
+            groups=groups,
         )
 
     def __len__(self) -> int:

@@ -12,8 +12,8 @@ MAX_GROUPS groups they grow, because nobody looks through more of them."""
 MIN_GROUP, DENSE = 4, 4
 """Minimum number of images of a group, and number of nearest images, including the image itself, whose mean
 cosine is the image's density."""
-SHOWN, DRAWN = 9, 2
-"""Number of images that show a group, and how many of them are drawn at random."""
+SHOWN = 9
+"""Number of images that show a group."""
 ROUNDS = 30
 """Maximum number of rounds of k-means."""
 
@@ -60,16 +60,3 @@ def groups(
         if len(m) >= MIN_GROUP
     ]
     return [rest[m] for m in sorted(kept, key=lambda m: -use[m].sum())]
-
-
-def shown_of(members: Ints, rank: Ints, drawn: int = DRAWN) -> tuple[Ints, Ints]:
-    """Return the images that show a group: the most typical, and of the others those that are drawn first.
-
-    A drawn image would not be seen otherwise, so those that are drawn stand for the ones that are not seen.
-
-    Args:
-        members: the most typical first.
-        rank: [N], place of each image in the order in which images are drawn.
-    """
-    central, others = members[: SHOWN - drawn], members[SHOWN - drawn :]
-    return central, others[np.argsort(rank[others])][:drawn]

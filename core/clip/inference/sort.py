@@ -46,7 +46,7 @@ class SortedPile:
     measuring: Ints
     """Positions of the images that measure the sort (`measuring_images`)."""
     right: Bools
-    """[M], True if such an image is in its place without what was said about it."""
+    """[M], True if such an image was in its place before a person was asked about it alone."""
 
 
 def sort_pile(
@@ -72,21 +72,20 @@ def sort_pile(
     support = limiting(sorter, images, answers, shots)
     trained = sorter.trained
     measuring = measuring_images(answers, order)
-    judged = measuring[answers.drawn[measuring]]
+    guessed = np.flatnonzero((answers.drawn & ~answers.had_label)[measuring])
     started = None
     if trained is not None:
         column = {label: number for number, label in enumerate(shots.classes) if label != NEW_CLASS}
         asked = [row for row, label in enumerate(trained[1].tolist()) if label in column]
         columns = np.array([column[int(label)] for label in trained[1][asked]], np.int64)
         started = trained[0][asked].numpy(), columns
-    apart = obeyed(images.numpy(), support, answers, nearest, started, judged)
+    apart = obeyed(images.numpy(), support, answers, nearest, started, measuring[guessed])
     apart = replace(apart, only_said=not something_else)
     rule, places, method, reason = _classes(images, sorter, answers, apart.apart, shots)
     scores = scored(images, sorter.texts, rule, sorter.logit_scale / temperature)
-    right = np.ones(len(measuring), bool)
-    drawn = np.flatnonzero(answers.drawn[measuring])
-    folds = min(len(drawn), int(np.clip(FOLD_IMAGES // len(images), *FOLDS)))
-    for part in np.array_split(drawn, folds) if folds else ():
+    right = (answers.confirmed | ~answers.had_label)[measuring]
+    folds = min(len(guessed), int(np.clip(FOLD_IMAGES // len(images), *FOLDS)))
+    for part in np.array_split(guessed, folds) if folds else ():
         rows, without = measuring[part], apart.apart.copy()
         without[rows] = apart.apart_without_own[rows]
         found = _classes(images, sorter, answers.without(rows), without, None)[1]
@@ -175,14 +174,14 @@ def draw_order(pile: str, count: int) -> Ints:
 
 
 def measuring_images(answers: Answers, order: Ints) -> Ints:
-    """Return the images that measure the sort: those of the order before the first one without an answer.
+    """Return the images that measure the sort: those of the order before the first one not asked about alone.
 
-    They are a random sample of the pile, however their labels were asked for. Skipped ones are left out.
+    They are a random sample of the pile, whatever a person was asked before. Skipped ones are left out.
     """
-    missing = ~answers.labelled[order] & ~answers.skipped[order]
+    missing = ~answers.alone[order]
     first = int(missing.argmax()) if missing.any() else len(order)
     found = order[:first][:MAX_MEASURED]
-    return found[answers.labelled[found]]
+    return found[answers.checked[found]]
 
 
 def share(right: int, count: int, total: int) -> tuple[float, float]:
