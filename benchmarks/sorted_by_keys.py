@@ -85,10 +85,27 @@ class Hand:
         else:
             self._untick(asked, wrong)
             self._note([one for one in shown if one not in wrong], wrong, name)
-        keyboard = self.page.keyboard
         if asks and None not in found:
-            keyboard.press("Enter")
-        elif name is None:
+            self.page.keyboard.press("Enter")
+        else:
+            self._press(name)
+        self.answers += 1
+        expect(asked.filter(has_text=group)).to_have_count(0)
+
+    def check(self) -> None:
+        """Check with 20."""
+        self.click("Check with 20")
+        asked = self.page.get_by_role("dialog")
+        for number in range(1, 21):
+            expect(asked).to_contain_text(f"{number} of 20")
+            file = asked.locator(".file").inner_text()
+            self._note([file], [], self.truth[file])
+            self._press(self.truth[file])
+        expect(asked).to_have_count(0)
+
+    def _press(self, name: str | None) -> None:
+        keyboard = self.page.keyboard
+        if name is None:
             keyboard.press("x")
         elif name in self.known[: len(DIGITS)]:
             keyboard.press(DIGITS[self.known.index(name)])
@@ -99,8 +116,6 @@ class Hand:
             self.letters += len(name) + 1
             if name not in self.known:
                 self.known.append(name)
-        self.answers += 1
-        expect(asked.filter(has_text=group)).to_have_count(0)
 
     def sees_group(self) -> bool:
         """Show a group, of new ones if the page offers them. Return False if none is left."""
@@ -291,7 +306,7 @@ def measure(stage: Stage, first: int, folder: Path, seed: int, untick: bool) -> 
                 interruption(hand, stage, pile)
                 expect(hand.page.locator(".sum .tally")).to_contain_text("labelled")
                 row["lost"][f"{number} {interruption.__name__}"] = lost(hand, stage, pile)
-            row[f"after {number}"], row[f"measured after {number}"] = accuracy(stage.service, pile, truth)
+            row[f"after {number}"], _ = accuracy(stage.service, pile, truth)
         row |= {
             "answers": hand.answers,
             "classes": len(hand.known),
@@ -300,13 +315,16 @@ def measure(stage: Stage, first: int, folder: Path, seed: int, untick: bool) -> 
         }
         if hand.page.get_by_role("dialog").is_visible():
             hand.page.keyboard.press("Escape")
+        hand.check()
+        row["lost"]["check"] = lost(hand, stage, pile)
+        row["checked"], row["measured"] = accuracy(stage.service, pile, truth)
         hand.click("Make a model")
         hand.page.keyboard.type(dropped.name)
         hand.page.keyboard.press("Enter")
         expect(hand.page.locator(".brought")).to_be_visible(timeout=1_800_000)
         with stage.service.http as http:
             wait_for(lambda: http.get(f"/piles/{pile}").json()["model"] != "stock")
-        row["model"], row["measured, model"] = accuracy(stage.service, pile, truth)
+        row["model"], row["measured with model"] = accuracy(stage.service, pile, truth)
         row["lost"]["model"] = lost(hand, stage, pile)
         row["minutes"] = (time.monotonic() - started) / 60
         stage.kill_browser()
@@ -336,19 +354,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stage.close()
         stage.browser.close()
     counts = ("photos", "classes", "answers", "letters", "clicks")
-    sorts = (*(f"after {number}" for number in MEASURED), "model")
+    sorts = (*(f"after {number}" for number in MEASURED), "checked", "model")
     table = Table(
-        "Sorted by keys", ["set", "seed", "unticked", *counts, *sorts, "measured", "lost", "minutes"]
+        "Sorted by keys",
+        ["set", "seed", "unticked", *counts, *sorts, "measured", "with model", "lost", "minutes"],
     )
     for row in rows:
         first = [row["set"], str(row["seed"]), "yes" if row["untick"] else "no"]
-        said = row[f"measured after {MEASURED[-1]}"]
-        share = (
-            "–"
-            if said is None
-            else f"{figure(said['accuracy'])} [{figure(said['interval'][0])}, {figure(said['interval'][1])}]"
+        measured = (
+            f"{figure(said['accuracy'])} [{figure(said['interval'][0])}, {figure(said['interval'][1])}]"
+            for said in (row["measured"], row["measured with model"])
         )
-        shares = [*(figure(row[name]) for name in sorts), share]
+        shares = [*(figure(row[name]) for name in sorts), *measured]
         losses = str(sum(row["lost"].values()))
         numbers = [str(row[name]) for name in counts]
         table.rows.append([*first, *numbers, *shares, losses, f"{row['minutes']:.1f}"])

@@ -22,8 +22,8 @@ class Answer(Protocol):
 
 
 A = TypeVar("A", bound=Answer)
-ALONE = {"drawn", "chosen"}
-"""Values of `how` with which a person is asked about one image at a time, and looks at it."""
+ALONE = {"drawn", "chosen", "moved"}
+"""Values of `how` with which a person looks at one image, and answers for it alone."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Label(Generic[A]):
     alone: bool = False
     """A person was asked about the image alone."""
     earlier: A | None = None
-    """The label that it had before."""
+    """The label that it had when it was drawn, or before it was skipped."""
     skipped: bool = False
     """The image has no label, because the person did not know the answer."""
     group: A | None = None
@@ -81,7 +81,8 @@ def labels(answers: Iterable[A]) -> dict[int, Label[A]]:
             if label is None or (said == "withdrawn" and how != "member"):
                 label = found[row.position] = Label()
             if how in ALONE and said in ("class", "none", "skip") and not label.alone:
-                label.alone, label.earlier = True, label.given
+                label.alone = True
+                label.earlier = label.given if how == "drawn" or said == "skip" else None
             if how == "member":
                 label.group = row
             elif said == "skip":

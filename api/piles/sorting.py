@@ -84,7 +84,7 @@ def sort(
                 "alpha": held.alpha,
                 "reason": "There are no class names yet.",
                 "images": [_unsorted(at, label) for at, label in enumerate(said.labels.tolist())],
-                "groups": _groups(images.numpy(), said, nearest, order, groups, None),
+                "groups": _groups(images.numpy(), said, nearest, groups, None),
                 "ask": _drawn(_unchecked(said, order)[: draw or ask]),
                 "unchecked": len(_unchecked(said, order)),
             }
@@ -116,7 +116,7 @@ def sort(
                 likeness_limit=0.0 if finite else None,
             ),
             "images": _images(done, columns),
-            "groups": _groups(images.numpy(), done.answers, nearest, order, groups, done),
+            "groups": _groups(images.numpy(), done.answers, nearest, groups, done),
             "ask": _asked(done, images, order, ask, draw),
             "unchecked": len(_unchecked(done.answers, order)),
             "measured": measured,
@@ -182,7 +182,7 @@ def _measured(done: SortedPile) -> Measured | None:
 def _sentence(said: Answers, measured: Measured | None) -> str:
     """Say how good the sort is, or why that is unknown."""
     if said.checked.all():
-        return "You have labelled every photo by itself."
+        return "Every photo is labelled."
     if measured is None:
         return "Not measured: too many photos were skipped." if said.alone.all() else NOT_MEASURED
     low, high = measured.interval
@@ -208,7 +208,6 @@ def _groups(
     images: Floats,
     answers: Answers,
     nearest: Neighbours,
-    order: Ints,
     most: int,
     done: SortedPile | None,
 ) -> list[PileGroup]:
@@ -216,8 +215,6 @@ def _groups(
     if not most:
         return []
     value = None if done is None else done.apart.near_limit
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
     found = [
         PileGroup(kind="alike", shown=members[:SHOWN].tolist(), members=members.tolist())
         for members in groups_of(images, value, answers.seen, nearest)

@@ -48,7 +48,7 @@ class AnswerIn(RequestModel):
         description="How the person was asked. `group`: the image was shown with its group. `member`: it is "
         "in a group of which the person saw only some images, so it gets no label. `drawn`: it was drawn at "
         "random, and shown alone. `chosen`: the service chose it, and it was shown alone. `moved`: the person "
-        "chose it."
+        "chose it; several images with one answer count as `group`."
     )
 
     @model_validator(mode="after")
@@ -58,6 +58,12 @@ class AnswerIn(RequestModel):
         if self.said not in ("class", "not_class") and self.class_name is not None:
             raise ValueError(f"`{self.said}` has no `class_name`")
         return self
+
+    @property
+    def counts_as(self) -> How:
+        """How the person was asked, as it counts: who moves several images at once may not look at each."""
+        together = self.how == "moved" and len(self.positions) > 1 and self.said in ("class", "none", "skip")
+        return "group" if together else self.how
 
 
 class AnswersJson(RequestModel):

@@ -270,7 +270,7 @@ def add_answers(session: Session, pile: Pile, given: Sequence[AnswerIn]) -> None
         )
     who, at = audit.actor().key_id, database_now(session)
     new = [
-        GivenAnswer(position, answer.said, answer.class_name, answer.how, who, at)
+        GivenAnswer(position, answer.said, answer.class_name, answer.counts_as, who, at)
         for answer in given
         for position in answer.positions
     ]

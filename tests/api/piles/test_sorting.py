@@ -108,18 +108,13 @@ def test_without_class_names_there_are_groups_alone(shared: Service) -> None:
     assert "sentence" not in found
 
 
-def test_a_group_shows_typical_images_and_two_that_are_drawn(shared: Service, model: str) -> None:
-    rank = np.argsort(ORDER)
+def test_a_group_shows_its_most_typical_images(shared: Service, model: str) -> None:
     found = sorted_by(shared, model, say([0], None, "moved"), groups=50)["groups"]
     assert {group.kind for group in found} == {"alike"}
     large = [group for group in found if len(group.members) > 9]
     assert large
-    for group in large:
-        shown = [each.position for each in group.shown]
-        assert [each.drawn for each in group.shown] == [False] * 7 + [True] * 2
-        assert shown[:7] == group.members[:7]
-        assert shown[7:] == sorted(group.members[7:], key=lambda at: rank[at])[:2]
-    seen = [each.position for group in found for each in group.shown]
+    assert all(group.shown == group.members[:9] for group in found)
+    seen = [at for group in found for at in group.shown]
     said = say([0], None, "moved"), say(seen, None, said="skip")
     again = sorted_by(shared, model, *said, groups=50)["groups"]
     assert again
@@ -129,9 +124,8 @@ def test_a_group_shows_typical_images_and_two_that_are_drawn(shared: Service, mo
 def test_the_images_least_like_any_class_are_asked_about_once(shared: Service, model: str) -> None:
     with_model = sorted_by(shared, model, groups=3)["groups"]
     assert [group.kind for group in with_model] == ["least_like", "alike", "alike"]
-    shown = [each.position for each in with_model[0].shown]
+    shown = with_model[0].shown
     assert (TRUTH[shown] >= 2).all()
-    assert not any(each.drawn for each in with_model[0].shown)
     answered = sorted_by(shared, model, say(shown, None, said="not_class"), groups=3)["groups"]
     assert {group.kind for group in answered} == {"alike"}
     acts = [say([at], CLASSES[TRUTH[at] % 2]) for at in range(10)]
@@ -142,7 +136,7 @@ def test_the_images_least_like_any_class_are_asked_about_once(shared: Service, m
 
 
 def test_one_of_five_images_is_drawn_and_something_else_has_its_share(shared: Service, model: str) -> None:
-    given = [truly(np.flatnonzero(TRUTH == 2)[:5], "group"), say(ORDER[:1], None, said="skip")]
+    given = [truly(np.flatnonzero(TRUTH == 2)[:5], "chosen"), say(ORDER[:1], None, said="skip", how="drawn")]
     found = sorted_by(shared, model, *given, ask=20)
     asked = found["ask"]
     positions = [each.position for each in asked]
@@ -161,11 +155,15 @@ def test_one_of_five_images_is_drawn_and_something_else_has_its_share(shared: Se
     assert sorted(each.position for each in every) == sorted({*range(COUNT)} - done)
 
 
-def test_a_check_draws_all_images(shared: Service, model: str) -> None:
-    known = ORDER[[0, 2, 5]]
-    found = sorted_by(shared, model, truly(known, "group"), ask=7, draw=20)["ask"]
-    assert all(each.drawn for each in found)
-    assert [each.position for each in found] == [at for at in ORDER.tolist() if at not in known][:20]
+def test_a_check_draws_all_images_that_nobody_was_asked_about_alone(shared: Service, model: str) -> None:
+    alone = ORDER[[0, 2, 5]]
+    given = truly(ORDER[:8], "group"), truly(alone[:2], "chosen"), truly(alone[2:], "moved")
+    found = sorted_by(shared, model, *given, ask=7, draw=20)
+    assert all(each.drawn for each in found["ask"])
+    assert [each.position for each in found["ask"]] == [at for at in ORDER.tolist() if at not in alone][:20]
+    assert found["unchecked"] == COUNT - 3
+    drawn = [each.position for each in sorted_by(shared, model, *given, ask=10)["ask"] if each.drawn]
+    assert drawn == ORDER[[1, 3]].tolist()
 
 
 def test_what_is_measured_and_how_it_is_said(shared: Service, model: str) -> None:
@@ -194,12 +192,23 @@ def test_what_is_measured_and_how_it_is_said(shared: Service, model: str) -> Non
     assert every["sentence"] == "Every photo is labelled."
 
 
-def test_a_check_is_offered_only_while_an_image_has_no_answer(shared: Service, model: str) -> None:
+def test_names_of_groups_are_measured_like_guesses(shared: Service, model: str) -> None:
+    """Who names groups without looking is told so."""
+    careless = sorted_by(shared, model, say(ORDER, CLASSES[0]))
+    assert (careless["measured"], careless["sentence"]) == (None, NOT_MEASURED)
+    found = sorted_by(shared, model, say(ORDER, CLASSES[0]), truly(ORDER[:20], "drawn"))["measured"]
+    assert (found.drawn, found.right) == (20, int((TRUTH[ORDER[:20]] == 0).sum()))
+
+
+def test_a_check_is_offered_only_while_it_can_ask(shared: Service, model: str) -> None:
     labels = truly(ORDER[: MIN_DRAWN - 1], "drawn")
-    most = sorted_by(shared, model, labels, say(ORDER[MIN_DRAWN:], None, said="skip"), draw=20)
+    skip = say(ORDER[MIN_DRAWN:], None, said="skip", how="drawn")
+    most = sorted_by(shared, model, labels, skip, draw=20)
     assert (len(most["ask"]), most["measured"], most["sentence"]) == (1, None, NOT_MEASURED)
-    rest = sorted_by(shared, model, labels, say(ORDER[MIN_DRAWN - 1 :], None, said="skip"), draw=20)
-    assert (rest["ask"], rest["measured"]) == ([], None)
+    rest = sorted_by(
+        shared, model, labels, say(ORDER[MIN_DRAWN - 1 :], None, said="skip", how="drawn"), draw=20
+    )
+    assert (rest["ask"], rest["unchecked"], rest["measured"]) == ([], 0, None)
     assert rest["sentence"] == "Not measured: too many photos were skipped."
 
 

@@ -73,13 +73,13 @@ GROUPS = """async () => {
   const { groupWalk } = await import("/page/components/sort/walks.js");
   const group = (kind, first) => {
     const members = [0, 1, 2].map((i) => first + i);
-    return { kind, shown: members.map((position) => ({ position, drawn: false })), members };
+    return { kind, shown: members, members };
   };
   const groups = [group("least_like", 0), ...Array.from({ length: 11 }, (_, i) => group("alike", 3 * i + 3))];
   window.given = [];
   const pile = {
     names: ["red"], tally: "", state: null, originals: new Map(), path: "/piles/none",
-    photosOf: (shown) => shown.map(({ position }) => (
+    photosOf: (positions) => positions.map((position) => (
       { position, file: `${position}.jpg`, name: `${position}.jpg` })),
     answer: (answers) => window.given.push(answers),
     addEventListener: () => {}, removeEventListener: () => {},

@@ -66,6 +66,29 @@ def test_a_drawn_image_stays_drawn() -> None:
     assert found.examples[:4].tolist() == [False, False, True, False]
 
 
+def test_a_label_is_checked_once_a_person_was_asked_about_the_image_alone() -> None:
+    group = say(range(6), "oak")
+    found = of(
+        group,
+        say([0], "oak", "drawn"),
+        say([1], "beech", "chosen"),
+        say([2], None, said="skip", how="drawn"),
+        say([3], "beech", "moved"),
+        say([4], "beech", "drawn"),
+        say([4], "oak", "moved"),
+        say([5], "oak", "drawn"),
+        say([5], "oak", said="not_class"),
+        say([6], "oak", "drawn"),
+        say([7], None, said="skip"),
+    )
+    assert found.alone[:9].tolist() == [True, True, True, True, True, False, True, False, False]
+    assert found.checked[:8].tolist() == [True, True, False, True, True, False, True, False]
+    assert found.had_label[:8].tolist() == [True, False, False, False, True, False, False, False]
+    assert found.confirmed[:8].tolist() == [True, False, False, False, True, False, False, False]
+    again = of(group, say([0], "oak", "drawn"), say([0], None, said="withdrawn"), say([0], "beech", "drawn"))
+    assert (again.checked[0], again.had_label[0]) == (True, False)
+
+
 def test_the_first_images_of_each_group_are_examples() -> None:
     found = of(say(range(7), "oak"), say([7], "oak", "member"), say(range(8, 12), "oak"), count=12)
     assert found.examples.tolist() == [True] * TAUGHT + [False] * 3 + [True] * 4

@@ -107,13 +107,20 @@ def test_the_order_of_drawing_depends_on_pile_and_position_alone() -> None:
     assert places == pytest.approx(9.5, abs=1.5)
 
 
-def test_images_measure_up_to_the_first_one_without_an_answer() -> None:
+def test_images_measure_up_to_the_first_one_that_nobody_was_asked_about_alone() -> None:
     order = ORDER
-    said = [truly(order[:3], "group"), say(order[3:4], None, said="skip"), truly(order[4:6], "drawn")]
+    said = [
+        truly(order[:8], "group"),
+        truly(order[:3], "drawn"),
+        say(order[3:4], None, said="skip", how="drawn"),
+        truly(order[4:6], "drawn"),
+    ]
     answers = of(*said, truly(order[7:9], "drawn"))
     assert measuring_images(answers, order).tolist() == order[[0, 1, 2, 4, 5]].tolist()
     complete = of(*said, truly(order[6:9], "chosen"))
     assert measuring_images(complete, order).tolist() == order[[0, 1, 2, 4, 5, 6, 7, 8]].tolist()
+    moved = of(*said, truly(order[6:7], "moved"))
+    assert measuring_images(moved, order).tolist() == order[[0, 1, 2, 4, 5, 6]].tolist()
     excluded = of(truly(order[:2], "drawn"), say(order[2:3], "a", said="not_class"))
     assert measuring_images(excluded, order).tolist() == order[:2].tolist()
 
@@ -123,7 +130,7 @@ def test_a_drawn_image_is_judged_without_its_own_answer(monkeypatch: pytest.Monk
     said = [
         truly(ORDER[60:100], "group"),
         truly(ORDER[:16], "drawn"),
-        truly(ORDER[16:20], "moved"),
+        truly(ORDER[16:20], "chosen"),
         say(ORDER[:2], "d", said="not_class"),
     ]
     answers = of(*said)
@@ -137,6 +144,19 @@ def test_a_drawn_image_is_judged_without_its_own_answer(monkeypatch: pytest.Monk
         assert done.right[number] == (other.places[at] == answers.labels[at]), at
 
 
+def test_what_was_said_of_a_group_is_judged_by_the_answer_about_the_image_alone() -> None:
+    wrong = ORDER[:12:4]
+    done = sorted_by(
+        of(truly(ORDER[:60], "group"), say(wrong, "d", "group"), truly(ORDER[:12], "drawn")), order=ORDER
+    )
+    true = TRUTH[wrong] == NAMES.index("d")
+    assert not true.all()
+    assert done.right.tolist() == [
+        bool(true[number // 4]) if number % 4 == 0 else True for number in range(12)
+    ]
+    assert (done.places[wrong] == np.where(TRUTH < CLASSES, TRUTH, NONE)[wrong]).all()
+
+
 def test_folds_leave_out_all_drawn_images_once(monkeypatch: pytest.MonkeyPatch) -> None:
     left_out: list[int] = []
     without = Answers.without
@@ -146,8 +166,8 @@ def test_folds_leave_out_all_drawn_images_once(monkeypatch: pytest.MonkeyPatch) 
         return without(answers, rows)
 
     monkeypatch.setattr(Answers, "without", watched)
-    sorted_by(of(truly(ORDER[:30], "drawn"), truly(ORDER[30:33], "group")))
-    assert sorted(left_out) == sorted(ORDER[:30].tolist())
+    sorted_by(of(truly(ORDER[33:40], "group"), truly(ORDER[:36], "drawn"), truly(ORDER[36:38], "chosen")))
+    assert sorted(left_out) == sorted(ORDER[:33].tolist())
 
 
 @pytest.mark.parametrize(("total", "count"), [(30, 10), (60, 24), (400, 20)])

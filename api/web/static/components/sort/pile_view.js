@@ -349,8 +349,8 @@ export class PileView {
 
 	/** @param {Photo[]} photos */
 	#look(photos) {
-		const shown = photos.map(({ position }) => ({ position, drawn: false }));
-		return walk(this.pile, shown, "moved", this.signal);
+		const asks = photos.map(({ position }) => ({ position, drawn: false }));
+		return walk(this.pile, asks, "moved", this.signal);
 	}
 
 	/** Use a key that was pressed on a photo. @param {KeyboardEvent} event @param {Photo[]} photos */

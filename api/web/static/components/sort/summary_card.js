@@ -92,7 +92,8 @@ export function summaryCard(pile, { askMe, groupThem, check, failed, signal }) {
 		const hasNames = pile.names.length > 0;
 		const sorted = pile.sort?.pile.counts; // as old as the sentence
 		const isDone = sorted?.labelled === sorted?.images;
-		next.hidden = test.hidden = !isSorted || !hasNames || isDone;
+		next.hidden = !isSorted || !hasNames || isDone;
+		test.hidden = !isSorted || !hasNames || !pile.sort?.unchecked;
 		group.hidden = !isSorted || isDone;
 		group.className = hasNames ? "quiet" : "main";
 		zip.hidden = csv.hidden = !isSorted || !hasNames;
@@ -101,7 +102,7 @@ export function summaryCard(pile, { askMe, groupThem, check, failed, signal }) {
 			const lines = pile.unread.map(({ file, detail }) => `${file}: ${detail}`);
 			replace(unread, lines.length > 0 && problemBox(`${count(lines.length, "file")} can't be read.`, lines));
 		}
-		if (focusedIn(element)?.hidden) [goOn, halt, next, group, zip].find(({ hidden }) => !hidden)?.focus();
+		if (focusedIn(element)?.hidden) [goOn, halt, next, group, test, zip].find(({ hidden }) => !hidden)?.focus();
 	}
 	return { element, refresh, focus };
 }

@@ -77,14 +77,16 @@ function walkDialog(pile, { length, question, naming, draw, answer, skip, keys =
 	};
 }
 
-/** Walk through photos. Of those that measure (`drawn`), the class of the sort isn't shown. `how` says how the others are
- *  asked for. Resolves once the dialog is closed.
+/** Walk through photos. Of those that measure (`drawn`), neither the class of the sort nor an earlier label is shown. `how`
+ *  says how the others are asked for. Resolves once the dialog is closed.
  *
- *  @param {OpenPile} pile @param {{ position: number, drawn: boolean }[]} shown @param {"chosen" | "moved"} how
+ *  @param {OpenPile} pile @param {Schemas["AskedImage"][]} asks @param {"chosen" | "moved"} how
  *  @param {AbortSignal} signal */
-export async function walk(pile, shown, how, signal) {
-	const photos = pile.photosOf(shown);
-	const howOf = shown.map(({ drawn }) => (drawn ? "drawn" : how));
+export async function walk(pile, asks, how, signal) {
+	const photos = pile.photosOf(asks.map(({ position }) => position));
+	const howOf = asks.map(({ drawn }) => (drawn ? "drawn" : how));
+	/** @type {Set<number>} */
+	const answered = new Set(); // places
 	const position = h("p", { class: "soft" });
 	const question = h("h2", { id: "walk-question" });
 	const frame = h("div", { class: "walk-picture" });
@@ -95,7 +97,10 @@ export async function walk(pile, shown, how, signal) {
 		question,
 		naming: "Which class is it?",
 		draw,
-		answer: (place, name) => pile.answer([named([photos[place].position], name, howOf[place])]),
+		answer: (place, name) => {
+			answered.add(place);
+			pile.answer([named([photos[place].position], name, howOf[place])]);
+		},
 		skip: (place) => pile.answer([{ positions: [photos[place].position], said: "skip", how: howOf[place] }]),
 		signal,
 	});
@@ -118,8 +123,9 @@ export async function walk(pile, shown, how, signal) {
 	/** @param {number} place */
 	function draw(place) {
 		const photo = photos[place];
-		const said = labelOf(photo);
-		asked = said ?? (howOf[place] === "drawn" ? null : classOf(photo));
+		const isBlind = howOf[place] === "drawn" && !answered.has(place);
+		const said = isBlind ? null : labelOf(photo);
+		asked = isBlind ? null : classOf(photo);
 		const name = wordsFor(asked);
 		replace(frame, picture(place));
 		picture(place + 1); // loads meanwhile
@@ -185,7 +191,7 @@ export async function groupWalk(pile, groups, signal) {
 	);
 
 	/** @param {number} place */
-	const positionsOf = (place) => groups[place].shown.map(({ position: one }) => one);
+	const positionsOf = (place) => groups[place].shown;
 	/** Answer for a group. A second answer replaces the first one. @param {number} place @param {PileAnswer[]} answers */
 	function give(place, answers) {
 		const earlier = answered.has(place);

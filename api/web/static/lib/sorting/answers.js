@@ -14,15 +14,17 @@ export function named(positions, name, how) {
 /** Return the answers of a group that got a name. Photos without a tick are not of that class. Members that were not shown
  *  are evidence alone. @param {Schemas["PileGroup"]} group @param {Set<number>} unticked positions @param {Label} name */
 export function namedGroup({ shown, members }, unticked, name) {
-	/** @param {boolean} drawn */
-	const ticked = (drawn) =>
-		shown.filter((one) => one.drawn === drawn && !unticked.has(one.position)).map(({ position }) => position);
-	const seen = new Set(shown.map(({ position }) => position));
+	/** @param {(position: number) => boolean} isWanted */
+	const those = (isWanted) => shown.filter(isWanted);
+	const seen = new Set(shown);
 	return filled([
-		named(ticked(false), name, "group"),
-		named(ticked(true), name, "drawn"),
+		named(
+			those((position) => !unticked.has(position)),
+			name,
+			"group",
+		),
 		notOf(
-			[...seen].filter((position) => unticked.has(position)),
+			those((position) => unticked.has(position)),
 			name,
 		),
 		named(

@@ -141,9 +141,9 @@ export class OpenPile extends EventTarget {
 		return this.#photos.get(position);
 	}
 
-	/** @param {{ position: number }[]} shown @returns {Photo[]} */
-	photosOf(shown) {
-		return shown.flatMap(({ position }) => this.photo(position) ?? []);
+	/** @param {number[]} positions @returns {Photo[]} */
+	photosOf(positions) {
+		return positions.flatMap((position) => this.photo(position) ?? []);
 	}
 
 	changed() {
@@ -305,7 +305,7 @@ export class OpenPile extends EventTarget {
 		const before = this.#undo.pop();
 		if (!before) return [];
 		this.#give(restored(before));
-		return this.photosOf(before);
+		return this.photosOf(before.map(({ position }) => position));
 	}
 
 	/** @param {PileAnswer[]} answers */
