@@ -54,7 +54,7 @@ class Label(Generic[A]):
 
     @property
     def checked(self) -> A | None:
-        """The answer that counts, if it is a class or "none of these" that a person gave to the image alone, or later."""
+        """The answer that counts, if a person gave it to the image alone, or later."""
         return self.given if self.alone and self.given is not self.earlier else None
 
 

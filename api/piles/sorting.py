@@ -20,8 +20,8 @@ from core.admission import Take
 from core.answers import Answer
 from core.clip.inference.answers import Answers
 from core.clip.inference.graph import Floats, Ints, Neighbours
-from core.clip.inference.groups import groups as groups_of
 from core.clip.inference.groups import SHOWN
+from core.clip.inference.groups import groups as groups_of
 from core.clip.inference.obeyed import least_like
 from core.clip.inference.pile import NONE
 from core.clip.inference.sort import SortedPile, draw_order, share, sort_pile

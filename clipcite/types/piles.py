@@ -47,8 +47,8 @@ class AnswerIn(RequestModel):
     how: How = Field(
         description="How the person was asked. `group`: the image was shown with its group. `member`: it is "
         "in a group of which the person saw only some images, so it gets no label. `drawn`: it was drawn at "
-        "random, and shown alone. `chosen`: the service chose it, and it was shown alone. `moved`: the person "
-        "chose it; several images with one answer count as `group`."
+        "random, and shown alone. `chosen`: the service chose it, and it was shown alone. `moved`: the "
+        "person chose it; several images with one answer count as `group`."
     )
 
     @model_validator(mode="after")

@@ -78,8 +78,8 @@ class Answers:
                 labels[at] = place[key_of(counted)]
                 examples[at] = not label.drawn and (counted.how != "group" or label.rank < TAUGHT)
                 checked[at] = label.checked is not None
-                had_label[at] = checked[at] and label.earlier is not None
-                confirmed[at] = had_label[at] and key_of(label.earlier) == key_of(counted)
+                if checked[at] and label.earlier is not None:
+                    had_label[at], confirmed[at] = True, key_of(label.earlier) == key_of(counted)
         return cls(
             names=tuple(names.values()),
             labels=labels,
