@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from admin.installation import errors_in_words
 from clipcite.cli.connection import AsJson, print_json, stderr, stdout
-from core.samples import sample
+from core import sample
 
 
 def samples(

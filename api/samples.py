@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from api.http.problems import responses
 from api.threads import UPLOADS
 from clipcite.types.samples import Sample, SampleList
-from core.samples import sample
+from core import sample
 
 ZIP = "application/zip"
 router = APIRouter(prefix="/samples", tags=["samples"])

@@ -13,6 +13,7 @@ with `--small`.
 """
 
 import argparse
+import io
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from PIL import Image
 from rich.console import Console
 
 from benchmarks.accuracy.paper import write
@@ -34,18 +36,18 @@ from benchmarks.running_api import running_api
 from benchmarks.serving import precision, throughput
 from benchmarks.serving.stored import make_backbone, publish_many, store
 from benchmarks.training.loops import Job, Measured, in_fresh_trainer, precisions, run_product
-from clipcite.types.images import Image
+from clipcite.types.images import Image as LabelledImage
+from core import sample
 from core.clip.config import STARTER, resolve_config
 from core.clip.models.backbone import load_backbone
-from core.samples import parts
 from core.settings import get_settings
 
 TRAINED, CLIENTS, SERVED = ("ViT-B-16", "ViT-L-14"), (1, 8, 64), "ViT-B-16"
 SMALL_TRAINED, SMALL_CLIENTS, SMALL_SERVED = ("ViT-B-32",), (1, 8), "ViT-B-32"
 STEPS, SMALL_STEPS = 20, 2
-CLASSES = ("washer", "nut", "gear", "bracket", "screw")
-SHOTS, TESTS = 32, 60
-"""Drawn images per class for training and for the test."""
+CLASSES = (*sample.TRAINED, *sample.NEW)
+SHOTS, TESTS = 8, 15
+"""Images of the sample per class for training and for the test. Each is turned by four right angles."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(width=160)
     with tempfile.TemporaryDirectory(prefix="clipcite-gpu-") as name:
         folder = Path(name)
-        data = draw_parts(folder / "parts")
+        data = write_parts(folder / "parts")
         facts = machine(options.device)
         console.print(facts.markdown(), markup=False)
         trained = [
@@ -68,13 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(tables, "gpu", options.out, console)
 
 
-def draw_parts(folder: Path) -> DataSet:
-    """Draw the images of the sample and more: `train/CLASS/` and `test/CLASS/`."""
+def write_parts(folder: Path) -> DataSet:
+    """Write the images of the sample: `train/CLASS/` and `test/CLASS/`."""
     for name in CLASSES:
-        for number in range(SHOTS + TESTS):
-            path = folder / ("train" if number < SHOTS else "test") / name / f"{number:03}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(parts.load(name, number))
+        drawn = [data for path, data in sample.images().items() if path.split("/")[1] == name]
+        for number, data in enumerate(drawn[: SHOTS + TESTS]):
+            to = folder / ("train" if number < SHOTS else "test") / name
+            to.mkdir(parents=True, exist_ok=True)
+            for angle in (0, 90, 180, 270):
+                Image.open(io.BytesIO(data)).rotate(angle).save(to / f"{number:03}-{angle}.jpg", quality=95)
     return load(folder)
 
 
@@ -128,7 +132,7 @@ def train(
 ) -> tuple[str, dict[str, tuple[Measured, list[float]]]]:
     """Train a network in fp32 and in the precision of `auto`, each in a fresh process."""
     backbone = make_backbone(folder / architecture, architecture)
-    shots = tuple(Image(example.path, data.class_names[example.label]) for example in data.train)
+    shots = tuple(LabelledImage(example.path, data.class_names[example.label]) for example in data.train)
     found: dict[str, tuple[Measured, list[float]]] = {}
     for dtype in precisions(options.device):
         config = resolve_config(backbone=backbone, precision=dtype)

@@ -9,7 +9,8 @@ with `--untick` it first removes the thumbnails of other classes. It takes new g
 them. Every tenth answer is interrupted: at once the page is reloaded, its browser is killed and starts
 again, or another browser takes over; or the answer is given while the service has ended after SIGTERM or
 SIGKILL, before it starts again. The script then compares what was answered with what the service and the page
-have, and reads the sort. Then it presses *Make a model*, and reads the sort again. It runs a service of its
+have, and reads the sort. Then it presses *Check with 20* and gives the true classes, presses *Make a model*,
+and reads the sort after both. It runs a service of its
 own. A data set is a folder with `test/<class>/`.
 """
 

@@ -29,7 +29,7 @@ from clipcite.cli.render.tables import table_of
 from clipcite.cli.render.verdict import verdict
 from clipcite.datasets.dataset import Labelled
 from clipcite.datasets.detect import read
-from core.samples import sample
+from core import sample
 from core.settings import get_settings
 from demo.service import DemoFailed, Service, running_service
 

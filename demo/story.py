@@ -14,7 +14,7 @@ from rich.console import Console
 
 from clipcite import Client
 from clipcite.cli.render.tables import table_of
-from core.samples import parts, sample
+from core import sample
 from demo.service import running_service
 
 SEEDS, CONVINCING = 10, 9
@@ -27,10 +27,9 @@ def main() -> int:
     console, convincing = Console(), 0
     table = table_of("seed", "preview", "trained", "right", "with the name", "of it")
     names = (*sample.TRAINED, *sample.NEW)
-    tests = [(name, number) for path, name, number in sample.paths() if path.startswith("test/")]
-    turns = sorted(tests, key=lambda image: _turn(tests, image))  # one of each class, then the second of each
-    shown = [_load(image) for image in turns if image[0] in sample.TRAINED][:SHOWN]
-    every = [_load(image) for image in tests]
+    every = [(path.split("/")[1], data) for path, data in sample.images().items() if path.startswith("test/")]
+    turns = sorted(every, key=lambda image: _turn(every, image))  # one of each class, then the second of each
+    shown = [image for image in turns if image[0] in sample.TRAINED][:SHOWN]
     new = [image for image in every if image[0] in sample.NEW][:NEW_SHOWN]
     with (
         tempfile.TemporaryDirectory(prefix="clipcite-story-") as folder,
@@ -58,13 +57,9 @@ def main() -> int:
     return 0 if convincing >= CONVINCING else 1
 
 
-def _turn(tests: Sequence[tuple[str, int]], image: tuple[str, int]) -> int:
+def _turn(tests: Sequence[Image], image: Image) -> int:
     """Return the place of an image among those of its class."""
     return [other for other in tests if other[0] == image[0]].index(image)
-
-
-def _load(image: tuple[str, int]) -> Image:
-    return image[0], parts.load(*image)
 
 
 def _right(client: Client, model: str, images: Sequence[Image], names: Sequence[str]) -> list[bool]:

@@ -21,7 +21,7 @@ from alembic.script import ScriptDirectory
 from PIL import Image
 
 from clipcite import APIStatusError, Client, Job
-from core.samples import parts, sample
+from core import sample
 from core.store.db.migrate import alembic_config
 from tests.deploy import engine as own
 from tests.deploy.engine import OURS, Engine, Failed, docker, eventually, run
@@ -31,7 +31,9 @@ from tests.disk import fill
 NAME, PORT = "clipcite-test", 8100
 MAX_IMAGE_BYTES = 2_200_000_000
 NAMES = ["washer", "gear", "screw"]
-PHOTOS = [parts.load(name, 0) for name in NAMES]  # `screw` is a new class
+PHOTOS = [
+    next(data for path, data in sample.images().items() if path.startswith(f"test/{name}/")) for name in NAMES
+]  # `screw` is a new class
 LONG = {"epochs": 30}
 MIGRATION = """import sqlalchemy as sa
 from alembic import op

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from clipcite.__main__ import app
 from clipcite.datasets.detect import read
-from core.samples import sample
+from core import sample
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ def test_all_tables_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     known = tmp_path / "One-Layer.json"
     known.write_text(json.dumps(TINY))
     open_clip.add_model_config(known)
-    for name, value in {"SMALL_TRAINED": ("One-Layer",), "SMALL_SERVED": "One-Layer", "SHOTS": 4}.items():
+    for name, value in {"SMALL_TRAINED": ("One-Layer",), "SMALL_SERVED": "One-Layer", "SHOTS": 1}.items():
         monkeypatch.setattr(gpu, name, value)
     gpu.main(["--small", "--device", "cpu", "--out", str(tmp_path / "results")])
     page = (tmp_path / "results" / "gpu.md").read_text()

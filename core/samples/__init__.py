@@ -1,1 +1,0 @@
-"""Sample images with labels, drawn by the project."""
