@@ -31,6 +31,23 @@ def test_the_class_of_the_question_is_confirmed(browser: Browser, quick_url: str
         assert page.evaluate("labels") == ["red"]
 
 
+def test_neither_guess_nor_label_is_shown_for_a_drawn_image(browser: Browser, quick_url: str) -> None:
+    """What was said of its group would be confirmed without a look."""
+    grouped = """answer: { said: "class", class_name: "blue", how: "group" }"""
+    with window(browser, quick_url, expected=["404"]) as page:
+        page.goto("/")
+        page.evaluate(WALK.replace("answer: null", grouped))
+        expect(page.get_by_role("heading", name="You said: blue")).to_be_visible()
+        page.keyboard.press("Escape")
+        page.evaluate(WALK.replace("answer: null", grouped).replace("drawn: false", "drawn: true"))
+        expect(page.get_by_role("heading", name="Which class is it?")).to_be_visible()
+        expect(page.get_by_role("button", name="Right")).to_have_count(0)
+        page.keyboard.press("1")
+        expect(page.get_by_role("dialog")).to_contain_text("2 of 3")
+        page.keyboard.press("ArrowLeft")
+        expect(page.get_by_role("heading", name="You said: blue")).to_be_visible()  # this answer, to correct it
+
+
 def test_a_long_press_answers_for_one_image(browser: Browser, quick_url: str) -> None:
     with window(browser, quick_url, expected=["404"]) as page:
         page.goto("/")
