@@ -45,7 +45,7 @@ def test_neither_guess_nor_label_is_shown_for_a_drawn_image(browser: Browser, qu
         page.keyboard.press("1")
         expect(page.get_by_role("dialog")).to_contain_text("2 of 3")
         page.keyboard.press("ArrowLeft")
-        expect(page.get_by_role("heading", name="You said: blue")).to_be_visible()  # this answer, to correct it
+        expect(page.get_by_role("heading", name="You said: blue")).to_be_visible()
 
 
 def test_a_long_press_answers_for_one_image(browser: Browser, quick_url: str) -> None:

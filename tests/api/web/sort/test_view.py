@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.web.sort.piles import PHONE, answered, drop_pile, group, images_of, said, sizes
 from tests.api.web.window import accessibility_problems, drop, too_wide, window, write_class_folders
+from tests.service.running import wait_for
 
 WATCH_THE_CARD = """() => {
     const card = document.querySelector(".sum");
@@ -101,6 +102,7 @@ def test_photos_without_a_tick_stay_out_of_the_class(browser: Browser, quick_url
         page.keyboard.press("Escape")
         expect(page.locator(".chip")).to_have_text(re.compile("warm"))
         expect(page.locator(".tile.yours")).to_have_count(8)
+        wait_for(lambda: said(quick_url, pile)["skip", None, "group"])  # the last answer
         images = images_of(quick_url, pile)
         excluded = [image["position"] for image in images if image["not_classes"] == ["warm"]]
         assert len(excluded) == 1
