@@ -74,6 +74,7 @@ def sort(
     known = {same_class(each.name) for each in names}
     names = [*names, *(ClassName(name) for name in said.used_names if same_class(name) not in known)]
     order = draw_order(seed, len(rows))
+    unchecked = order[~said.alone[order]]
     size = 4 * len(rows) * (COPIES * rows.shape[1] + SCORE_COPIES * len(names))
     with serving.hold(model, options.alpha) as held, serving.memory.hold(owner, size):
         images = F.normalize(torch.from_numpy(rows.astype(np.float32)), dim=-1)
@@ -85,8 +86,8 @@ def sort(
                 "reason": "There are no class names yet.",
                 "images": [_unsorted(at, label) for at, label in enumerate(said.labels.tolist())],
                 "groups": _groups(images.numpy(), said, nearest, groups, None),
-                "ask": _drawn(_unchecked(said, order)[: draw or ask]),
-                "unchecked": len(_unchecked(said, order)),
+                "ask": _drawn(unchecked[: draw or ask]),
+                "unchecked": len(unchecked),
             }
         options = options.model_copy(update={"class_names": names})
         request = ModelRequest(serving, held, options, take)
@@ -117,8 +118,8 @@ def sort(
             ),
             "images": _images(done, columns),
             "groups": _groups(images.numpy(), done.answers, nearest, groups, done),
-            "ask": _asked(done, images, order, ask, draw),
-            "unchecked": len(_unchecked(done.answers, order)),
+            "ask": _asked(done, images, unchecked, ask, draw),
+            "unchecked": len(unchecked),
             "measured": measured,
             "sentence": _sentence(done.answers, measured),
             "warnings": request.warnings(),
@@ -164,7 +165,7 @@ def _images(done: SortedPile, names: Sequence[str]) -> list[SortedImage]:
 
 
 def _measured(done: SortedPile) -> Measured | None:
-    """Return how much of the pile is in the right place. What a person said is right."""
+    """Return how much of the pile is in the right place. What a person said of an image alone is right."""
     total, count, right = len(done.places), len(done.measuring), int(done.right.sum())
     if count < MIN_DRAWN:
         return None
@@ -195,11 +196,6 @@ def _sentence(said: Answers, measured: Measured | None) -> str:
 # --- questions ---
 
 
-def _unchecked(answers: Answers, order: Ints) -> Ints:
-    """Return the images that nobody was asked about alone, in the order in which they are drawn."""
-    return order[~answers.alone[order]]
-
-
 def _drawn(positions: Ints) -> list[AskedImage]:
     return [AskedImage(position=at, drawn=True) for at in positions.tolist()]
 
@@ -226,21 +222,23 @@ def _groups(
     return found[:most]
 
 
-def _asked(done: SortedPile, images: Tensor, order: Ints, ask: int, draw: int) -> list[AskedImage]:
+def _asked(done: SortedPile, images: Tensor, unchecked: Ints, ask: int, draw: int) -> list[AskedImage]:
     """Return the images to ask about one by one: chosen ones, and one of DRAWN_OF_ASKED drawn at random.
 
     Something else has its share of the chosen ones, those nearest the limit first.
+
+    Args:
+        unchecked: images that nobody was asked about alone, in the order in which they are drawn.
     """
-    answers = done.answers
     if draw or not ask:
-        return _drawn(_unchecked(answers, order)[:draw])
-    drawn = _unchecked(answers, order)[: -(-ask // DRAWN_OF_ASKED)]
-    rest = np.setdiff1d(np.flatnonzero(~answers.labelled & ~answers.skipped), drawn)
+        return _drawn(unchecked[:draw])
+    drawn = unchecked[: -(-ask // DRAWN_OF_ASKED)]
+    rest = np.setdiff1d(np.flatnonzero(~done.answers.labelled & ~done.answers.skipped), drawn)
     apart = rest[done.places[rest] == NONE]
     wanted = min(ask - len(drawn), len(rest))
     share_apart = round(wanted * len(apart) / max(1, len(rest)))
     doubtful = apart[np.argsort(np.abs(done.apart.score - done.apart.limit)[apart])][:share_apart]
-    not_asked = np.setdiff1d(np.arange(len(order)), np.setdiff1d(rest, apart))
+    not_asked = np.setdiff1d(np.arange(len(images)), np.setdiff1d(rest, apart))
     chosen = which_next(
         done.scores.probabilities, images, wanted - len(doubtful), not_asked.tolist(), done.missing
     )

@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from functools import cache
 from pathlib import Path
 
 from core.errors import ExpectedError
@@ -39,7 +38,6 @@ def archive() -> bytes:
     return ARCHIVE.read_bytes()
 
 
-@cache
 def images() -> dict[str, bytes]:
     """Return the images by path, `train/<class>/…` or `test/<class>/…`."""
     with zipfile.ZipFile(io.BytesIO(archive())) as file:
@@ -55,7 +53,7 @@ def write(folder: Path) -> None:
     files = {**images(), "CREDIT.txt": f"{TITLE}. {CREDIT} Licence: {LICENSE}.\n".encode()}
     folder.mkdir(parents=True, exist_ok=True)
     present = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-    others = {name for name, path in present.items() if path.read_bytes() != files.get(name)}
+    others = present.keys() - files or {n for n, path in present.items() if path.read_bytes() != files[n]}
     if others:
         raise FolderInUse(f"{folder} contains other files, such as {min(others)}. Choose another folder.")
     for name, data in files.items():

@@ -210,6 +210,7 @@ class Pile(PileData):
                 "skip": the person doesn't know; "withdrawn" takes back all answers about them.
             how: how the person was asked. "drawn" for images that the service has drawn at random, which
                 measure the sort; "chosen" for others that it asked about; "moved" for the person's choice.
+                Several images with one "moved" count as a group, whose labels a check asks about again.
         """
         said = said or ("none" if class_name is None else "class")
         request = answers_request(self.id, positions, said, class_name, how)

@@ -14,25 +14,11 @@ export function named(positions, name, how) {
 /** Return the answers of a group that got a name. Photos without a tick are not of that class. Members that were not shown
  *  are evidence alone. @param {Schemas["PileGroup"]} group @param {Set<number>} unticked positions @param {Label} name */
 export function namedGroup({ shown, members }, unticked, name) {
-	/** @param {(position: number) => boolean} isWanted */
-	const those = (isWanted) => shown.filter(isWanted);
 	const seen = new Set(shown);
-	return filled([
-		named(
-			those((position) => !unticked.has(position)),
-			name,
-			"group",
-		),
-		notOf(
-			those((position) => unticked.has(position)),
-			name,
-		),
-		named(
-			members.filter((position) => !seen.has(position)),
-			name,
-			"member",
-		),
-	]);
+	const ticked = shown.filter((position) => !unticked.has(position));
+	const wrong = shown.filter((position) => unticked.has(position));
+	const unseen = members.filter((position) => !seen.has(position));
+	return filled([named(ticked, name, "group"), notOf(wrong, name), named(unseen, name, "member")]);
 }
 
 /** Return the answer that these photos are not of the class; with NONE, that they are of one of the classes.
