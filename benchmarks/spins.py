@@ -1,27 +1,33 @@
-"""How long waiting OpenMP threads may spin: whole trainings alone and beside other work.
+"""How long waiting OpenMP threads may spin: trainings and exports, alone and beside other work.
 
     python -m benchmarks.spins --data FOLDER
+    python -m benchmarks.spins --data FOLDER --work export
 
 FOLDER holds `train/CLASS/` and `test/CLASS/`. Each training runs the whole pipeline (starter, with its
-report) in a process of its own, with the variables of one row. Beside it runs nothing, a second training,
-a service with one or four clients, which has its own variables, or a program that keeps one core busy. Rows
-alternate within a round. The output is spins.md and spins.json below --out.
+report) in a process of its own, with the variables of one row. Each export writes the ONNX graphs of the
+starter. Beside it runs nothing, a second one, a service with one or four clients, which has its own
+variables, a browser with a moving picture, or a program that keeps one core busy. Rows alternate within a
+round. The output is spins-WORK.md and spins-WORK.json below --out.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
 
+from playwright.sync_api import sync_playwright
 from rich.console import Console
+from safetensors.torch import save_file
 
 from benchmarks.accuracy.paper import write
 from benchmarks.accuracy.tables import Table
@@ -32,10 +38,13 @@ from benchmarks.serving.clients import load as run_clients
 from benchmarks.serving.clients import raw_request
 from clipcite.types.images import Image
 from core.clip.config import STARTER, resolve_config
-from core.clip.models.backbone import load_backbone
+from core.clip.export.formats.classes import export_format
+from core.clip.export.model_card import ModelInfo
+from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.pipeline import adapt
 from core.settings import get_settings
 from core.store.db import migrate
+from tests.api.web.browser import launch_browser
 from worker.trainer.process import trainer_environment
 
 ROWS: Mapping[str, Mapping[str, str]] = {
@@ -46,7 +55,17 @@ ROWS: Mapping[str, Mapping[str, str]] = {
     "spin 100": {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "100"},
     "passive": {"OMP_WAIT_POLICY": "passive"},
 }
-BESIDE = ("nothing", "a training", "1 client", "4 clients", "a busy core")
+BESIDE = ("nothing", "a second one", "1 client", "4 clients", "a browser", "a busy core")
+MOVING = """<canvas id=c width=800 height=600></canvas><script>
+const draw = c.getContext("2d");
+(function frame(time) {
+  for (let i = 0; i < 300; i++) {
+    draw.fillStyle = `hsl(${(i + time / 9) % 360} 80% 50%)`;
+    draw.fillRect(400 + 390 * Math.cos(time / 900 + i), 300 + 290 * Math.sin(time / 700 + 2 * i), 20, 20);
+  }
+  requestAnimationFrame(frame);
+})(0);
+</script>"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,10 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--beside", nargs="+", choices=BESIDE, default=list(BESIDE))
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
-    parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--work", choices=WORK, default="training", help="what is measured (default training)"
+    )
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.train:
-        train(options.data, options.images)
+    if options.one:
+        with tempfile.TemporaryDirectory() as folder:
+            work = WORK[options.work](options, Path(folder))
+            print("ready", flush=True)
+            sys.stdin.readline()
+            started = time.monotonic()
+            work()
+            print(time.monotonic() - started, flush=True)
         return
     console = Console(width=160)
     seconds: dict[tuple[str, str], list[float]] = {}
@@ -69,9 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with other_work(beside, options) as rate:
             for _ in range(options.rounds):
                 for row in options.rows:
-                    with training(options, row) as job, ExitStack() as stack:
+                    with measured(options, row) as job, ExitStack() as stack:
                         second = (
-                            stack.enter_context(training(options, row)) if beside == "a training" else None
+                            stack.enter_context(measured(options, row)) if beside == "a second one" else None
                         )
                         for process in filter(None, (second, job)):
                             process.start()
@@ -92,15 +120,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         for row in options.rows
     ]
-    title = "Seconds of a training with its report, median; in brackets the answers per second of the service"
-    write([Table(title, head, cells)], "spins", options.out, console)
+    what = {"training": "a training with its report", "export": "an export of ONNX graphs"}[options.work]
+    title = f"Seconds of {what}, median; in brackets the answers per second of the service"
+    write([Table(title, head, cells)], f"spins-{options.work}", options.out, console)
 
 
-class Training:
+class Measured:
     """A process that has read its imports and the backbone, and waits for `start`."""
 
     def __init__(self, options: argparse.Namespace, row: str) -> None:
-        command = [sys.executable, "-m", "benchmarks.spins", "--train"]
+        command = [sys.executable, "-m", "benchmarks.spins", "--one", "--work", options.work]
         command += ["--data", str(options.data), "--images", str(options.images)]
         self.process = subprocess.Popen(
             command,
@@ -127,29 +156,40 @@ def without_openmp() -> dict[str, str]:
 
 
 @contextmanager
-def training(options: argparse.Namespace, row: str) -> Iterator[Training]:
-    job = Training(options, row)
+def measured(options: argparse.Namespace, row: str) -> Iterator[Measured]:
+    job = Measured(options, row)
     try:
         yield job
     finally:
         job.process.wait()
 
 
-def train(data: Path, images: int) -> None:
-    """Print a line when ready, and after a line of input the seconds of a job."""
-    source = load(data)
+def training(options: argparse.Namespace, folder: Path) -> Callable[[], object]:
+    """Return a job with its report."""
+    source = load(options.data)
     classes = list(range(len(source.class_names)))
     shots = [
         Image(example.path, source.class_names[example.label])
-        for example in draw_shots(source.train, classes, images, 0)
+        for example in draw_shots(source.train, classes, options.images, 0)
     ]
     backbone = load_backbone(STARTER, cache=get_settings().cache, device="cpu")
-    config = resolve_config(backbone=STARTER, image_size=backbone.image_size)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    started = time.monotonic()
-    adapt(backbone, shots, config)
-    print(time.monotonic() - started, flush=True)
+    config = resolve_config(backbone=STARTER, image_size=backbone.image_size, images=len(shots))
+    return partial(adapt, backbone, shots, config)
+
+
+def export(options: argparse.Namespace, folder: Path) -> Callable[[], object]:
+    """Return an export of the pre-trained starter."""
+    backbone = load_backbone(STARTER, cache=get_settings().cache, device="cpu")
+    save_file({**tower_parameters(backbone.model)}, folder / "parameters.safetensors")
+    info = ModelInfo(
+        "stock", None, STARTER, backbone.sha256, None, 0, [], ["a photo of a {}."], {}, "full", None
+    )
+    return partial(
+        export_format, "onnx", folder, folder / "parameters.safetensors", get_settings().cache, info
+    )
+
+
+WORK = {"training": training, "export": export}
 
 
 @contextmanager
@@ -161,13 +201,17 @@ def other_work(beside: str, options: argparse.Namespace) -> Iterator["Counter"]:
             busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
             stack.callback(busy.wait)
             stack.callback(busy.kill)
+        elif beside == "a browser":
+            browser = launch_browser(stack.enter_context(sync_playwright()))
+            stack.callback(browser.close)
+            browser.new_page().set_content(MOVING)
         elif beside.endswith(("client", "clients")):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             migrate.upgrade(f"sqlite:///{folder}/clipcite.db")
             settings = {"CLIPCITE_DATA": folder, "CLIPCITE_CACHE": str(get_settings().cache)}
             api = stack.enter_context(running_api(settings))
             source = load(options.data)
-            names = "\n".join(source.class_names)
+            names = json.dumps(source.class_names)
             requests = [
                 raw_request(api.url, {"class_names": names}, [example.path.read_bytes()])
                 for example in source.test[:50]
