@@ -1,8 +1,9 @@
 """Fair queue: the order in which the owners' jobs start.
 
 The `turn` of a queued job is the number of running jobs that its owner would have if this job and the owner's
-earlier ones had started. Jobs are ordered by turn, then by the owner's last start (oldest first), then by
-age. So the owner with the fewest running jobs comes first.
+earlier ones had started. Jobs are ordered by turn, then by the owner's last start (oldest first; one in the
+future comes from a wrong clock, and is ignored), then by age. So the owner with the fewest running jobs comes
+first.
 
 One query ranks the queued jobs, through an index of their own.
 """
@@ -10,10 +11,10 @@ One query ranks the queued jobs, through an index of their own.
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Select, false, func, literal, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Select, case, false, func, literal, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
-from core.store.db.session import database_now
+from core.store.db.session import database_now, now_column
 from core.store.db.tables import QUEUED, RUNNING, Job, Owner
 
 # A literal, because SQLite does not use a partial index for a parameter.
@@ -38,7 +39,7 @@ def take_due(session: Session, *, redispatch_seconds: float, ahead: int, max_run
     room = ahead - (session.scalar(select(func.count()).where(_QUEUED, sent)) or 0)
     if room <= 0:
         return []
-    order = list(session.scalars(_first(room, sent=sent, max_turn=max_running)))
+    order = list(session.scalars(_first(session, room, sent=sent, max_turn=max_running)))
     # Another dispatcher may have claimed some of them meanwhile.
     free = select(Job.id).where(Job.id.in_(order), _QUEUED, or_(Job.dispatched_at.is_(None), ~sent))
     claimed = sorted(session.scalars(free.with_for_update(skip_locked=True)), key=order.index)
@@ -62,7 +63,7 @@ def positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
     queued = [job.id for job in jobs if job.status == QUEUED]
     if not queued:
         return {}
-    places = {job_id: place for place, job_id in enumerate(session.scalars(_first(MAX_POSITION)), 1)}
+    places = {job_id: place for place, job_id in enumerate(session.scalars(_first(session, MAX_POSITION)), 1)}
     return {job_id: places.get(job_id, MAX_POSITION) for job_id in queued}
 
 
@@ -71,7 +72,9 @@ def position(session: Session, job: Job) -> int | None:
     return positions(session, [job]).get(job.id)
 
 
-def _first(number: int, *, sent: ColumnElement[bool] = _NONE, max_turn: int = 0) -> Select[str]:
+def _first(
+    session: Session, number: int, *, sent: ColumnElement[bool] = _NONE, max_turn: int = 0
+) -> Select[str]:
     """Select the ids of the first jobs in the queue, in order.
 
     Args:
@@ -89,12 +92,13 @@ def _first(number: int, *, sent: ColumnElement[bool] = _NONE, max_turn: int = 0)
         .subquery()
     )
     turn = line.c.rank + func.coalesce(load.c.jobs, 0)
+    served = case((Owner.served_at <= now_column(session), Owner.served_at))
     first = (
         select(line.c.id)
         .join(Owner, Owner.name == line.c.owner)
         .outerjoin(load, load.c.owner == line.c.owner)
         .where(line.c.rank <= number)  # enough, even if all belong to one owner
-        .order_by(turn, Owner.served_at.asc().nulls_first(), line.c.created_at, line.c.id)
+        .order_by(turn, served.asc().nulls_first(), line.c.created_at, line.c.id)
         .limit(number)
     )
     return first.where(turn <= max_turn) if max_turn else first

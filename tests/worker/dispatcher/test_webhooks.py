@@ -217,6 +217,15 @@ def test_a_failed_delivery_is_retried_later(database: Database, there: Receiver)
     assert delivered == ("webhook_delivered", {**delivered[1], "attempt": 2, "status": 200})
 
 
+def test_a_clock_that_was_set_back_holds_no_message_back(database: Database, there: Receiver) -> None:
+    cancelled(database, there.url)
+    with database.write() as session:
+        ahead = database_now(session) + 2 * max(*webhooks.DELAYS, webhooks.CLAIMED)
+        session.execute(update(WebhookDelivery).values(next_attempt_at=ahead))
+    assert send(database) == [OWNER]
+    assert len(there.hits) == 1
+
+
 def test_the_third_try_is_the_last(one_database: Database, there: Receiver) -> None:
     assert sum(DELAYS, timedelta()) < timedelta(hours=1)
     there.answers = [503, 503, 503]

@@ -158,3 +158,14 @@ def test_a_clock_set_back_by_a_day_holds_no_job_back(database: Database) -> None
         session.execute(update(Job).where(Job.id == job_id).values(dispatched_at=ahead))
     with database.write() as session:
         assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [job_id]
+
+
+def test_an_owner_served_while_the_clock_was_ahead_has_its_turn(database: Database) -> None:
+    """Otherwise its jobs would wait behind all of another owner's until the clock is there again."""
+    mine, other = (new_job(database, owner=new_owner(database, name)) for name in ("a", "b"))
+    with database.write() as session:
+        at = database_now(session)
+        for name, served in (("a", at + timedelta(hours=1)), ("b", at)):
+            session.execute(update(Owner).where(Owner.name == name).values(served_at=served))
+        assert fair_queue.take_due(session, redispatch_seconds=30, ahead=1) == [mine]
+    assert other != mine
