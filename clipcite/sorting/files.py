@@ -1,7 +1,7 @@
 """Images copied, moved or linked to their places, and put back. No file is overwritten, and none is lost.
 
 Nothing is removed unless the same content has another name, or the removed link is recorded. A killed run
-leaves an image under both its names at worst; `tidy` then removes the new one.
+leaves an image under both its names at worst, or an empty file under the new one; `tidy` then removes that.
 """
 
 import ctypes
@@ -165,7 +165,7 @@ def _undo(action: Action, source: Path, target: Path) -> str | None:
 
 
 def tidy(log: Log) -> None:
-    """Remove what a killed run has left: parts of files, and second names of what it was moving.
+    """Remove what a killed run has left: parts of files, empty ones, and second names of what it was moving.
 
     A pair or folder whose files can't be read is left as it is.
     """
@@ -176,13 +176,13 @@ def tidy(log: Log) -> None:
             for part in folder.glob(f"{PREFIX}*{SUFFIX}"):
                 part.unlink()
     for action in log.actions:
-        if action.how == "move":
+        if action.how != "link":
             with suppress(OSError):
                 _tidy(action, root / action.source, into / action.target)
 
 
 def _tidy(action: Action, source: Path, target: Path) -> None:
-    """Remove the new name of an image that still has its old one."""
+    """Remove the new name of an image that still has its old one, or the one that only holds a name."""
     old, new = source.lstat(), target.lstat()
     _check(source.parent)
     _check(target.parent)
@@ -191,8 +191,15 @@ def _tidy(action: Action, source: Path, target: Path) -> None:
     if action.link is not None:
         if _leads_to(source, action.link) and _leads_to(target, action.made):
             target.unlink()
-    elif stat.S_ISREG(old.st_mode) and (os.path.samestat(old, new) or _is_copy(source, target)):
+    elif not stat.S_ISREG(new.st_mode):
+        return
+    elif not new.st_size and source.stat().st_size:
         _unlink(target, new)
+    elif action.how == "move" and stat.S_ISREG(old.st_mode):
+        if not old.st_size and new.st_size:  # of a killed undoing
+            _unlink(source, old)
+        elif os.path.samestat(old, new) or _is_copy(source, target):
+            _unlink(target, new)
 
 
 def folders_of(log: Log) -> tuple[Path, Path]:
@@ -292,7 +299,9 @@ def move(source: Path, target: Path) -> None:
 
 
 def _rename_without_links(source: Path, target: Path) -> None:
-    """Rename as `rename` does. Linux renames and checks the target in one step; others check it before."""
+    """Rename as `rename` does. Linux renames and checks the target in one step; others take the name before,
+    with an empty file.
+    """
     rename_new = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename_new is not None:
         names = os.fsencode(source.absolute()), os.fsencode(target.absolute())
@@ -300,9 +309,13 @@ def _rename_without_links(source: Path, target: Path) -> None:
             return
         if (failed := ctypes.get_errno()) not in {errno.EINVAL, errno.ENOSYS}:
             raise OSError(failed, os.strerror(failed))
-    if _exists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    source.rename(target)
+    target.touch(exist_ok=False)
+    try:
+        source.rename(target)
+    except BaseException:
+        if _exists(source):  # not renamed
+            target.unlink()
+        raise
 
 
 def rename(source: Path, target: Path) -> None:

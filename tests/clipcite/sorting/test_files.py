@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -59,16 +60,26 @@ def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", refuse)
 
 
-MOVES = {"move across": "two_file_systems", "move without links": "no_hard_links"}
+@pytest.fixture
+def plain_rename(no_hard_links: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave only the rename that replaces its target, as older drivers of such cards do."""
+    monkeypatch.setattr(files.ctypes, "CDLL", lambda *_, **__: SimpleNamespace())
+
+
+MOVES = {
+    "move across": "two_file_systems",
+    "move without links": "no_hard_links",
+    "move by plain rename": "plain_rename",
+}
+FILE_SYSTEMS = {**MOVES, "copy by plain rename": "plain_rename"}
 
 
 @pytest.fixture
 def how(request: pytest.FixtureRequest) -> str:
     """Return how images are put into their places, on the file systems of the parameter."""
-    if request.param in MOVES:
-        request.getfixturevalue(MOVES[request.param])
-        return "move"
-    return str(request.param)
+    if request.param in FILE_SYSTEMS:
+        request.getfixturevalue(FILE_SYSTEMS[request.param])
+    return str(request.param).partition(" ")[0]
 
 
 def undone(log: Log) -> list[str]:
@@ -101,7 +112,7 @@ def test_sorts_beside_files_of_the_same_name_and_undoes_it(tmp_path: Path, how: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [*HOWS, *MOVES], indirect=True)
+@pytest.mark.parametrize("how", [*HOWS, *FILE_SYSTEMS], indirect=True)
 @pytest.mark.parametrize("by", ["SIGKILL", "Ctrl-C"])
 def test_stopped_at_any_step(tmp_path: Path, how: How, by: str) -> None:
     """The process is stopped at each of its changes in turn. Nothing is lost; it can resume and undo."""
@@ -367,6 +378,32 @@ def test_without_hard_links_the_rename_itself_checks_the_target(
     with pytest.raises(FileExistsError):
         files.rename(source, target)
     assert (source.read_text(), target.read_text()) == ("another", "mine")
+
+
+@pytest.mark.usefixtures("plain_rename")
+def test_the_name_is_taken_before_a_plain_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program that saves a photo right before the rename finds its name in use."""
+    source, target = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    source.write_text("mine")
+    rename = os.rename
+
+    def save_and_rename(*given: Any) -> None:
+        with pytest.raises(FileExistsError):
+            target.open("x").close()
+        rename(*given)
+
+    monkeypatch.setattr(os, "rename", save_and_rename)
+    files.rename(source, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.jpg"]
+    assert target.read_text() == "mine"
+    source.write_text("another")
+    with pytest.raises(FileExistsError):
+        files.rename(source, target)
+    assert (source.read_text(), target.read_text()) == ("another", "mine")
+    monkeypatch.setattr(os, "rename", _refusing_a(tmp_path, rename))
+    with pytest.raises(PermissionError):
+        files.rename(source, tmp_path / "c.jpg")
+    assert not (tmp_path / "c.jpg").exists()
 
 
 @pytest.mark.parametrize("how", ["copy", "move"])
