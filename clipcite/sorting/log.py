@@ -130,11 +130,12 @@ def locked(*folders: Path) -> Iterator[None]:
     import fcntl  # Windows has no such module
 
     with ExitStack() as stack:
-        if not folders[-1].exists():
-            folders[-1].mkdir(parents=True)
-            stack.callback(_remove_empty, folders[-1])
-        held = set()
+        held, made = set(), False
         for folder in folders:
+            last = folder is folders[-1]
+            if last and not folder.exists():
+                folder.mkdir(parents=True, exist_ok=True)  # another sort may have made it meanwhile
+                made = True
             try:
                 handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, handle)
@@ -142,11 +143,13 @@ def locked(*folders: Path) -> Iterator[None]:
                 if (state.st_dev, state.st_ino) not in held:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 held.add((state.st_dev, state.st_ino))
-            except BlockingIOError:
-                reason = "Another sort of this folder is running. Wait until it ends"
-                raise BlockingIOError(errno.EWOULDBLOCK, reason, str(folder)) from None
-            except OSError:
-                continue
+                folder.stat()  # another sort may have removed it
+            except OSError as error:
+                if isinstance(error, BlockingIOError) or (last and isinstance(error, FileNotFoundError)):
+                    reason = "Another sort of this folder is running. Wait until it ends"
+                    raise BlockingIOError(errno.EWOULDBLOCK, reason, str(folder)) from None
+        if made:
+            stack.callback(_remove_empty, folders[-1])  # while it is locked
         yield
 
 

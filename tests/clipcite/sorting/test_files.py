@@ -1,6 +1,7 @@
 """Nothing is lost or overwritten, whatever happens during a sort or before its undoing."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -546,4 +547,32 @@ def test_one_sort_of_a_folder_at_a_time(tmp_path: Path) -> None:
                 pass
     assert not other.exists()
     with locked(other, one):
+        pass
+
+
+def test_a_folder_that_two_sorts_make_at_once_belongs_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one saw no folder. It neither fails for another reason nor removes that of the first one."""
+    into, exists = tmp_path / "new", Path.exists
+    with locked(into):
+        monkeypatch.setattr(Path, "exists", lambda path: path != into and exists(path))
+        with pytest.raises(BlockingIOError, match="Another sort"), locked(into):
+            pass
+        monkeypatch.undo()
+        assert into.is_dir()
+    assert not into.exists()
+
+
+def test_a_folder_that_another_sort_removes_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into, flock = tmp_path / "new", fcntl.flock
+
+    def removed(handle: int, operation: int) -> None:
+        flock(handle, operation)
+        into.rmdir()
+
+    monkeypatch.setattr(fcntl, "flock", removed)
+    with pytest.raises(BlockingIOError, match="Another sort"), locked(into):
         pass
