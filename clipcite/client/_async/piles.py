@@ -183,7 +183,7 @@ class AsyncPile(PileData):
         query = {
             name: f"{value:g}" if isinstance(value, float) else str(value)
             for name, value in given.items()
-            if value
+            if value is not None
         }
         request = Request("GET", path_of("piles", self.id, "sort"), query, headers, read_seconds=PART_SECONDS)
         while True:

@@ -78,6 +78,7 @@ def test_a_pile_from_its_images_to_its_end(
         rows = {row["file"]: row["class"] for row in csv.DictReader(pile.csv().splitlines())}
         assert rows["blue/0.png"] == "blue"
         assert len(rows) == 12
+        assert pile.sort(alpha=0).alpha == 0
         pile.answer(blue, said="withdrawn")
         assert pile.counts.labelled == 0
         pile.rename("sports club")
