@@ -265,10 +265,10 @@ def adapt(
     openapi_extra=json_body(LayoutJson),
 )
 async def check_layout(request: Request, submission: SubmissionDep) -> Response:
-    """Return split and class of files by their folders, before an upload. The request has paths alone.
+    """Return the split and the class that files get from their folders, before an upload.
 
-    The rules are those of an archive for `POST /adapt`, and an archive that it rejects because of its folders
-    or names is rejected here. Nothing is stored.
+    The request has paths only. The rules are those for an archive of `POST /adapt`: folders and names that
+    it rejects are rejected here, too. Nothing is stored.
     """
     body = await request.body()
     request.state.take_memory(BYTES_PER_FOLDER * body.count(b"/"))

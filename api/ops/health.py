@@ -39,7 +39,8 @@ HIDDEN_REASON = (
 class Checks:
     """Checks of the service's parts, in their own thread and at most once per second.
 
-    So many callers or a hanging database can't use up the threads and connections of other requests.
+    Without this, callers of `/readyz` or a hanging database could use up the threads and connections of
+    other requests.
     """
 
     def __init__(self, state: State) -> None:

@@ -215,6 +215,6 @@ class PileFeatureStore:
                 )
 
     def close(self) -> None:
-        """Stop the threads after their current part."""
+        """Stop the threads, each after the STORED images at which it is."""
         self._closed = True
         self._threads.shutdown()

@@ -15,8 +15,8 @@ MAX_BACKOFF = 8.0
 class Retry:
     """Retry policy of a client.
 
-    Almost every request can be retried, because uploads of images have an Idempotency-Key. Imports of models
-    and rollbacks are not retried if the service may have executed them.
+    Almost every request can be retried, because uploads of images have an Idempotency-Key. Imports of models,
+    rollbacks and new piles are not retried if the service may have executed them.
     """
 
     attempts: int = 5

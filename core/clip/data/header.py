@@ -51,7 +51,7 @@ def read_header(source: bytes | Path, limits: ImageLimits) -> Header:
     """Read and check the header of a file.
 
     Raises:
-        BadImage: as for `open_image`.
+        BadImage: the file is not an image, or exceeds a limit (codes: `core.clip.data.images.open_image`).
         OSError: the path can't be read.
     """
     data = read_file(source, limits.max_bytes)
