@@ -108,8 +108,8 @@ class Answers:
 
     @property
     def nothing(self) -> bool:
-        """True if nobody has said anything."""
-        return not self.seen.any()
+        """True if nobody has said anything of an image. Who skips one has not."""
+        return not (self.labelled.any() or self.barred.any() or self.never_none.any())
 
     @property
     def used_names(self) -> list[str]:

@@ -57,6 +57,12 @@ def test_what_a_person_said_stays_and_an_excluded_class_is_not_chosen() -> None:
     assert every.places[sure] in range(CLASSES)
 
 
+def test_who_skips_images_has_said_nothing() -> None:
+    plain, skipped = sorted_by(of()), sorted_by(of(say([0, 1, 8], None, said="skip")))
+    assert (plain.places == NONE).any()
+    assert skipped.places.tolist() == plain.places.tolist()
+
+
 def test_barred_images_teach_no_class(monkeypatch: pytest.MonkeyPatch) -> None:
     """Self-training would give them the class that a person excluded."""
     taught: list[int] = []
