@@ -32,17 +32,24 @@ def judge(answers: Answers, images: np.ndarray = IMAGES, **fields: object) -> Ap
     return obeyed.obeyed(images, SUPPORT, answers, Neighbours.among(images), **{"trained": trained, **fields})  # type: ignore[arg-type]
 
 
-def walked(x: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Return the visits of all rows by dense steps."""
-    cosine = (x @ x.T).astype(np.float64)
+def walked(added: np.ndarray, images: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Return the visits of all rows, those added and the images, by dense steps.
+
+    An example is an image, too. Which of two equal rows is a neighbour is open, so the neighbours are given.
+    """
+    x = np.concatenate([added, images]).astype(np.float64)
+    cosine = x @ x.T
     np.fill_diagonal(cosine, -np.inf)
-    near = np.argsort(-cosine, axis=1)[:, :NEIGHBOURS]
+    near = Neighbours.among(images).after(added, images).columns
+    found, best = np.take_along_axis(cosine, near, axis=1), -np.sort(-cosine, axis=1)[:, :NEIGHBOURS]
+    assert -np.sort(-found, axis=1) == pytest.approx(best, abs=1e-6)
     typical = np.median([cosine[i, columns].min() for i, columns in enumerate(near)])
     weight = np.zeros(cosine.shape)
     for i, columns in enumerate(near):
         weight[i, columns] = weight[columns, i] = np.exp((cosine[i, columns] - typical) / WIDTH)
     degree = weight.sum(axis=1)
-    step, visits = weight / np.sqrt(np.outer(degree, degree)), start
+    step = weight / np.sqrt(np.outer(degree, degree))
+    visits = start.copy()
     for _ in range(STEPS):
         visits = (1 - RESTART) * step @ visits + start
     return visits
@@ -60,21 +67,20 @@ def slowly(
     Args:
         acts: shown and ticked images, unseen members, unticked images and the class of each answered group.
     """
-    x, shots = images.astype(np.float64), shots.astype(np.float64)
     taught = [i for shown, _, _, name in acts if name == NONE for i in shown[:TAUGHT]]
-    everything, n = np.concatenate([shots, x[taught], x]), len(shots)
+    examples, n, x = np.concatenate([shots, images[taught]]), len(shots), images.astype(np.float64)
     members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    start = np.zeros((len(everything), len(members)))
+    start = np.zeros((len(examples) + len(x), len(members)))
     for column, rows in enumerate(members):
         start[rows, column] = 1 / len(rows)
-    visits = walked(everything, start)[n + len(taught) :].max(axis=1)
+    visits = walked(examples, images, start)[len(examples) :].max(axis=1)
     near = np.max([x @ unit(shots[rows].sum(axis=0)) for rows in members], axis=0)
     own = []
     for i in range(n):
         others = [j for j in np.flatnonzero(labels == labels[i]) if j != i]
-        one = np.zeros((len(everything), 1))
+        one = np.zeros((len(start), 1))
         one[others] = 1 / len(others)
-        own.append((logs(walked(everything, one)[i, 0]), shots[i] @ unit(shots[others].sum(axis=0))))
+        own.append((logs(walked(examples, images, one)[i, 0]), shots[i] @ unit(shots[others].sum(axis=0))))
     middle, width = np.mean(own, axis=0), np.std(own, axis=0)
     score = ((np.stack([logs(visits), near], axis=1) - middle) / width).min(axis=1)
     left = ((np.array(own) - middle) / width).min(axis=1)
@@ -86,7 +92,7 @@ def slowly(
     start = np.zeros((n + len(x), len(names) + 1))
     for row, name in [*enumerate(labels), *((n + i, name) for i, name in labelled.items())]:
         start[row, -1 if name == NONE else names.index(name)] = 1
-    v = walked(np.concatenate([shots, x]), start)[n:]
+    v = walked(shots, images, start)[n:]
     evidence = logs(v[:, :-1].max(axis=1)) - logs(v[:, -1])
     named = [i for _, rest, _, name in acts for i in rest if name != NONE]
     far = np.ones(len(x), bool)
