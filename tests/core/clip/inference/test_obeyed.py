@@ -49,7 +49,7 @@ def walked(added: np.ndarray, images: np.ndarray, start: np.ndarray) -> np.ndarr
         weight[i, columns] = weight[columns, i] = np.exp((cosine[i, columns] - typical) / WIDTH)
     degree = weight.sum(axis=1)
     step = weight / np.sqrt(np.outer(degree, degree))
-    visits = start.copy()
+    visits: np.ndarray = start
     for _ in range(STEPS):
         visits = (1 - RESTART) * step @ visits + start
     return visits
