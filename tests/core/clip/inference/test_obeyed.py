@@ -49,10 +49,10 @@ def walked(added: np.ndarray, images: np.ndarray, start: np.ndarray) -> np.ndarr
         weight[i, columns] = weight[columns, i] = np.exp((cosine[i, columns] - typical) / WIDTH)
     degree = weight.sum(axis=1)
     step = weight / np.sqrt(np.outer(degree, degree))
-    visits: np.ndarray = start
+    visits = start
     for _ in range(STEPS):
         visits = (1 - RESTART) * step @ visits + start
-    return visits
+    return np.asarray(visits)
 
 
 def logs(visits: np.ndarray) -> np.ndarray:
