@@ -52,7 +52,7 @@ def walked(added: np.ndarray, images: np.ndarray, start: np.ndarray) -> np.ndarr
     visits = start
     for _ in range(STEPS):
         visits = (1 - RESTART) * step @ visits + start
-    return np.asarray(visits)
+    return visits
 
 
 def logs(visits: np.ndarray) -> np.ndarray:
