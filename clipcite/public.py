@@ -28,12 +28,12 @@ from clipcite.errors import RateLimitError as RateLimitError
 from clipcite.errors import UnprocessableEntityError as UnprocessableEntityError
 from clipcite.errors import WaitTimeout as WaitTimeout
 from clipcite.types.adapt import Preflight as Preflight
+from clipcite.types.classify import Classification as Classification
+from clipcite.types.classify import ImageResult as ImageResult
+from clipcite.types.classify import Prediction as Prediction
 from clipcite.types.health import Readiness as Readiness
 from clipcite.types.jobs import Event as Event
 from clipcite.types.models import Alias as Alias
 from clipcite.types.piles import PileSort as PileSort
-from clipcite.types.predictions import Classification as Classification
-from clipcite.types.predictions import ImageResult as ImageResult
-from clipcite.types.predictions import Prediction as Prediction
 from clipcite.types.report import Metrics as Metrics
 from clipcite.types.report import Report as Report

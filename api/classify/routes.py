@@ -15,8 +15,7 @@ from api.classify.scoring import Images, classify
 from api.http.problems import InvalidRequest, responses
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import NoReadableImage
-from clipcite.types.classify import ClassName, Options
-from clipcite.types.predictions import Classification
+from clipcite.types.classify import Classification, ClassName, Options
 from clipcite.types.problems import Notice
 from core.admission import Take
 from core.store.db.session import Database

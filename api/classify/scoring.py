@@ -19,8 +19,7 @@ from api.serving.pool.served_model import ServedModel
 from api.serving.service import Serving, Subject
 from api.serving.texts import RequestClassifier
 from api.serving.types import NoReadableImage
-from clipcite.types.classify import ClassName, Options
-from clipcite.types.predictions import Calibration, Classification, ClassKind, ImageResult
+from clipcite.types.classify import Calibration, Classification, ClassKind, ClassName, ImageResult, Options
 from clipcite.types.problems import Notice
 from core.admission import Take
 from core.clip.config import USUAL_SIDE

@@ -12,11 +12,10 @@ from api.classify.scoring import Images, classify
 from api.jobs.upload import ValidatedUpload
 from api.serving.service import Serving
 from clipcite.types.class_names import same_class
-from clipcite.types.classify import ClassName, Options
+from clipcite.types.classify import ClassName, ImageResult, Options
 from clipcite.types.evaluation import EvaluatedClass, Evaluation, Mistake
 from clipcite.types.folders import warn
 from clipcite.types.images import Image
-from clipcite.types.predictions import ImageResult
 from clipcite.types.problems import Notice
 from clipcite.types.report import (
     MAX_CONFUSION_CLASSES,

@@ -8,10 +8,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from api.http.forms import FORMS, JSON_BODIES
-from clipcite.types.classify import ClassifyForm, ClassifyJson
+from clipcite.types.classify import Classification, ClassifyForm, ClassifyJson
 from clipcite.types.jobs import Job
 from clipcite.types.models import Model
-from clipcite.types.predictions import Classification
 from clipcite.types.problems import Problem
 
 LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}

@@ -25,8 +25,8 @@ from clipcite.types.models import ExportFormat
 from core.admission import ServerBusy
 from core.clip.errors import InvalidClassNames
 from core.clip.export.formats.classes import export_format, write_classes
-from core.clip.export.model_card import ModelInfo
-from core.clip.export.open_clip_folder import describe_delta, write_open_clip_folder
+from core.clip.export.model_card import LOAD_DELTA, ModelInfo
+from core.clip.export.open_clip_folder import describe, write_open_clip_folder
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import load_backbone, tower_parameters
 from core.clip.prompts import clean_class_name
@@ -86,7 +86,7 @@ def export(
             blobs.fetch(model.manifest_key, folder / MANIFEST)
             manifest = read_manifest((folder / MANIFEST).read_bytes())
             info = _model_info(model, alpha, manifest.delta_format, manifest.backbone_sha256)
-            describe_delta(folder, info)
+            describe(folder, info, LOAD_DELTA)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         take(sum(file.stat().st_size for file in files))
         # Not compressed: weights barely shrink, and compressing takes longer than sending.
@@ -134,8 +134,8 @@ def _write_model(
             process.submit(export_format, format, folder, parameters, cache, info).result()
         except BrokenProcessPool as error:
             raise ServerBusy(
-                "The process that wrote ONNX ended, probably for lack of memory. Try again later, or use "
-                "format=open_clip."
+                f"The process that wrote the format {format} ended, probably for lack of memory. Try again "
+                "later, or use format=open_clip."
             ) from error
 
 

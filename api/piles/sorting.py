@@ -13,9 +13,8 @@ from api.classify.scoring import ModelRequest
 from api.piles.features import Rows
 from api.serving.service import Serving, Subject
 from clipcite.types.class_names import same_class
-from clipcite.types.classify import ClassName, Options
+from clipcite.types.classify import Calibration, ClassName, Options
 from clipcite.types.piles import MIN_DRAWN, NOT_MEASURED, AskedImage, Measured, PileGroup, SortedImage
-from clipcite.types.predictions import Calibration
 from core.admission import Take
 from core.answers import Answer
 from core.clip.inference.answers import Answers

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from clipcite.types.class_names import same_class
-from clipcite.types.classify import NEW_CLASS_BALANCE
-from clipcite.types.predictions import Prediction
+from clipcite.types.classify import NEW_CLASS_BALANCE, Prediction
 from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.classifier import Scores
 from core.clip.inference.request_rule import SCORING_VERSION

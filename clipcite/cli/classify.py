@@ -30,7 +30,7 @@ from clipcite.datasets.class_folders import images_below
 from clipcite.datasets.image import printable
 
 if TYPE_CHECKING:
-    from clipcite.types.predictions import Classification, ImageResult
+    from clipcite.types.classify import Classification, ImageResult
 from clipcite.types.tables import as_csv
 
 Classes = Annotated[

@@ -7,8 +7,7 @@ from typing import Any
 from clipcite.client.request import BINARY, Request
 from clipcite.datasets.image import ImageFile
 from clipcite.errors import UnprocessableEntityError
-from clipcite.types.classify import ClassName
-from clipcite.types.predictions import Classification, ImageResult, Timing
+from clipcite.types.classify import Classification, ClassifyOptions, ClassName, ImageResult, Timing
 from clipcite.types.problems import Notice
 
 ClassNamesLike = Sequence[str | Mapping[str, Any]] | Mapping[str, Sequence[str] | None]
@@ -22,13 +21,13 @@ def classify_request(
     images: Sequence[ImageFile],
     class_names: ClassNamesLike | None,
     model: str,
-    options: Mapping[str, float | str | Sequence[str] | None],
+    options: ClassifyOptions,
 ) -> Request:
     """Build a request to /classify, and read the images. Options that are None or False are left out."""
     names = None if class_names is None else names_of(class_names)
     given = {"model": model, "class_names": names, **options}
     fields = {
-        field: [json.dumps(value) if isinstance(value, list | bool) else str(value)]
+        field: [json.dumps(value) if isinstance(value, list | tuple | bool) else str(value)]
         for field, value in given.items()
         if value is not None and value is not False
     }

@@ -7,8 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from clipcite.types.base import Open, RawName, RequestModel, Resource, ResponseModel
-from clipcite.types.classify import STOCK, ClassNames
-from clipcite.types.predictions import Calibration, ClassKind
+from clipcite.types.classify import STOCK, Calibration, ClassKind, ClassNames
 from clipcite.types.problems import Notice
 
 MAX_PILE_IMAGES = 20_000

@@ -1,10 +1,11 @@
 """All routes of the API: who may use each, a valid request, and what it leaves in the audit log.
 
-The tests of keys, owners, the audit log and the OpenAPI document loop over ROUTES. A new route needs one row.
+The tests of keys, owners, the audit log and the OpenAPI document loop over ROUTES. A new route needs one row,
+and its scopes in `api.middleware.auth.NEEDED`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import update
 from core.clip.models import backbones
 from core.clip.models.backbone import Backbone
 from core.store.accounts import api_keys
+from core.store.accounts.api_keys import ADAPT, ADMIN, CLASSIFY
 from core.store.db.tables import Model
 from tests.api import crafted
 from tests.api.service import Service, form, shots
@@ -171,7 +173,7 @@ ROUTES: dict[tuple[str, str], Route] = {
         audit=f"backbone.remove {INSTALLED}",
         named=lambda things: {"name": INSTALLED},
     ),
-    ("GET", "/metrics"): Route("admin", 200, bare=200, foreign=200),
+    ("GET", "/metrics"): Route("admin", 200, bare=200, foreign=403),
 }
 NOTHING: Things = {
     **{"job_id": "job_x", "model_id": "mdl_x", "name": "shoes", "alias": "prod"},
@@ -218,7 +220,8 @@ def two_owners(new_service: NewService, backbone: Backbone) -> Iterator[World]:
         folder = backbones.folder_of(INSTALLED, service.settings.cache)
         folder.mkdir(parents=True)
         (folder / backbones.MANIFEST).write_text(f'{{"name": "{INSTALLED}", "source": "", "files": {{}}}}')
-        mine, theirs, operator = (with_key(service, owner) for owner in ("team-a", "team-b", "default"))
+        mine, theirs = (with_key(service, owner, [ADAPT, CLASSIFY]) for owner in ("team-a", "team-b"))
+        operator = with_key(service, "default", [ADMIN])
         made = World(service, mine, theirs)
 
         def done(method: str, path: str, **given: Any) -> Any:
@@ -255,7 +258,7 @@ def two_owners(new_service: NewService, backbone: Backbone) -> Iterator[World]:
         yield made
 
 
-def with_key(service: Service, owner: str) -> dict[str, Any]:
+def with_key(service: Service, owner: str, scopes: Sequence[str]) -> dict[str, Any]:
     with service.database.write() as session:
-        made = api_keys.create(session, owner=owner, scopes=["admin"])
+        made = api_keys.create(session, owner=owner, scopes=scopes)
     return {"owner": owner, "key": made.key, "key_id": made.row.id}

@@ -51,6 +51,7 @@ def without(said: str, ids: Things) -> str:
         *((route, "application/json") for route in OWNED),
         (("GET", "/jobs/{job_id}/events"), "text/event-stream"),
     ],
+    ids=lambda each: each if isinstance(each, str) else " ".join(each),
 )
 def test_no_request_reveals_anything_of_another_owner(
     world: World, route: tuple[str, str], accept: str

@@ -1,13 +1,13 @@
 """The types of requests and responses: a newer service, limits, results as text, and lazy imports."""
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 import clipcite
 from clipcite.client.request import APIResponseValidationError, parse
+from clipcite.types.classify import CLASSIFICATION_EXAMPLE, Classification, ClassifyOptions, Options
 from clipcite.types.jobs import JOB_EXAMPLE, Job
-from clipcite.types.predictions import CLASSIFICATION_EXAMPLE, Classification
 
 FILES = [str(number) for number in range(25)]
 
@@ -35,6 +35,11 @@ def test_an_older_service_may_leave_out_what_can_be_null() -> None:
 def test_another_response_is_an_error_of_the_client(received: object) -> None:
     with pytest.raises(APIResponseValidationError, match=r"not a valid Job .*same version of the client"):
         parse(Job, received)
+
+
+def test_the_client_takes_every_option_of_a_classification() -> None:
+    arguments = {"model", "class_names"}
+    assert set(get_type_hints(ClassifyOptions)) | arguments == set(Options.model_fields)
 
 
 def test_a_result_is_a_sequence_of_images() -> None:

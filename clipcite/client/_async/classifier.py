@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Unpack, cast
 
 import anyio.to_thread
 
@@ -15,7 +15,7 @@ from clipcite.client.classification import (
 )
 from clipcite.datasets.image import ImageLike, as_image, is_one_image
 from clipcite.errors import InvalidImages, UnprocessableEntityError
-from clipcite.types.predictions import Classification
+from clipcite.types.classify import Classification, ClassifyOptions
 
 
 class AsyncClassifier:
@@ -29,12 +29,7 @@ class AsyncClassifier:
         class_names: ClassNamesLike | None = None,
         *,
         model: str = "stock",
-        alpha: float | None = None,
-        templates: Sequence[str] | None = None,
-        new_class_balance: float | None = None,
-        top_k: int | None = None,
-        coverage: float | None = None,
-        something_else: bool = False,
+        **options: Unpack[ClassifyOptions],
     ) -> Classification:
         """Rank class names, trained or new, for each image. Many images are sent in several requests.
 
@@ -43,13 +38,7 @@ class AsyncClassifier:
             class_names: class names, or a mapping from class names to their prompts (or None) (default: the
                 classes that the model was trained on).
             model: id, name, `name@version`, `name@alias`, id of a job, or `stock`.
-            alpha: mixing weight, 0 (pre-trained) to 1 (fine-tuned) (default: the model's).
-            templates: prompt templates such as "a photo of a {}." (default: the model's).
-            new_class_balance: factor of the offset against trained classes (default: the service's).
-            top_k: number of classes per image (default: all).
-            coverage: return per image a prediction set that contains the true class with this probability.
-            something_else: return per image `something_else`: True if it is unlike the training
-                images of all these classes.
+            options: such as `top_k=3` (`clipcite.types.classify.ClassifyOptions`).
 
         The results can be indexed: `client.classify("a.jpg", model="shoes")[0].class_name`. Each has the path
         of its image in `file`. An unreadable image has an `error` in its result.
@@ -66,14 +55,6 @@ class AsyncClassifier:
             os.fspath(image) if isinstance(image, str | os.PathLike) else file.name
             for image, file in zip(given, files, strict=True)
         ]
-        options: dict[str, Any] = {
-            "alpha": alpha,
-            "templates": None if templates is None else list(templates),
-            "new_class_balance": new_class_balance,
-            "top_k": top_k,
-            "coverage": coverage,
-            "something_else": something_else,
-        }
         responses: list[Classification] = []
         refused: dict[int, UnprocessableEntityError] = {}
         for number, start in enumerate(range(0, len(files), CLASSIFY_BATCH_SIZE)):

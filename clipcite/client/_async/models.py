@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import anyio.to_thread
 
@@ -19,10 +19,10 @@ from clipcite.client.classification import ClassNamesLike
 from clipcite.client.request import ZIP, OnUpload, Request, path_of
 from clipcite.client.upload import Adaptable, OnBadImage, model_archive, upload_of
 from clipcite.datasets.image import ImageLike
+from clipcite.types.classify import Classification, ClassifyOptions
 from clipcite.types.evaluation import Evaluation
 from clipcite.types.models import ExportFormat
 from clipcite.types.models import Model as ModelData
-from clipcite.types.predictions import Classification
 
 MODEL_SECONDS = 600
 """Read timeout of exports and imports: the service builds or checks the model before it responds."""
@@ -160,7 +160,7 @@ class AsyncModel(ModelData):
         self,
         images: ImageLike | Sequence[ImageLike],
         class_names: ClassNamesLike | None = None,
-        **options: Any,
+        **options: Unpack[ClassifyOptions],
     ) -> Classification:
         """Rank class names for each image. Takes the options of `client.classify`.
 

@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from core.clip.export.model_card import (
-    LOAD_DELTA,
     LOAD_PLAINLY,
     LOAD_WITH_PATH,
     ModelInfo,
@@ -36,25 +35,27 @@ def write_open_clip_folder(folder: Path, backbone: Backbone, network: nn.Module,
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     write_json(folder / CONFIG, relocated(backbone.open_clip_config))
-    write_json(folder / ABOUT, describe(about))
     save_tokenizer(folder, backbone)
     hugging_face = "hf_model_name" in backbone.open_clip_config["model_cfg"]["text_cfg"]
     if hugging_face:
         # open_clip queries a hub for the shape of the text tower, unless the configuration has its absolute
         # path. That path is unknown until the folder is in its final place.
         cast(Any, network).text.config.save_pretrained(folder)
-    loading = LOAD_WITH_PATH if hugging_face else LOAD_PLAINLY
-    (folder / CARD).write_text(model_card(about, loading), encoding="utf-8")
+    describe(folder, about, LOAD_WITH_PATH if hugging_face else LOAD_PLAINLY)
 
 
-def describe_delta(folder: Path, about: ModelInfo) -> None:
-    """Write metadata and README.md beside the stored weights and their manifest.
+def describe(folder: Path, about: ModelInfo, loading: str) -> None:
+    """Write README.md for people, and `clipcite.json` for programs and imports.
+
+    Args:
+        loading: instructions that load the other files of the folder.
 
     Raises:
         OSError: a file can't be written.
     """
-    write_json(folder / ABOUT, describe(about))
-    (folder / CARD).write_text(model_card(about, LOAD_DELTA), encoding="utf-8")
+    (folder / CARD).write_text(model_card(about, loading), encoding="utf-8")
+    content = {"format": FOLDER_FORMAT, **asdict(about), "licence": licence_of(about.backbone)}
+    write_json(folder / ABOUT, content)
 
 
 def save_tokenizer(folder: Path, backbone: Backbone) -> None:
@@ -75,11 +76,6 @@ def relocated(config: Mapping[str, Any]) -> dict[str, Any]:
     if "hf_tokenizer_name" in model["text_cfg"]:
         model["text_cfg"]["hf_tokenizer_name"] = "."
     return {"model_cfg": model, "preprocess_cfg": dict(config["preprocess_cfg"])}
-
-
-def describe(about: ModelInfo) -> dict[str, Any]:
-    """Return the content of `clipcite.json`, which an import reads."""
-    return {"format": FOLDER_FORMAT, **asdict(about), "licence": licence_of(about.backbone)}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The losses of CLIP-CITE (arXiv 2407.04003, eq. 2 to 6), as pure functions of features.
 
-`losses` names the losses of a training. A new loss is an entry there, and its weight in `total_loss`.
-Progress, API and page carry the losses by name.
+`losses` names the losses of a training. A new loss is an entry there, and its weight in `AdaptConfig`, as
+`scl_weight` for `scl`. Progress, API and page carry the losses by name.
 
 Features are L2-normalised fp32 tensors of shape [B, D] for a batch of B images. `logit_scale` is 1/τ of
 the pre-trained model, already exponentiated (100 for OpenAI's CLIP). Every loss is a mean over the batch.
@@ -102,5 +102,5 @@ def losses(
 
 def total_loss(losses: Mapping[str, Tensor], config: AdaptConfig) -> Tensor:
     """Return L, eq. 6: the weighted sum, with λ = `scl_weight` and η = `vld_weight`."""
-    weights = {"dva": 1.0, "scl": config.scl_weight, "vld": config.vld_weight}
-    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+    weights = {"dva_weight": 1.0, **vars(config)}
+    return torch.stack([weights[f"{name}_weight"] * loss for name, loss in losses.items()]).sum()

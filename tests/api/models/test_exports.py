@@ -8,6 +8,7 @@ import json
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from api.models.routes import export_model
+from clipcite.types.models import ExportFormat
 from core.clip.models.backbone import Backbone, tower_parameters
 from core.clip.weights.delta import encode
 from core.store.accounts.owners import DEFAULT_OWNER
@@ -118,6 +120,15 @@ def test_without_the_extra(fresh: Service, backbone: Backbone, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     response = fresh.client.get(f"/models/{model}/export", params={"format": "onnx"})
     assert_problem(response, 501, "onnx_not_installed", "pip install")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", get_args(ExportFormat))
+def test_every_format_describes_the_model(fresh: Service, backbone: Backbone, format: str) -> None:
+    model = publish_model(fresh.database, fresh.blobs, backbone)
+    archive = exported(fresh, model, format=format)
+    assert json.loads(archive.read("clipcite.json"))["id"] == model
+    assert f"`{model}`" in archive.read("README.md").decode()
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from api.serving.pool.served_model import ServedModel
 from api.serving.previews import JobPreview, chosen_shots
 from api.serving.service import Serving, look_up
 from api.serving.types import WeightsKey
+from clipcite.types.classify import Classification
 from clipcite.types.images import Image
-from clipcite.types.predictions import Classification
 from core.clip.config import resolve_config
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from clipcite.types.predictions import Classification
+from clipcite.types.classify import Classification
 from core.clip.data.images import open_image
 from core.clip.inference.classifier import Classifier
 from core.clip.weights.delta import Delta

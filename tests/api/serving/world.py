@@ -14,8 +14,7 @@ from api.classify.scoring import Images, classify
 from api.serving.pool import model_pool as serving_networks
 from api.serving.service import Serving, Subject, look_up
 from api.serving.types import WeightsKey
-from clipcite.types.classify import STOCK, ClassIn, Options
-from clipcite.types.predictions import Classification
+from clipcite.types.classify import STOCK, Classification, ClassIn, Options
 from core.clip.data.images import open_image
 from core.clip.data.transforms import Pixels
 from core.clip.models.backbone import Backbone

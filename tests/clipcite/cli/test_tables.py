@@ -15,8 +15,8 @@ from clipcite.cli.render.tables import (
     table_of,
 )
 from clipcite.cli.render.verdict import verdict
+from clipcite.types.classify import CLASSIFICATION_EXAMPLE, Classification
 from clipcite.types.models import MODEL_EXAMPLE, Model
-from clipcite.types.predictions import CLASSIFICATION_EXAMPLE, Classification
 from clipcite.types.report import AllClasses, ComparedAccuracies, Interval, MeasuredOn, Metrics, Verdict
 from clipcite.types.tables import as_csv
 from core.clip.evaluation.report_text import sentences

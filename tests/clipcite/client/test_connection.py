@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from clipcite import APIConnectionError, APIStatusError, Client, InvalidAddress, Retry, WaitTimeout
 from clipcite.__main__ import app
 from clipcite.client.address import DEFAULT_URL, settings_of
-from clipcite.types.predictions import CLASSIFICATION_EXAMPLE, RESULT_EXAMPLE
+from clipcite.types.classify import CLASSIFICATION_EXAMPLE, RESULT_EXAMPLE
 from tests.clipcite.client.awaited import awaited_client
 from tests.clipcite.client.scripted import response, scripted_server
 

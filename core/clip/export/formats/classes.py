@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from core.clip.export.model_card import ModelInfo
+from core.clip.export.open_clip_folder import describe
 from core.clip.inference.calibration import FittedCalibration
 from core.clip.inference.classifier import Classifier
 from core.clip.models.backbone import Backbone, load_backbone, with_parameters
@@ -76,8 +77,11 @@ def write_classes(
 def export_format(format: str, folder: Path, parameters: Path, cache: Path, info: ModelInfo) -> None:
     """Write a format of this folder beside `classes.npz`, from a backbone and a safetensors file with θ(α).
 
+    The folder also gets README.md and `clipcite.json`.
+
     Raises the errors of the format's `write` and of `load_backbone`.
     """
     backbone = load_backbone(info.backbone, cache=cache, image_size=info.image_size)
     module: Any = import_module(f"core.clip.export.formats.{format}")
-    module.write(folder, ModelExport(backbone, with_parameters(backbone, load_file(parameters)), info))
+    export = ModelExport(backbone, with_parameters(backbone, load_file(parameters)), info)
+    describe(folder, info, module.write(folder, export))

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from core.clip.data.transforms import to_pixels
 from core.clip.export.formats.classes import CLASSES, ModelExport
-from core.clip.export.model_card import model_card
 from core.clip.export.onnx_graphs import write_graph
-from core.clip.export.open_clip_folder import CARD
 
 CLASSIFIER = "classifier.onnx"
 LOADING = """`classifier.onnx` takes RGB images as `image`, uint8 [N, {size}, {size}, 3], and returns
@@ -70,8 +68,8 @@ class _Classifier(nn.Module):
 
 
 @torch.no_grad()
-def write(folder: Path, export: ModelExport) -> None:
-    """Write the graph and a README.md with a program that runs it.
+def write(folder: Path, export: ModelExport) -> str:
+    """Write the graph. Return a program that runs it.
 
     Raises:
         OnnxDiffers: the probabilities of the graph differ from the model's.
@@ -89,5 +87,4 @@ def write(folder: Path, export: ModelExport) -> None:
     preprocess = export.backbone.open_clip_config["preprocess_cfg"]
     method = preprocess.get("interpolation", "bicubic").upper()
     fit = FITS["squash" if preprocess.get("resize_mode") == "squash" else "shortest"]
-    loading = LOADING.format(size=size, fit=fit.format(opened=OPENED, size=size, method=method))
-    (folder / CARD).write_text(model_card(export.info, loading), encoding="utf-8")
+    return LOADING.format(size=size, fit=fit.format(opened=OPENED, size=size, method=method))

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from core.clip.export.formats.classes import ModelExport
 from core.clip.export.formats.tokenizer import clip_tokenizer
-from core.clip.export.model_card import model_card
 from core.clip.export.onnx_graphs import SENTENCES, Encoder, write_graph
-from core.clip.export.open_clip_folder import CARD, relocated
+from core.clip.export.open_clip_folder import relocated
 
 LOADING = """Immich finds the model under the name of its backbone, so that its search keeps its settings.
 
@@ -38,8 +37,10 @@ class _Text(nn.Module):
 
 
 @torch.no_grad()
-def write(folder: Path, export: ModelExport) -> None:
+def write(folder: Path, export: ModelExport) -> str:
     """Write `clip/<backbone>/` with both graphs, the preprocessing and the tokenizer, also as a revision.
+
+    Return the instructions for Immich.
 
     Raises:
         NotPlainClip: the tokenizer is not CLIP's.
@@ -67,5 +68,4 @@ def write(folder: Path, export: ModelExport) -> None:
     (visual / "preprocess_cfg.json").write_text(json.dumps(preprocess, indent=2))
     shutil.copytree(model, folder / REVISION, copy_function=os.link)
     (folder / REVISION).rename(model / REVISION)
-    loading = LOADING.format(folder=name, revision=REVISION)
-    (folder / CARD).write_text(model_card(export.info, loading), encoding="utf-8")
+    return LOADING.format(folder=name, revision=REVISION)

@@ -5,16 +5,16 @@ from pathlib import Path
 import torch
 
 from core.clip.export.formats.classes import ModelExport
-from core.clip.export.model_card import LOAD_ONNX, model_card
+from core.clip.export.model_card import LOAD_ONNX
 from core.clip.export.onnx_graphs import OPSET, SENTENCES, Encoder, write_graph
-from core.clip.export.open_clip_folder import ABOUT, CARD, describe, save_tokenizer, write_json
+from core.clip.export.open_clip_folder import save_tokenizer, write_json
 
 IMAGE, TEXT, USE = "image.onnx", "text.onnx", "onnx.json"
 
 
 @torch.no_grad()
-def write(folder: Path, export: ModelExport) -> None:
-    """Write both graphs, their description in `onnx.json`, and the tokenizer.
+def write(folder: Path, export: ModelExport) -> str:
+    """Write both graphs, `onnx.json` with their inputs, and the tokenizer. Return a program that runs them.
 
     Raises:
         OnnxDiffers: the features of a graph differ from the network's.
@@ -37,6 +37,5 @@ def write(folder: Path, export: ModelExport) -> None:
         "opset": OPSET,
     }
     write_json(folder / USE, use)
-    write_json(folder / ABOUT, describe(export.info))
     save_tokenizer(folder, backbone)
-    (folder / CARD).write_text(model_card(export.info, LOAD_ONNX), encoding="utf-8")
+    return LOAD_ONNX

@@ -11,8 +11,6 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 
 from core.clip.export.formats.classes import CLASSES, ModelExport
 from core.clip.export.formats.tokenizer import NotPlainClip, clip_tokenizer
-from core.clip.export.model_card import model_card
-from core.clip.export.open_clip_folder import CARD
 from core.clip.models.transformers_clip import TRANSPOSED, tensor_names
 
 LOADING = """With `pip install transformers torch pillow`, in the folder that holds this file:
@@ -33,8 +31,8 @@ TEXT_FIELDS = {"context_length", "vocab_size", "width", "layers", "heads", "mlp_
 RESAMPLE = {"bilinear": 2, "bicubic": 3}
 
 
-def write(folder: Path, export: ModelExport) -> None:
-    """Write a folder for `from_pretrained`.
+def write(folder: Path, export: ModelExport) -> str:
+    """Write a folder for `from_pretrained`. Return a program that loads it.
 
     Raises:
         NotPlainClip: a tower is not a plain ViT or CLIP's text transformer.
@@ -55,8 +53,7 @@ def write(folder: Path, export: ModelExport) -> None:
     )
     processor = CLIPProcessor(images, clip_tokenizer(backbone.tokenizer))  # type: ignore[no-untyped-call]
     processor.save_pretrained(folder)
-    loading = LOADING.format(names=np.load(folder / CLASSES)["names"].tolist())
-    (folder / CARD).write_text(model_card(export.info, loading), encoding="utf-8")
+    return LOADING.format(names=np.load(folder / CLASSES)["names"].tolist())
 
 
 def clip_config(config: dict[str, Any], image_size: int) -> CLIPConfig:

@@ -1,13 +1,14 @@
 """The losses against the paper's equations, computed number by number: values and gradients."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.clip.config import resolve_config
+from core.clip.config import AdaptConfig, resolve_config
 from core.clip.models.backbone import Backbone
 from core.clip.models.features import build_zero_shot_classifier, encode_images, encode_tokens
 from core.clip.training.losses import (
@@ -82,9 +83,15 @@ def test_the_losses_stay_finite_at_clips_temperature_in_fp32() -> None:
 
 
 def test_total_loss_is_the_weighted_sum() -> None:
-    named = dict(zip(("dva", "scl", "vld"), torch.tensor([2.0, 3.0, 5.0], dtype=torch.float64), strict=True))
-    config = resolve_config(scl_weight=0.7, vld_weight=0.1)
-    assert total_loss(named, config).item() == pytest.approx(2 + 0.7 * 3 + 0.1 * 5)
+    images, texts, y = batch([1, 0, 1, 2])
+    named = losses(Features(images, texts), Features(texts, images), features(3, 4), y, SCALE)
+    weights: dict[str, Any] = {
+        f"{name}_weight": 0.3 + number for number, name in enumerate(named) if name != "dva"
+    }
+    assert set(weights) == {field for field in AdaptConfig.model_fields if field.endswith("_weight")}
+    expected = named["dva"] + sum(weights[f"{name}_weight"] * named[name] for name in named if name != "dva")
+    assert total_loss(named, resolve_config(**weights)).item() == pytest.approx(float(expected))
+    assert all(abs(loss) > 0.01 for loss in named.values())
 
 
 class Towers:

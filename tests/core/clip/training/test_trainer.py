@@ -24,6 +24,8 @@ from tests.core.clip.training.slow_losses import pairs, slow_dva, slow_kl, slow_
 
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1, 0, 0]
 TEXTS = [["a photo of a cat."], ["a photo of a dog."], ["a photo of a tree."]]
+WEIGHTS = [field for field in AdaptConfig.model_fields if field.endswith("_weight")]
+"""Each loss has one, but L_DVA."""
 
 
 def noise(count: int, size: tuple[int, int] = (40, 36)) -> list[Image.Image]:
@@ -77,7 +79,7 @@ def largest_change(backbone: Backbone, theta_1: dict[str, Tensor], *, text: bool
 
 
 def slow_fine_tune(backbone: Backbone, images: list[Image.Image], given: AdaptConfig) -> list[list[float]]:
-    """Train with full batches and plain AdamW. Return [total, dva, scl, vld] of each step."""
+    """Train with full batches and plain AdamW. Return [total, dva, scl, vld, …] of each step."""
     labels = torch.tensor(LABELS[: len(images)])
     student = copy.deepcopy(backbone.model).requires_grad_(True)
     classifier = nn.Parameter(build_zero_shot_classifier(backbone.model, backbone.tokenize, TEXTS))
@@ -98,16 +100,17 @@ def slow_fine_tune(backbone: Backbone, images: list[Image.Image], given: AdaptCo
         optimizer.param_groups[0]["lr"] = share * given.learning_rate
         optimizer.param_groups[1]["lr"] = share * given.classifier_learning_rate
         image_features, text_features = encode_images(student, pixels), encode_tokens(student, tokens)[labels]
-        losses = (
-            slow_dva(image_features, classifier, labels, scale),
-            slow_scl(image_features, text_features, labels, scale),
-            slow_kl(pairs(image_features, text_features, scale), pairs(*teacher, scale)),
-        )
-        total = losses[0] + given.scl_weight * losses[1] + given.vld_weight * losses[2]
+        losses = {
+            "dva": slow_dva(image_features, classifier, labels, scale),
+            "scl": slow_scl(image_features, text_features, labels, scale),
+            "vld": slow_kl(pairs(image_features, text_features, scale), pairs(*teacher, scale)),
+        }
+        weighted = [getattr(given, field) * losses[field.removesuffix("_weight")] for field in WEIGHTS]
+        total = losses["dva"] + sum(weighted)
         optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        trace.append([x.item() for x in (total, *losses)])
+        trace.append([x.item() for x in (total, *losses.values())])
     return trace
 
 
@@ -115,7 +118,8 @@ def test_the_loop_computes_the_papers_losses(tiny: Backbone) -> None:
     # Square images of the model's size with crop_scale 1 are not cropped, and one batch is an
     # epoch, so nothing is random.
     images = noise(6, (32, 32))
-    given = config(epochs=5, batch_size=6, crop_scale=1.0, weight_decay=0.3, scl_weight=0.9, vld_weight=0.5)
+    weights = {field: 0.9 / (number + 1) for number, field in enumerate(WEIGHTS)}
+    given = config(epochs=5, batch_size=6, crop_scale=1.0, weight_decay=0.3, **weights)
     recorder = Recorder()
     fine_tune(tiny, [to_tensor(p) for p in images], LABELS[:6], TEXTS, given, recorder)
     trace = torch.tensor([list(s.loss.values()) for s in recorder.steps])

@@ -23,7 +23,7 @@ export function lossCharts() {
 		h(
 			"p",
 			{ class: "soft" },
-			"Losses by training step. The first two should fall. The third shows the distance from the pre-trained model.",
+			"Losses by training step. They should fall, but “Staying close” shows the distance from the pre-trained model.",
 		),
 		row,
 	);
@@ -63,7 +63,7 @@ function chart(name, label) {
 	);
 	const element = h(
 		"figure",
-		{ class: `card chart ${name}` },
+		{ class: "card chart" },
 		h("figcaption", {}, h("span", {}, label, h("abbr", { title: `Loss ${term}` }, term)), value),
 		h("div", { class: "plot" }, top, bottom, image, first, last),
 	);
