@@ -32,7 +32,14 @@ def locked(new_service: Callable[..., AbstractContextManager[Service]]) -> Itera
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/docs", "/page/app.js", "/page/style.css", "/page/icon.svg", "/page/swagger/swagger-ui-bundle.js"],
+    [
+        "/",
+        "/docs",
+        "/page/app.js",
+        "/page/styles/base.css",
+        "/page/icon.svg",
+        "/page/swagger/swagger-ui-bundle.js",
+    ],
 )
 def test_the_page_is_public_and_has_a_strict_policy(locked: Service, path: str) -> None:
     client = locked.client
