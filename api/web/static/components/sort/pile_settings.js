@@ -1,6 +1,6 @@
 // Settings of a pile: model, class names, limit and name.
 
-import { button, debounce, h, newId } from "../../lib/dom.js";
+import { button, debounce, field, h } from "../../lib/dom.js";
 import { percent } from "../../lib/words.js";
 import { chipField } from "../try/chips.js";
 import { modelSelect, STOCK } from "../try/model_select.js";
@@ -103,11 +103,11 @@ export class PileSettings {
 
 /** Create the field of the probability below which a photo is unsure. @param {OpenPile} pile */
 function limitField(pile) {
-	const id = newId("limit");
 	const value = h("span", { class: "value", "aria-hidden": "true" });
-	const input = h("input", { id, type: "range", min: "0", max: "1", step: "0.01", oninput: set });
+	const input = h("input", { type: "range", min: "0", max: "1", step: "0.01", oninput: set });
 	input.value = String(pile.threshold);
-	const element = h("div", { class: "field limit" }, h("label", { for: id }, "Unsure below ", value), input);
+	const element = field(["Unsure below ", value], input);
+	element.classList.add("limit");
 	function set() {
 		pile.threshold = Number(input.value);
 		pile.changed();
