@@ -364,7 +364,7 @@ async def sort_pile(
             owner=owner,
             take=take,
             seed=row.id,
-            groups=groups,
+            groups=min(groups, MAX_GROUPS),
             ask=ask,
             draw=draw,
             something_else=something_else,
