@@ -303,7 +303,12 @@ async def sort_pile(
     model: Annotated[str | None, Query(max_length=600, description="Default: the pile's model.")] = None,
     alpha: Annotated[float | None, Query(ge=0, le=1, description="Default: the model's.")] = None,
     groups: Annotated[
-        int, Query(ge=0, le=MAX_GROUPS, description="Number of groups to return, the most useful first.")
+        int,
+        Query(
+            ge=0,
+            description=f"Maximum number of groups to return, the most useful first. There are {MAX_GROUPS} "
+            "at most.",
+        ),
     ] = 0,
     ask: Annotated[
         int, Query(ge=0, le=MAX_ASKED, description="Number of images to ask about one by one.")
@@ -359,7 +364,7 @@ async def sort_pile(
             owner=owner,
             take=take,
             seed=row.id,
-            groups=groups,
+            groups=min(groups, MAX_GROUPS),
             ask=ask,
             draw=draw,
             something_else=something_else,

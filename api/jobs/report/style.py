@@ -11,7 +11,7 @@ STATIC = FOLDER.parents[1] / "web" / "static"
 
 def _style() -> str:
     """Return the report's CSS with the colours of the web page; prints are always light."""
-    light, dark = re.findall(r":root \{[^}]*\}", (STATIC / "style.css").read_text(encoding="utf-8"))
+    light, dark = re.findall(r":root \{[^}]*\}", (STATIC / "styles" / "base.css").read_text(encoding="utf-8"))
     own = (FOLDER / "report.css").read_text(encoding="utf-8")
     return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n@media print {{ {light} }}\n{own}"
 

@@ -53,7 +53,7 @@ def test_an_unknown_path(unchanged: Service, path: str) -> None:
         ("POST", "/models/x", "GET, HEAD, PATCH, DELETE"),
         ("POST", "/models/x/aliases/prod", "GET, HEAD, PUT, DELETE"),
         ("GET", "/backbones/x/pull", "POST, DELETE"),
-        ("DELETE", "/page/style.css", "GET, HEAD"),
+        ("DELETE", "/page/styles/base.css", "GET, HEAD"),
     ],
 )
 def test_a_wrong_method(unchanged: Service, method: str, path: str, allowed: str) -> None:
@@ -99,7 +99,7 @@ def test_refusals_of_the_body_have_a_request_id(make_service: MakeService) -> No
         "/",
         "/docs",
         "/openapi.json",
-        "/page/style.css",
+        "/page/styles/base.css",
         "/healthz",
         "/jobs",
         "/jobs/none",
@@ -127,7 +127,7 @@ def test_every_response_forbids_content_sniffing(unchanged: Service) -> None:
         "/jobs/none",
         "/nothing",
         "/",
-        "/page/style.css",
+        "/page/styles/base.css",
         "/metrics",
     ):
         assert unchanged.client.get(path).headers["x-content-type-options"] == "nosniff"

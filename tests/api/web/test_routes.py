@@ -19,7 +19,7 @@ from tests.api.service import Service, assert_problem
 
 FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.*"))
 # As they are sent, compressed.
-MAX_BYTES = 110_000  # without the Sort view and /docs, which are loaded when they are opened
+MAX_BYTES = 112_000  # without the Sort view and /docs, which are loaded when they are opened
 MAX_SORT_BYTES = 42_000
 OF_DOCS = ("docs.html", "docs.css", "views/docs.js")
 
@@ -32,7 +32,14 @@ def locked(new_service: Callable[..., AbstractContextManager[Service]]) -> Itera
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/docs", "/page/app.js", "/page/style.css", "/page/icon.svg", "/page/swagger/swagger-ui-bundle.js"],
+    [
+        "/",
+        "/docs",
+        "/page/app.js",
+        "/page/styles/base.css",
+        "/page/icon.svg",
+        "/page/swagger/swagger-ui-bundle.js",
+    ],
 )
 def test_the_page_is_public_and_has_a_strict_policy(locked: Service, path: str) -> None:
     client = locked.client

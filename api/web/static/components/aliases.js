@@ -1,7 +1,7 @@
 // The name of a model, and aliases such as shoes@prod: promote a version, and roll back.
 
-import { announce, button, confirmed, h, newId, replace } from "../lib/dom.js";
-import { showProblem } from "../lib/problem.js";
+import { announce, button, confirmed, h, newId } from "../lib/dom.js";
+import { attempt } from "../lib/problem.js";
 import { call } from "../lib/service/http.js";
 import { modelName } from "./try/model_select.js";
 
@@ -10,34 +10,25 @@ export function namesOf(model) {
 	const trouble = h("div", {});
 	const path = (alias) => `/models/${encodeURIComponent(model.name)}/aliases/${encodeURIComponent(alias)}`;
 
-	async function act(send, message) {
-		replace(trouble);
-		try {
+	function act(send, message) {
+		return attempt(trouble, async () => {
 			await send();
 			announce(message);
 			dispatchEvent(new HashChangeEvent("hashchange")); // redraws the list: the alias may have left another model
-		} catch (error) {
-			showProblem(trouble, error);
-		}
+		});
 	}
 	function point(alias) {
-		act(
-			() => call(path(alias), { method: "PUT", json: { model: model.id } }),
-			`${model.name}@${alias} points at this model now.`,
-		);
+		const send = () => call(path(alias), { method: "PUT", json: { model: model.id } });
+		act(send, `${model.name}@${alias} points at this model now.`);
 	}
 	function rename(name) {
-		act(
-			() => call(`/models/${encodeURIComponent(model.id)}`, { method: "PATCH", json: { name } }),
-			`The name of the model is ${name} now.`,
-		);
+		const send = () => call(`/models/${encodeURIComponent(model.id)}`, { method: "PATCH", json: { name } });
+		act(send, `The name of the model is ${name} now.`);
 	}
 	async function rollBack(alias) {
 		if (!(await confirmed(`Point ${model.name}@${alias} back at its previous model?`, "Roll back"))) return;
-		act(
-			() => call(`${path(alias)}/rollback`, { method: "POST" }),
-			`${model.name}@${alias} points at its previous model again.`,
-		);
+		const send = () => call(`${path(alias)}/rollback`, { method: "POST" });
+		act(send, `${model.name}@${alias} points at its previous model again.`);
 	}
 	return h(
 		"div",

@@ -1,7 +1,7 @@
 // Card of one class: name, images with their findings, prompts.
 
-import { button, h, newId, unseen } from "../lib/dom.js";
-import { count } from "../lib/words.js";
+import { button, fold, h, newId, unseen } from "../lib/dom.js";
+import { count, partsOf } from "../lib/words.js";
 import { hasCamera, openCamera, recorder } from "./camera.js";
 import { acceptDrops, imagePickers } from "./dropzone.js";
 import { thumbnails } from "./thumbnails.js";
@@ -10,6 +10,7 @@ import { thumbnails } from "./thumbnails.js";
 
 const SHOWN = 24;
 const MIN_SHOTS = 4; // below, the card suggests more images
+const USE_OF_PROMPTS = "Useful if the name says little, such as a part number. One sentence per line.";
 
 /** Create the card. `add` gets a promise of files; `removeClass` removes the class; `signal` ends with the view.
  *
@@ -48,41 +49,22 @@ export function classCard(entry, shots, { add, removeClass, signal }) {
 		id: `${id}-prompts`,
 		placeholder: "a frayed metal surface",
 		oninput: () => {
-			entry.prompts = words.value
-				.split("\n")
-				.map((line) => line.trim())
-				.filter(Boolean);
+			entry.prompts = partsOf(words.value);
 			shots.changed();
 		},
 	});
 	const sources = h("div", { class: "row sources" }, imagePickers("Add images", add, hasCamera ? record : null));
-	const element = h(
-		"article",
-		{ class: "card class", "aria-labelledby": id },
-		h(
-			"div",
-			{ class: "row" },
-			h("label", { for: id, class: "unseen" }, "Class name"),
-			name,
-			button(["Remove", unseen(" this class")], removeClass, "quiet small"),
-		),
-		summary,
-		grid.element,
-		more,
-		sources,
-		panel,
-		h(
-			"details",
-			{ class: "plain" },
-			h("summary", {}, "Describe in words"),
-			h(
-				"label",
-				{ for: words.id, class: "soft" },
-				"Useful if the name says little, such as a part number. One sentence per line.",
-			),
-			words,
-		),
+	const label = h("label", { for: id, class: "unseen" }, "Class name");
+	const head = h(
+		"div",
+		{ class: "row" },
+		label,
+		name,
+		button(["Remove", unseen(" this class")], removeClass, "quiet small"),
 	);
+	const prompts = fold("Describe in words", h("label", { for: words.id, class: "soft" }, USE_OF_PROMPTS), words);
+	const parts = [head, summary, grid.element, more, sources, panel, prompts];
+	const element = h("article", { class: "card class", "aria-labelledby": id }, parts);
 	acceptDrops(element, add);
 
 	function refresh() {

@@ -1,6 +1,6 @@
 // Dialog that asks for the format of a model's download.
 
-import { button, h, modal, newId } from "../lib/dom.js";
+import { button, h, modal, newId, titledDialog } from "../lib/dom.js";
 import { download } from "../lib/service/http.js";
 
 /** Format, title and purpose. */
@@ -18,30 +18,14 @@ const FORMATS = [
  *  @param {string} model its id @param {string} name @param {AbortSignal} signal */
 export async function downloadModel(model, name, signal) {
 	const id = newId("format");
-	const choices = FORMATS.map(([format, title, purpose], i) =>
-		h(
-			"li",
-			{},
-			h(
-				"label",
-				{ class: "choice" },
-				h("input", { type: "radio", name: id, value: format, checked: i === 0 }),
-				h("span", {}, h("strong", {}, title), h("span", { class: "soft" }, purpose)),
-			),
-		),
-	);
-	const dialog = h(
-		"dialog",
-		{ class: "card", "aria-labelledby": id },
-		h("h2", { id }, `Download ${name}`),
-		h("ul", { class: "plain-list" }, choices),
-		h(
-			"div",
-			{ class: "row end" },
-			button("Go back", () => dialog.close("")),
-			button("Download", () => dialog.close(chosen()), "main"),
-		),
-	);
+	const choices = FORMATS.map(([format, title, purpose], i) => {
+		const input = h("input", { type: "radio", name: id, value: format, checked: i === 0 });
+		const words = h("span", {}, h("strong", {}, title), h("span", { class: "soft" }, purpose));
+		return h("li", {}, h("label", { class: "choice" }, input, words));
+	});
+	const back = button("Go back", () => dialog.close(""));
+	const take = button("Download", () => dialog.close(chosen()), "main");
+	const dialog = titledDialog(`Download ${name}`, h("ul", { class: "plain-list" }, choices), back, take);
 	const chosen = () => /** @type {HTMLInputElement} */ (dialog.querySelector("input:checked")).value;
 	const format = await modal(dialog, signal);
 	if (format) await download(`/models/${encodeURIComponent(model)}/export?format=${format}`, `${name}-${format}.zip`);

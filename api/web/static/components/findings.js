@@ -1,23 +1,40 @@
 // Preflight by the service: POST /adapt?dry_run=true.
 
-import { h, replace } from "../lib/dom.js";
+import { debounce, h, replace } from "../lib/dom.js";
 import { upload } from "../lib/service/http.js";
+import { draft } from "../lib/training/training_draft.js";
 import { count, duration, durationRange } from "../lib/words.js";
 
 const MAX_BYTES = 200_000_000; // larger uploads are sent only once, without a preflight
 
 let running = { controller: new AbortController(), fingerprint: "" };
 
-/** Abort the running check, if any. */
-export function stopCheck() {
-	running.controller.abort();
+/** Create the summary of the check. `check` checks the images soon, and `stop` stops that. @param {AbortSignal} signal */
+export function imageFindings(signal) {
+	const { shots, settings } = draft;
+	const element = h("div", { class: "check" });
+	const check = debounce(1200, () => draft.sent === null && checkWithService(shots, draft.config(), element, signal));
+	let seen = "";
+	/** Check again only after an image was added, removed or hashed, or for another base model, since each check uploads
+	 *  all images. */
+	function imagesChanged() {
+		const now = JSON.stringify([settings.backbone, shots.images.map(({ id, hash }) => [id, hash])]);
+		if (now === seen) return;
+		seen = now;
+		check();
+	}
+	function stop() {
+		check.cancel();
+		running.controller.abort();
+	}
+	return { element, check, imagesChanged, stop };
 }
 
 /** Check all images, mark each with its finding, and show a summary in `box`. */
-export async function checkWithService(shots, config, box, leaving) {
+async function checkWithService(shots, config, box, leaving) {
 	const fingerprint = shots.fingerprint(config);
 	if (running.fingerprint === fingerprint && !running.controller.signal.aborted) return;
-	stopCheck();
+	running.controller.abort();
 	const own = { controller: new AbortController(), fingerprint };
 	running = own;
 	const signal = AbortSignal.any([own.controller.signal, leaving]);
@@ -47,24 +64,7 @@ function summary({ images, good, warnings, estimate }) {
 	const { seconds, low_seconds: low, high_seconds: high } = estimate;
 	const time =
 		seconds === null ? "" : ` It takes about ${high > 1.5 * low ? durationRange(low, high) : duration(seconds)}.`;
-	return [
-		h(
-			"p",
-			{},
-			h(
-				"strong",
-				{},
-				good === images
-					? `All ${count(images, "image")} look good.`
-					: `${good} of ${count(images, "image")} look good.`,
-			),
-			time,
-		),
-		warnings.length > 0 &&
-			h(
-				"ul",
-				{ class: "soft" },
-				warnings.map((warning) => h("li", {}, warning.detail)),
-			),
-	];
+	const words = `${good === images ? "All" : `${good} of`} ${count(images, "image")} look good.`;
+	const items = warnings.map((warning) => h("li", {}, warning.detail));
+	return [h("p", {}, h("strong", {}, words), time), items.length > 0 && h("ul", { class: "soft" }, items)];
 }

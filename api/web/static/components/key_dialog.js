@@ -24,21 +24,10 @@ export function keyDialog(retry) {
 	const signOut = button("Sign out", forgetKey);
 	const text = h("p", { class: "soft" });
 	let refused = false; // until another key is used: requests in parallel fail one after the other
-	const dialog = h(
-		"dialog",
-		{ class: "card", "aria-labelledby": "key-title" },
-		h("h2", { id: "key-title" }, "API key"),
-		text,
-		wrong,
-		h(
-			"form",
-			{ onsubmit: submit },
-			h("label", { for: "key-field" }, "Key"),
-			field,
-			choice,
-			h("div", { class: "row end" }, signOut, h("button", { type: "submit", class: "main" }, "Use this key")),
-		),
-	);
+	const end = h("div", { class: "row end" }, signOut, h("button", { type: "submit", class: "main" }, "Use this key"));
+	const form = h("form", { onsubmit: submit }, h("label", { for: "key-field" }, "Key"), field, choice, end);
+	const title = h("h2", { id: "key-title" }, "API key");
+	const dialog = h("dialog", { class: "card", "aria-labelledby": "key-title" }, title, text, wrong, form);
 	document.body.append(dialog);
 
 	function close() {

@@ -1,7 +1,7 @@
 // Note on a model to which its name does not refer, because it is worse than the pre-trained one.
 
 import { announce, button, h, replace } from "../lib/dom.js";
-import { showProblem } from "../lib/problem.js";
+import { attempt } from "../lib/problem.js";
 import { call } from "../lib/service/http.js";
 
 /** Create the note; null if the name may refer to the model. `used` is called after the promotion.
@@ -18,17 +18,14 @@ export function notInUse({ id, name, not_promoted: reason }, used) {
 		button("Use it all the same", use, "quiet"),
 		trouble,
 	);
-	async function use() {
-		replace(trouble);
-		try {
+	function use() {
+		return attempt(trouble, async () => {
 			await call(`/models/${encodeURIComponent(id)}`, { method: "PATCH", json: { promoted: true } });
 			const words = `Programs that ask for ${name} get this model now.`;
 			replace(element, h("p", {}, words));
 			announce(words);
 			used?.();
-		} catch (error) {
-			showProblem(trouble, error);
-		}
+		});
 	}
 	return element;
 }

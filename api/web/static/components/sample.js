@@ -2,7 +2,7 @@
 
 import { button, h, replace } from "../lib/dom.js";
 import { newKey } from "../lib/ids.js";
-import { showProblem } from "../lib/problem.js";
+import { pressed } from "../lib/problem.js";
 import { call, requestJson, upload } from "../lib/service/http.js";
 import { count } from "../lib/words.js";
 
@@ -15,18 +15,12 @@ export function sampleButton(signal) {
 	const trouble = h("div", {});
 
 	async function begin(sample, start) {
-		start.disabled = true;
 		start.textContent = "Starting …";
-		replace(trouble);
-		try {
+		await pressed(start, trouble, async () => {
 			const job = await trainOn(sample, signal);
 			location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
-		} catch (error) {
-			showProblem(trouble, error);
-		} finally {
-			start.disabled = false;
-			start.textContent = LABEL;
-		}
+		});
+		start.textContent = LABEL;
 	}
 
 	async function load() {

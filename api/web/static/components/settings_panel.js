@@ -1,6 +1,6 @@
 // Optional training settings. Each has a default.
 
-import { h, newId, replace } from "../lib/dom.js";
+import { field, fold, h, replace } from "../lib/dom.js";
 import { requestJson } from "../lib/service/http.js";
 import { size, timeToTrain } from "../lib/words.js";
 
@@ -11,11 +11,9 @@ import { size, timeToTrain } from "../lib/words.js";
  *
  *  @param {typeof draft.settings} settings @param {Shots} shots @param {AbortSignal} signal */
 export function settingsPanel(settings, shots, signal) {
-	const ids = { name: newId("name"), backbone: newId("backbone"), epochs: newId("epochs") };
 	/** @type {Backbone[]} */
 	let backbones = [];
 	const name = h("input", {
-		id: ids.name,
 		maxlength: "200",
 		autocomplete: "off",
 		placeholder: "garden birds",
@@ -24,7 +22,6 @@ export function settingsPanel(settings, shots, signal) {
 	});
 	const epochs = h("input", {
 		type: "number",
-		id: ids.epochs,
 		min: "1",
 		max: "1000",
 		placeholder: "default of the pre-trained model",
@@ -35,31 +32,21 @@ export function settingsPanel(settings, shots, signal) {
 		},
 	});
 	const backbone = h("select", {
-		id: ids.backbone,
 		onchange: () => {
 			settings.backbone = backbone.value;
 			shots.changed();
 		},
 	});
 	const time = h("p", { class: "soft" });
-	const choice = h(
-		"div",
-		{ class: "field", hidden: true },
-		h("label", { for: ids.backbone }, "Base model"),
-		backbone,
-		time,
-	);
+	const choice = field("Base model", backbone, time);
+	choice.hidden = true;
 	async function load() {
 		const { data } = await requestJson("/backbones", { quiet: true, signal });
 		backbones = data.filter(({ state }) => state === "installed");
 		if (!backbones.some(({ name }) => name === settings.backbone)) settings.backbone = null;
 		const usual = backbones.find((row) => row.default);
-		replace(
-			backbone,
-			backbones.map(({ name, title, recommended }) =>
-				h("option", { value: name }, title, recommended && " (recommended)"),
-			),
-		);
+		const words = (row) => [row.title, row.recommended && " (recommended)"];
+		replace(backbone, ...backbones.map((row) => h("option", { value: row.name }, words(row))));
 		if (!usual) settings.backbone ??= backbones[0]?.name ?? null; // the default was removed from the machine
 		backbone.value = settings.backbone ?? usual?.name ?? "";
 		choice.hidden = backbones.length < 2 && Boolean(usual);
@@ -69,19 +56,8 @@ export function settingsPanel(settings, shots, signal) {
 	document.addEventListener("base-models", reload, { signal });
 	reload();
 	const evaluation = h("p", { class: "soft" });
-	const element = h(
-		"div",
-		{ class: "settings" },
-		h("div", { class: "field" }, h("label", { for: ids.name }, "Model name (optional)"), name),
-		choice,
-		evaluation,
-		h(
-			"details",
-			{ class: "plain" },
-			h("summary", {}, "Advanced"),
-			h("div", { class: "field" }, h("label", { for: ids.epochs }, "Epochs"), epochs),
-		),
-	);
+	const advanced = fold("Advanced", field("Epochs", epochs));
+	const element = h("div", { class: "settings" }, field("Model name (optional)", name), choice, evaluation, advanced);
 	/** Show the settings, which were changed elsewhere. */
 	function fill() {
 		name.value = settings.name;

@@ -47,6 +47,15 @@ export function button(label, act = null, kind = "quiet") {
 	return h("button", { type: "button", class: kind, onclick: act }, label);
 }
 
+/** Create a field with a label. @param {Child} label @param {HTMLElement} input @param {Child[]} more */
+export function field(label, input, ...more) {
+	input.id ||= newId("field");
+	return h("div", { class: "field" }, h("label", { for: input.id }, label), input, more);
+}
+
+/** Create a fold, closed at first. @param {Child} summary @param {Child[]} children */
+export const fold = (summary, ...children) => h("details", { class: "plain" }, h("summary", {}, summary), children);
+
 /** Create the button in the corner of an image. The next one in the list gets the focus.
  *
  *  @param {string} name @param {() => void} remove */
@@ -152,20 +161,22 @@ export function modal(dialog, signal) {
 	});
 }
 
+/** Create a dialog with a title. The `last` are the buttons at its end.
+ *
+ *  @param {string} title @param {Child} content @param {Child[]} last */
+export function titledDialog(title, content, ...last) {
+	const id = newId("dialog");
+	const end = h("div", { class: "row end" }, last);
+	return h("dialog", { class: "card", "aria-labelledby": id }, h("h2", { id }, title), content, end);
+}
+
 /** Ask for confirmation in a dialog. Resolves to true if the user confirms.
  *
  *  @param {string} question @param {string} yes @param {AbortSignal} [signal] @param {string} [kind] of the button */
 export async function confirmed(question, yes, signal, kind = "danger") {
-	const dialog = h(
-		"dialog",
-		{ class: "card", "aria-label": question },
-		h("p", {}, question),
-		h(
-			"div",
-			{ class: "row end" },
-			button("Go back", () => dialog.close("no")),
-			button(yes, () => dialog.close("yes"), kind),
-		),
-	);
+	const back = button("Go back", () => dialog.close("no"));
+	const agree = button(yes, () => dialog.close("yes"), kind);
+	const end = h("div", { class: "row end" }, back, agree);
+	const dialog = h("dialog", { class: "card", "aria-label": question }, h("p", {}, question), end);
 	return (await modal(dialog, signal)) === "yes";
 }

@@ -58,6 +58,28 @@ export function noImagesBox() {
 	return problemBox("No images found. Supported formats: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC.");
 }
 
+/** Do something, and show its error in `place`, which begins empty. Returns nothing after an error.
+ *
+ *  @template T @param {Element} place @param {() => Promise<T>} act @returns {Promise<T | undefined>} */
+export async function attempt(place, act) {
+	replace(place);
+	try {
+		return await act();
+	} catch (error) {
+		showProblem(place, error);
+		return undefined;
+	}
+}
+
+/** Attempt what a button does. It is disabled meanwhile.
+ *
+ *  @param {HTMLButtonElement} button @param {Element} place @param {() => Promise<unknown>} act */
+export async function pressed(button, place, act) {
+	button.disabled = true;
+	await attempt(place, act);
+	button.disabled = false;
+}
+
 /** Show the error in `place`, unless its request was cancelled. @param {Element} place @param {any} error */
 export function showProblem(place, error) {
 	if (error.name !== "AbortError") replace(place, problemBox(error));

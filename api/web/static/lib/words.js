@@ -107,3 +107,11 @@ export function list(names, max = 3) {
 	if (names.length < 2) return names.join("");
 	return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
+
+/** Return the parts of a text that someone typed, without empty ones. @param {string} text @param {string | RegExp} [separator] */
+export function partsOf(text, separator = "\n") {
+	return text
+		.split(separator)
+		.map((part) => part.trim())
+		.filter(Boolean);
+}

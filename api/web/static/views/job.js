@@ -5,8 +5,8 @@ import { lossCharts } from "../components/result/losses.js";
 import { resultPanel } from "../components/result/panel.js";
 import { roughPreview } from "../components/result/test_images.js";
 import { verdictOf } from "../components/result/verdict.js";
-import { announce, button, confirmed, h, replace } from "../lib/dom.js";
-import { problemBox, showProblem } from "../lib/problem.js";
+import { announce, button, confirmed, fold, h, replace } from "../lib/dom.js";
+import { attempt, problemBox, showProblem } from "../lib/problem.js";
 import { follow } from "../lib/service/event_stream.js";
 import { requestJson } from "../lib/service/http.js";
 import { count, FINAL, list, percent, STAGES, STATUSES, stageWords, timeLeft, when } from "../lib/words.js";
@@ -123,11 +123,7 @@ export function jobView({ parameter: id, signal }) {
 			? confirmed("Skip the evaluation? The model is kept, without a report.", "Skip evaluation")
 			: confirmed("Cancel this job? Its training progress is lost.", "Cancel the job");
 		if (!(await isSure)) return;
-		try {
-			await take(requestJson(`${path}/cancel`, { method: "POST", signal }));
-		} catch (error) {
-			showProblem(trouble, error);
-		}
+		await attempt(trouble, () => take(requestJson(`${path}/cancel`, { method: "POST", signal })));
 	}
 
 	/** @param {StreamEvent} event */
@@ -164,15 +160,8 @@ export function jobView({ parameter: id, signal }) {
 		if (error.status !== 404) return showProblem(trouble, error);
 		title.textContent = "Job not found";
 		details.hidden = true;
-		replace(
-			trouble,
-			h(
-				"p",
-				{ role: "alert" },
-				"The job may have been deleted, or may belong to another owner. ",
-				h("a", { href: "#/jobs" }, "All jobs"),
-			),
-		);
+		const words = "The job may have been deleted, or may belong to another owner. ";
+		replace(trouble, h("p", { role: "alert" }, words, h("a", { href: "#/jobs" }, "All jobs")));
 	});
 
 	const code = codeFor({
@@ -181,7 +170,7 @@ export function jobView({ parameter: id, signal }) {
 		python: () => python([`job = client.jobs.wait(${literal(id)})`, "print(job.status, job.model_id)"]),
 		javascript: () => javascript(`${path}?wait=60`, { lines: ["console.log(body.status, body.model_id);"] }),
 	});
-	const details = h("details", { class: "plain" }, h("summary", {}, "Details"), charts.element, eventLog, code);
+	const details = fold("Details", charts.element, eventLog, code);
 	return h("section", { class: "job" }, title, lede, steps, outcome, meter, waiting, trouble, details);
 }
 
@@ -203,12 +192,8 @@ function ending(job, options) {
 	const { model_id } = job;
 	if (model_id) return resultPanel({ ...job, model_id }, options);
 	if (job.status === "cancelled") {
-		return h(
-			"div",
-			{ class: "card" },
-			h("h2", {}, "Cancelled"),
-			h("p", {}, "No model was stored. ", h("a", { href: "#/" }, "Train another model")),
-		);
+		const words = h("p", {}, "No model was stored. ", h("a", { href: "#/" }, "Train another model"));
+		return h("div", { class: "card" }, h("h2", {}, "Cancelled"), words);
 	}
 	return [
 		problemBox(job.error?.detail ?? "The job failed without a reason. See the log of the worker."),

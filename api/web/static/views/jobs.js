@@ -5,7 +5,7 @@ import { pagedList } from "../components/pager.js";
 import { verdictTag } from "../components/result/verdict.js";
 import { button, confirmed, h, replace, unseen } from "../lib/dom.js";
 import { newKey } from "../lib/ids.js";
-import { showProblem } from "../lib/problem.js";
+import { attempt, pressed } from "../lib/problem.js";
 import { call, requestJson } from "../lib/service/http.js";
 import { retrain } from "../lib/training/retrain.js";
 import { count, FINAL, list, percent, STAGES, STATUSES, when } from "../lib/words.js";
@@ -79,6 +79,8 @@ function statusTag(job) {
 function row(job) {
 	const trained = job.classes.filter((entry) => entry.images);
 	const name = job.name ?? list(trained.map((entry) => entry.name));
+	const images = trained.reduce((sum, entry) => sum + entry.images, 0);
+	const content = `${count(images, "image")} in ${count(trained.length, "class", "classes")}`;
 	const trouble = h("div", {});
 	const keyOf = newKey(); // of this row alone: shown again, it trains again
 	const finished = FINAL.includes(job.status);
@@ -86,32 +88,19 @@ function row(job) {
 	async function remove(event) {
 		const row = event.target.closest("li");
 		if (!(await confirmed(`Delete the job “${name}” and its images? The model stays.`, "Delete"))) return;
-		try {
+		await attempt(trouble, async () => {
 			await call(`/jobs/${encodeURIComponent(job.id)}`, { method: "DELETE" });
 			row.remove();
-		} catch (error) {
-			showProblem(trouble, error);
-		}
+		});
 	}
-	async function trainAgain(event) {
-		event.target.disabled = true;
-		try {
+	function trainAgain(event) {
+		return pressed(event.target, trouble, async () => {
 			location.hash = `#/jobs/${encodeURIComponent(await retrain(job.id, {}, { key: keyOf(job.id) }))}`;
-		} catch (error) {
-			event.target.disabled = false;
-			showProblem(trouble, error);
-		}
+		});
 	}
 	return [
 		h("div", { class: "row" }, h("h2", {}, h("a", { href: link }, name)), statusTag(job)),
-		h(
-			"p",
-			{ class: "soft" },
-			`${count(
-				trained.reduce((sum, entry) => sum + entry.images, 0),
-				"image",
-			)} in ${count(trained.length, "class", "classes")}, ${when(job.created_at)}`,
-		),
+		h("p", { class: "soft" }, `${content}, ${when(job.created_at)}`),
 		job.error && h("p", { class: "soft" }, job.error.detail),
 		h(
 			"div",

@@ -10,7 +10,7 @@ import { verdictTag } from "../components/result/verdict.js";
 import { storedImage } from "../components/stored_image.js";
 import { modelName } from "../components/try/model_select.js";
 import { button, confirmed, h, replace, unseen } from "../lib/dom.js";
-import { showProblem } from "../lib/problem.js";
+import { attempt, showProblem } from "../lib/problem.js";
 import { call, requestJson } from "../lib/service/http.js";
 import { listImages, spread } from "../lib/training/job_images.js";
 import { count, list, size, when } from "../lib/words.js";
@@ -85,28 +85,25 @@ function card(model, signal) {
 	const failed = (error) => showProblem(trouble, error);
 	async function remove() {
 		if (!(await confirmed(`Delete the model “${name}”? This can't be undone.`, "Delete"))) return;
-		try {
+		await attempt(trouble, async () => {
 			await call(path, { method: "DELETE" });
 			dispatchEvent(new HashChangeEvent("hashchange")); // draws the list again: another version may be the newest
-		} catch (error) {
-			failed(error);
-		}
+		});
 	}
 	const hidden = () => unseen(` ${name}`);
 	const action = (text, onclick) => button([text, hidden()], onclick);
-	const result =
-		model.job_id &&
-		h("a", { class: "button quiet", href: `#/jobs/${encodeURIComponent(model.job_id)}` }, "Result", hidden());
+	/** @param {string} text @param {string} view @param {string} id */
+	const link = (text, view, id, kind = "quiet") =>
+		h("a", { class: `button ${kind}`, href: `#/${view}/${encodeURIComponent(id)}` }, text, hidden());
+	const result = model.job_id && link("Result", "jobs", model.job_id);
+	const aliases = model.aliases.map((alias) => h("span", { class: "tag busy" }, `@${alias}`));
+	const facts = `${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${model.backbone}`;
+	const download = action("Download", () => downloadModel(model.id, name, signal).catch(failed));
 	const menu = h(
 		"details",
 		{ class: "menu" },
 		h("summary", { class: "button quiet", "aria-label": `More actions for ${name}` }, "⋯"),
-		h(
-			"div",
-			{ class: "row" },
-			action("Download", () => downloadModel(model.id, name, signal).catch(failed)),
-			action("Delete", remove),
-		),
+		h("div", { class: "row" }, download, action("Delete", remove)),
 		namesOf(model),
 	);
 	const verdict = h("span", {}, verdictTag(model.metrics));
@@ -122,23 +119,13 @@ function card(model, signal) {
 			"div",
 			{ class: "facts" },
 			h("h2", {}, name),
-			h(
-				"p",
-				{ class: "row" },
-				verdict,
-				model.aliases.map((alias) => h("span", { class: "tag busy" }, `@${alias}`)),
-				h("span", { class: "soft" }, when(model.created_at)),
-			),
-			h(
-				"p",
-				{ class: "soft" },
-				`${list(model.trained_classes, 8)} · ${count(model.trained_classes.length, "class", "classes")}, ${size(model.bytes)}, ${model.backbone}`,
-			),
+			h("p", { class: "row" }, verdict, aliases, h("span", { class: "soft" }, when(model.created_at))),
+			h("p", { class: "soft" }, `${list(model.trained_classes, 8)} · ${facts}`),
 			h(
 				"div",
 				{ class: "row" },
-				h("a", { class: "button main", href: `#/try/${encodeURIComponent(model.id)}` }, "Try", hidden()),
-				h("a", { class: "button quiet", href: `#/sort/${encodeURIComponent(model.id)}` }, "Sort with it", hidden()),
+				link("Try", "try", model.id, "main"),
+				link("Sort with it", "sort", model.id),
 				result,
 				menu,
 			),
@@ -159,10 +146,8 @@ function mosaic(jobId, signal) {
 		.then((images) => {
 			const picked = spread(images, TILES);
 			tiles.hidden = !picked.length;
-			replace(
-				tiles,
-				picked.map(({ position }) => storedImage(jobId, position, { alt: "", side: 128, signal })),
-			);
+			const tile = ({ position }) => storedImage(jobId, position, { alt: "", side: 128, signal });
+			replace(tiles, picked.map(tile));
 		})
 		.catch(() => (tiles.hidden = true));
 	return tiles;

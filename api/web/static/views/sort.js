@@ -4,7 +4,7 @@ import { pileList } from "../components/sort/pile_list.js";
 import { PileView } from "../components/sort/pile_view.js";
 import { h } from "../lib/dom.js";
 
-const style = h("link", { rel: "stylesheet", href: "/page/components/sort/style.css" });
+const style = h("link", { rel: "stylesheet", href: "/page/styles/sort.css" });
 await new Promise((done) => {
 	style.onload = style.onerror = done;
 	document.head.append(style);

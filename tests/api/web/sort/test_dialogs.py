@@ -1,5 +1,7 @@
 """The dialogs that ask for classes."""
 
+from string import ascii_lowercase
+
 from playwright.sync_api import Browser, expect
 
 from tests.api.web.window import window
@@ -12,7 +14,7 @@ WALK = """async () => {
   }));
   window.labels = [];
   window.view = new AbortController();
-  const pile = {
+  window.pile = {
     names: ["red", "blue"], state: null, originals: new Map(), path: "/piles/none", photosOf: () => photos,
     answer: (answers) => window.labels.push(...answers.map(({ said, class_name: name }) => name ?? said)),
   };
@@ -58,6 +60,18 @@ def test_a_long_press_answers_for_one_image(browser: Browser, quick_url: str) ->
             page.keyboard.up(key)
         expect(page.get_by_role("dialog")).to_contain_text("3 of 3")
         assert page.evaluate("labels.length") == 2
+
+
+def test_a_digit_is_the_class_that_its_button_shows(browser: Browser, quick_url: str) -> None:
+    """Another person may add a class while the question is read."""
+    with window(browser, quick_url, expected=["404"]) as page:
+        page.goto("/")
+        page.evaluate(WALK)
+        expect(page.get_by_role("button", name="blue")).to_be_visible()
+        page.evaluate("pile.names = ['green', 'red', 'blue']")
+        page.keyboard.press("3")
+        page.keyboard.press("2")
+        assert page.evaluate("labels") == ["blue"]
 
 
 def test_the_dialogs_close_when_the_view_is_left(browser: Browser, quick_url: str) -> None:
@@ -127,6 +141,26 @@ def test_new_groups_are_offered_after_ten(browser: Browser, quick_url: str) -> N
         page.keyboard.press("r")
         expect(page.get_by_role("dialog")).to_have_count(0)
         assert page.evaluate("again") is True
+
+
+def test_keys_do_what_the_dialog_of_a_group_shows(browser: Browser, quick_url: str) -> None:
+    with window(browser, quick_url, expected=["404"]) as page:
+        page.goto("/")
+        page.evaluate(GROUPS)
+        asked = page.get_by_role("dialog", name="Are any of these none of your classes?")
+        expect(asked.get_by_role("button", name="New name …")).to_have_count(0)
+        for key in ("/", "2", *sorted(set(ascii_lowercase) - {"s", "x"})):
+            page.keyboard.press(key)
+        expect(page.get_by_role("dialog")).to_have_count(1)
+        expect(asked).to_contain_text("Group 1 of 12")
+        assert page.evaluate("given") == []
+        page.keyboard.press("S")
+        expect(page.get_by_role("dialog", name="What are these?")).to_contain_text("Group 2 of 12")
+        page.keyboard.press("/")
+        page.keyboard.type("sx1r/")  # a name: letters are typed
+        expect(page.get_by_role("textbox", name="Name them")).to_have_value("sx1r/")
+        page.keyboard.press("Enter")
+        assert page.evaluate("given.at(-1)[0].class_name") == "sx1r/"
 
 
 def test_a_second_answer_for_a_group_replaces_the_first(browser: Browser, quick_url: str) -> None:

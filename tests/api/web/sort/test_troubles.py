@@ -57,6 +57,20 @@ def test_answers_that_could_not_be_sent_survive_a_killed_browser(
     assert said(quick_url, pile) == {("class", "red", "moved"): 3}
 
 
+def test_a_browser_without_storage_is_no_trouble_and_a_full_device_is_named(
+    browser: Browser, quick_url: str, folder: Path
+) -> None:
+    with window(browser, quick_url, expected=BROKEN) as page:
+        drop_pile(page, folder, "red", "blue")
+        page.route("**/answers", lambda route: route.abort())
+        for error, words in (("InvalidStateError", 0), ("QuotaExceededError", 1)):
+            refuse = f"() => {{ throw new DOMException('', '{error}') }}"
+            page.evaluate(f"void (IDBObjectStore.prototype.put = {refuse})")
+            page.locator(".tile:not(.yours)").first.press("1")
+            expect(page.get_by_text(f"{'2 answers' if words else '1 answer'} will be sent")).to_be_visible()
+            expect(page.get_by_text("This device has no room to keep them")).to_have_count(words)
+
+
 def test_a_new_name_has_its_key_while_an_older_sort_arrives(
     browser: Browser, quick_url: str, folder: Path
 ) -> None:

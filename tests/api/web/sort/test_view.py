@@ -175,7 +175,12 @@ def test_by_keyboard_alone(browser: Browser, quick_url: str, folder: Path) -> No
         page.keyboard.press("Shift+ArrowRight")
         page.keyboard.press("Shift+ArrowRight")
         expect(page.get_by_text("3 photos selected")).to_be_visible()
-        page.get_by_role("group", name="Selected photos").get_by_role("button", name="blue").press("Enter")
+        bar = page.get_by_role("group", name="Selected photos")
+        page.keyboard.press("Tab")
+        expect(bar.get_by_role("button", name="It's right")).to_be_focused()
+        page.keyboard.press("Shift+Tab")
+        expect(group(page, "Unsure").nth(2)).to_be_focused()
+        bar.get_by_role("button", name="blue").press("Enter")
         expect(group(page, "blue")).to_have_count(3)
         expect(group(page, "blue").first).to_have_accessible_name(re.compile("blue, labelled$"))
         expect(group(page, "Unsure").first).to_be_focused()
@@ -274,6 +279,17 @@ def test_groups_by_keyboard_as_a_screen_reader_reads_them(
         for _ in stops:
             page.keyboard.press("Shift+Tab")
         expect(page.get_by_role("button", name="Ask me about 10")).to_be_focused()
+        group(page, "one").first.press("Space")
+        page.keyboard.press("Tab")
+        acts = ["Move to …/", "None of theseX", "SkipS", "Look closerL", "ClearEsc", "Undo"]
+        bar = ["It's rightEnter", *acts]
+        moves = ["one1", "two2", "three3"]
+        next_group = "The others shown are right: two"
+        assert tab_stops(page)[: len(bar + moves) + 1] == [
+            *bar,
+            *moves,
+            next_group,
+        ]  # the bar of the selection
 
 
 def test_an_undone_answer_gives_way_to_the_one_before(browser: Browser, quick_url: str, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import { button, h, newId, replace } from "../../lib/dom.js";
 import { newKey } from "../../lib/ids.js";
-import { showProblem } from "../../lib/problem.js";
+import { pressed } from "../../lib/problem.js";
 import { requestJson } from "../../lib/service/http.js";
 import { listImages } from "../../lib/training/job_images.js";
 import { originOf, retrain } from "../../lib/training/retrain.js";
@@ -24,29 +24,18 @@ export function trainAgainRow(job, signal) {
 	const select = h("select", { id });
 	const trouble = h("div", {});
 	const start = button("Train with it", begin);
-	const row = h(
-		"div",
-		{ hidden: true },
-		h("div", { class: "row again" }, h("label", { for: id }, "Compare with another base model"), select, start),
-		trouble,
-	);
-	async function begin() {
-		start.disabled = true;
-		try {
+	const label = h("label", { for: id }, "Compare with another base model");
+	const row = h("div", { hidden: true }, h("div", { class: "row again" }, label, select, start), trouble);
+	function begin() {
+		return pressed(start, trouble, async () => {
 			const next = await retrain(job.id, { config: { backbone: select.value } }, { key: keyOf(select.value), signal });
 			location.hash = `#/jobs/${encodeURIComponent(next)}`;
-		} catch (error) {
-			showProblem(trouble, error);
-			start.disabled = false;
-		}
+		});
 	}
 	installedModels(signal)
 		.then((rows) => {
 			const others = rows.filter(({ name }) => name !== job.config.backbone);
-			replace(
-				select,
-				others.map(({ name, title }) => h("option", { value: name }, title)),
-			);
+			replace(select, ...others.map(({ name, title }) => h("option", { value: name }, title)));
 			row.hidden = !others.length;
 		})
 		.catch(() => {}); // optional: errors show elsewhere

@@ -1,6 +1,6 @@
 // Dialog with the pre-trained models that can be downloaded or chosen.
 
-import { button, h, modal, replace } from "../../lib/dom.js";
+import { button, h, modal, replace, titledDialog } from "../../lib/dom.js";
 import { requestJson } from "../../lib/service/http.js";
 import { size, timeToTrain } from "../../lib/words.js";
 
@@ -10,25 +10,16 @@ const STATES = { downloading: "Downloading", checking: "Checking", failed: "Fail
 export async function modelsDialog({ get, use }) {
 	const { data, recommendation, fixed } = await requestJson("/backbones");
 	const trouble = h("p", { class: "problem", role: "alert", hidden: true });
-	const dialog = h(
-		"dialog",
-		{ class: "card wide", "aria-labelledby": "models-title" },
-		h("h2", { id: "models-title" }, "Pre-trained models"),
+	const close = button("Close", () => dialog.close(), "main");
+	const offline = "Without a network, the operator installs a model from a folder: ";
+	const content = [
 		h("p", {}, recommendation, " Your trained models keep the model that they were trained with."),
 		trouble,
 		h("ul", { class: "plain-list" }, data.map(entry)),
-		h(
-			"p",
-			{ class: "soft" },
-			"Without a network, the operator installs a model from a folder: ",
-			h("code", {}, "clipcite backbones import FOLDER"),
-		),
-		h(
-			"div",
-			{ class: "row end" },
-			button("Close", () => dialog.close(), "main"),
-		),
-	);
+		h("p", { class: "soft" }, offline, h("code", {}, "clipcite backbones import FOLDER")),
+	];
+	const dialog = titledDialog("Pre-trained models", content, close);
+	dialog.classList.add("wide");
 
 	function entry(row) {
 		const facts = [
@@ -37,33 +28,17 @@ export async function modelsDialog({ get, use }) {
 			timeToTrain(row, 100),
 			row.license && `licence ${row.license}`,
 		];
-		return h(
-			"li",
-			{ class: "model-choice" },
-			h(
-				"div",
-				{},
-				h("strong", {}, row.title),
-				row.recommended && " (recommended)",
-				h("p", { class: "soft" }, facts.filter(Boolean).join(" · ")),
-			),
-			action(row),
-		);
+		const words = h("p", { class: "soft" }, facts.filter(Boolean).join(" · "));
+		const name = [h("strong", {}, row.title), row.recommended && " (recommended)"];
+		return h("li", { class: "model-choice" }, h("div", {}, name, words), action(row));
 	}
 	function action(row) {
 		if (row.default) return h("span", { class: "soft" }, "In use");
 		if (fixed || STATES[row.state]) return h("span", { class: "soft" }, STATES[row.state] ?? "");
 		const here = row.state === "installed";
-		return h(
-			"button",
-			{
-				type: "button",
-				class: "quiet",
-				"aria-label": `${here ? "Use" : "Get"} ${row.title}`,
-				onclick: () => choose(here ? use : get, row),
-			},
-			here ? "Use it" : "Get it",
-		);
+		const take = button(here ? "Use it" : "Get it", () => choose(here ? use : get, row));
+		take.ariaLabel = `${here ? "Use" : "Get"} ${row.title}`;
+		return take;
 	}
 	async function choose(change, row) {
 		try {

@@ -1,6 +1,6 @@
 // Evaluation of a model with dropped images, whose folders are their labels. The service keeps the last one.
 
-import { announce, h, replace, unseen } from "../../lib/dom.js";
+import { announce, fold, h, replace, unseen } from "../../lib/dom.js";
 import { showProblem } from "../../lib/problem.js";
 import { requestJson, upload } from "../../lib/service/http.js";
 import { pictured } from "../../lib/training/image_check.js";
@@ -59,19 +59,14 @@ export function evaluateFold(model, name, { measured = () => {}, signal }) {
 		confusion(result),
 		sent ? mistakes(model, result.mistakes, sent, signal) : namedMistakes(result.mistakes),
 	];
-	const element = h(
-		"details",
-		{ class: "plain" },
-		h("summary", {}, "Evaluate with images", unseen(` ${name}`)),
-		answer,
-		dropZone({
-			title: "Drop labelled images",
-			hint: "One folder per class, or a zip of them. Take photos that the model was not trained on. The result stays with the model, the photos don’t.",
-			folders: true,
-			small: true,
-			add,
-		}),
-	);
+	const zone = dropZone({
+		title: "Drop labelled images",
+		hint: "One folder per class, or a zip of them. Take photos that the model was not trained on. The result stays with the model, the photos don’t.",
+		folders: true,
+		small: true,
+		add,
+	});
+	const element = fold(["Evaluate with images", unseen(` ${name}`)], answer, zone);
 	async function load() {
 		if (!(await requestJson(path, { signal })).evaluated) return;
 		const kept = await requestJson(`${path}/evaluation`, { signal });
@@ -109,18 +104,11 @@ function table(label, heads, rows) {
 
 /** @param {Evaluation} result */
 function classTable({ classes }) {
-	const rows = classes
-		.filter(({ images }) => images)
-		.map(({ name, images, correct, stock_correct: before }) =>
-			h(
-				"tr",
-				{},
-				h("th", { scope: "row" }, name),
-				h("td", {}, String(images)),
-				h("td", {}, percent(before / images)),
-				h("td", {}, percent(correct / images)),
-			),
-		);
+	const row = ({ name, images, correct, stock_correct: before }) => {
+		const cells = [String(images), percent(before / images), percent(correct / images)];
+		return h("tr", {}, h("th", { scope: "row" }, name), ...cells.map((text) => h("td", {}, text)));
+	};
+	const rows = classes.filter(({ images }) => images).map(row);
 	return table("Right per class", ["Class", "Images", "Before", "Now"], rows);
 }
 
@@ -195,22 +183,11 @@ function mistakes(model, rows, sent, signal) {
 		failed: (error) => showProblem(trouble, error),
 		signal,
 	});
+	const pictureOf = ({ file, class_name: truth }) => picture(sent.get(file), `${file}, labelled ${truth}`);
+	const items = rows.slice(0, MAX).map((mistake) => h("li", {}, pictureOf(mistake), words(mistake)));
 	return [
 		h("h3", {}, count(rows.length, "mistake")),
-		h(
-			"ul",
-			{ class: "strip", "aria-label": "Mistakes" },
-			rows
-				.slice(0, MAX)
-				.map((mistake) =>
-					h(
-						"li",
-						{},
-						picture(sent.get(mistake.file), `${mistake.file}, labelled ${mistake.class_name}`),
-						words(mistake),
-					),
-				),
-		),
+		h("ul", { class: "strip", "aria-label": "Mistakes" }, items),
 		further(rows),
 		model.job_id && h("div", { class: "row" }, again.element),
 		trouble,
@@ -224,16 +201,8 @@ const further = (rows) =>
 /** Name the mistakes of an earlier visit. @param {Evaluation["mistakes"]} rows */
 function namedMistakes(rows) {
 	if (!rows.length) return null;
-	return h(
-		"details",
-		{ class: "plain" },
-		h("summary", {}, count(rows.length, "mistake")),
-		h("p", { class: "soft" }, "Drop the same photos again to see them and to train with them."),
-		h(
-			"ul",
-			{ "aria-label": "Mistakes" },
-			rows.slice(0, MAX).map((mistake) => h("li", {}, h("span", { class: "file" }, mistake.file), words(mistake))),
-		),
-		further(rows),
-	);
+	const hint = h("p", { class: "soft" }, "Drop the same photos again to see them and to train with them.");
+	const item = (mistake) => h("li", {}, h("span", { class: "file" }, mistake.file), words(mistake));
+	const list = h("ul", { "aria-label": "Mistakes" }, rows.slice(0, MAX).map(item));
+	return fold(count(rows.length, "mistake"), hint, list, further(rows));
 }

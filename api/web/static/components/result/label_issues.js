@@ -2,7 +2,7 @@
 
 import { announce, button, confirmed, h, replace, unseen } from "../../lib/dom.js";
 import { newKey } from "../../lib/ids.js";
-import { showProblem } from "../../lib/problem.js";
+import { pressed } from "../../lib/problem.js";
 import { retrain } from "../../lib/training/retrain.js";
 import { count, percent } from "../../lib/words.js";
 import { storedImage } from "../stored_image.js";
@@ -51,25 +51,16 @@ export function labelIssues({ job, report, classes, signal }) {
 		/** @param {string} kind */
 		const positions = (kind) =>
 			[...corrections].filter(([, correction]) => correction.kind === kind).map(([position]) => position);
-		start.disabled = true;
-		replace(trouble);
-		try {
+		await pressed(start, trouble, async () => {
 			const changes = { moved, removed: positions("removed"), confirmed: positions("confirmed") };
 			// The same corrections get the same key, so that a retry after a lost response creates no second job.
 			const id = await retrain(job.id, changes, { key: key(changes), signal });
 			kept.delete(job.id);
 			location.hash = `#/jobs/${encodeURIComponent(id)}`;
-		} catch (error) {
-			showProblem(trouble, error);
-			start.disabled = false;
-		}
+		});
 	}
-	const rows = (images) =>
-		h(
-			"ul",
-			{ class: "issues" },
-			images.map((image) => issue(job, image, classes, corrections, changed, signal)),
-		);
+	const item = (image) => issue(job, image, classes, corrections, changed, signal);
+	const rows = (images) => h("ul", { class: "issues" }, images.map(item));
 	changed();
 	return h(
 		"details",
@@ -143,23 +134,8 @@ function issue(job, image, classes, corrections, changed, signal) {
 		changed();
 	}
 	draw();
-	return h(
-		"li",
-		{},
-		storedImage(job.id, position, { alt: `${name}, labelled ${label}`, signal }),
-		h(
-			"div",
-			{},
-			h(
-				"p",
-				{},
-				"Labelled ",
-				h("strong", {}, label),
-				", looks like ",
-				h("strong", {}, predicted),
-				` (${percent(probability)})`,
-			),
-			choices,
-		),
-	);
+	const strong = (text) => h("strong", {}, text);
+	const words = ["Labelled ", strong(label), ", looks like ", strong(predicted), ` (${percent(probability)})`];
+	const picture = storedImage(job.id, position, { alt: `${name}, labelled ${label}`, signal });
+	return h("li", {}, picture, h("div", {}, h("p", {}, words), choices));
 }

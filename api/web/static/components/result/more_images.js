@@ -2,7 +2,7 @@
 
 import { announce, arrange, button, h, replace } from "../../lib/dom.js";
 import { newKey } from "../../lib/ids.js";
-import { noImagesBox, showProblem } from "../../lib/problem.js";
+import { attempt, noImagesBox, showProblem } from "../../lib/problem.js";
 import { upload } from "../../lib/service/http.js";
 import { Shots } from "../../lib/training/training_form.js";
 import { count } from "../../lib/words.js";
@@ -38,14 +38,10 @@ export function moreImages(job, names, split, signal) {
 	});
 
 	/** @param {Promise<DroppedFile[]>} items @param {ShotClass | null} target */
-	async function take(items, target) {
-		replace(trouble);
-		try {
-			const files = await items;
-			if (!(await shots.add(files, target))) replace(trouble, noImagesBox());
-		} catch (error) {
-			showProblem(trouble, error);
-		}
+	function take(items, target) {
+		return attempt(trouble, async () => {
+			if (!(await shots.add(await items, target))) replace(trouble, noImagesBox());
+		});
 	}
 	function draw() {
 		for (const image of shots.images) image.split = split;

@@ -1,6 +1,6 @@
 // Result of a job: the user's own images before and after training, the verdict, and the next step.
 
-import { button, h, replace } from "../../lib/dom.js";
+import { button, fold, h, replace } from "../../lib/dom.js";
 import { showProblem } from "../../lib/problem.js";
 import { call, key, requestJson, saveBlob } from "../../lib/service/http.js";
 import { count, list, percent, points } from "../../lib/words.js";
@@ -92,6 +92,7 @@ export function resultPanel(job, { eta, signal }) {
 	}
 	if (evaluated && comparison) loadEarlier(comparison);
 
+	const warnings = job.warnings.map(({ detail }) => h("li", {}, detail));
 	const card = h(
 		"div",
 		{ class: `card result ${mood}` },
@@ -107,17 +108,7 @@ export function resultPanel(job, { eta, signal }) {
 		trouble,
 		finished(job) &&
 			evaluateFold({ id: job.model_id, job_id: job.id }, `the model ${job.name ?? list(trained)}`, { signal }),
-		job.warnings.length > 0 &&
-			h(
-				"details",
-				{ class: "plain" },
-				h("summary", {}, count(job.warnings.length, "warning")),
-				h(
-					"ul",
-					{},
-					job.warnings.map((warning) => h("li", {}, warning.detail)),
-				),
-			),
+		warnings.length > 0 && fold(count(warnings.length, "warning"), h("ul", {}, warnings)),
 		codeFor({
 			what: "classify with this model",
 			...classifyPrograms({ model: (job.promoted && job.name) || job.model_id, class_names: trained }),

@@ -2,7 +2,7 @@
 
 import { classify } from "../../lib/classify.js";
 import { button, h, replace } from "../../lib/dom.js";
-import { showProblem } from "../../lib/problem.js";
+import { pressed } from "../../lib/problem.js";
 import { patiently } from "../../lib/service/patiently.js";
 import { imageBlob, listImages, spread } from "../../lib/training/job_images.js";
 import { count, percent, roughPercent } from "../../lib/words.js";
@@ -10,6 +10,7 @@ import { count, percent, roughPercent } from "../../lib/words.js";
 const MAX_IMAGES = 6;
 const MAX_NEW = 4; // images of the class that was never trained
 const SIDE = 512; // pixels
+export const EARLY = "Instant preview from your images, before training. The trained model is usually better.";
 
 /** Add stored images to the list, each with a place for its answer. Returns them as images to classify.
  *
@@ -40,11 +41,7 @@ export function roughPreview(job, signal) {
 		"div",
 		{ class: "card", hidden: true },
 		h("div", { class: "headline" }, h("h2", {}, "Test images"), h("span", { class: "tag rough-tag" }, "preview")),
-		h(
-			"p",
-			{ class: "soft" },
-			"Instant preview from your images, before training. The trained model is usually better.",
-		),
+		h("p", { class: "soft" }, EARLY),
 		rows,
 	);
 
@@ -109,16 +106,11 @@ export function newClass(job, signal) {
 		});
 		return best.filter((prediction) => prediction?.class_name === name).length;
 	}
-	async function ask() {
-		add.disabled = true;
-		try {
+	function ask() {
+		return pressed(add, outcome, async () => {
 			const right = await show([...trainedClasses(job), name ?? ""]);
 			outcome.textContent = `${right} of ${count(shown.length, "image")} recognised by the name alone.`;
-		} catch (error) {
-			showProblem(outcome, error);
-		} finally {
-			add.disabled = false;
-		}
+		});
 	}
 	load().catch(() => {}); // optional: the images may have been deleted
 	return element;

@@ -35,17 +35,10 @@ export async function askClass(title, names, signal) {
 		event.preventDefault();
 		list.querySelector("button")?.click();
 	}
-	const dialog = h(
-		"dialog",
-		{ class: "card", "aria-labelledby": `${id}-title` },
-		h("form", { onsubmit: takeFirst }, h("label", { for: id, id: `${id}-title` }, title), input),
-		list,
-		h(
-			"div",
-			{ class: "row end" },
-			button("Go back", () => dialog.close("")),
-		),
-	);
+	const form = h("form", { onsubmit: takeFirst }, h("label", { for: id, id: `${id}-title` }, title), input);
+	const back = button("Go back", () => dialog.close(""));
+	const end = h("div", { class: "row end" }, back);
+	const dialog = h("dialog", { class: "card", "aria-labelledby": `${id}-title` }, form, list, end);
 	draw();
 	const answer = modal(dialog, signal);
 	input.focus();

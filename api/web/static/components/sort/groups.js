@@ -15,12 +15,12 @@ const HINTS = { [UNSURE]: "No photo is below the limit.", class: "No photos." };
 
 /** Create the groups. `picked` is the set of selected images. `changed` is called after a change of the selection.
  *  `move` gets images and a class, `right` images whose class is right, and `press` a key that the selection doesn't use:
- *  it returns true if it has used the key.
+ *  it returns true if it has used the key. `toBar` moves the focus on from the selected images.
  *
  *  @param {OpenPile} pile @param {Set<Photo>} picked
- *  @param {{ changed: () => void, move: (photos: Photo[], name: Label) => void, look: (photos: Photo[]) => void,
+ *  @param {{ changed: () => void, move: (photos: Photo[], name: Label) => void, look: (photos: Photo[]) => void, toBar: () => void,
  *            right: (photos: Photo[]) => void, press: (event: KeyboardEvent, photos: Photo[]) => boolean }} acts */
-export function imageGroups(pile, picked, { changed, move, right, press, look }) {
+export function imageGroups(pile, picked, { changed, move, right, press, look, toBar }) {
 	/** @type {Map<Photo, ReturnType<typeof tile>>} */
 	const tiles = new Map();
 	/** @type {Map<string, ReturnType<typeof newGroup>>} by name and kind */
@@ -205,6 +205,7 @@ export function imageGroups(pile, picked, { changed, move, right, press, look })
 		} else if (event.key === " ") toggle(image);
 		else if (event.key === "a" && (event.ctrlKey || event.metaKey)) select(imagesOf(siblings));
 		else if (event.key === "Escape") select([]);
+		else if (event.key === "Tab" && !event.shiftKey && picked.size) toBar();
 		else if (!press(event, picked.size ? [...picked] : [image])) return;
 		event.preventDefault();
 	}
@@ -235,7 +236,15 @@ export function imageGroups(pile, picked, { changed, move, right, press, look })
 		const options = order();
 		focus(options.find((option) => images.get(option) === active) ?? options[0]);
 	}
-	return { element, refresh, select, leave, focus: focusActive };
+	/** Focus what follows the group with the focus. Returns whether there is anything. */
+	function focusAfter() {
+		const list = active && tileOf(active).element.parentElement;
+		const stops = [...element.querySelectorAll(':is(button, [tabindex="0"]):not([hidden], [hidden] *)')];
+		const next = stops[stops.findLastIndex((stop) => stop.parentElement === list) + 1];
+		if (next instanceof HTMLElement) next.focus();
+		return Boolean(next);
+	}
+	return { element, refresh, select, leave, focus: focusActive, focusAfter };
 }
 
 /** Return the option in the row above or below the one at `place`, in the nearest column.

@@ -20,23 +20,12 @@ export async function askName(title, { value = "", hint = "", yes, signal }) {
 		event.preventDefault(); // the content security policy forbids form submission
 		if (input.value.trim()) dialog.close(input.value.trim());
 	}
-	const dialog = h(
-		"dialog",
-		{ class: "card", "aria-labelledby": `${id}-title` },
-		h(
-			"form",
-			{ onsubmit: take },
-			h("label", { for: id, id: `${id}-title` }, title),
-			input,
-			h("p", { class: "soft", id: `${id}-hint` }, hint),
-			h(
-				"div",
-				{ class: "row end" },
-				button("Go back", () => dialog.close("")),
-				h("button", { type: "submit", class: "main" }, yes),
-			),
-		),
-	);
+	const label = h("label", { for: id, id: `${id}-title` }, title);
+	const words = h("p", { class: "soft", id: `${id}-hint` }, hint);
+	const back = button("Go back", () => dialog.close(""));
+	const end = h("div", { class: "row end" }, back, h("button", { type: "submit", class: "main" }, yes));
+	const form = h("form", { onsubmit: take }, label, input, words, end);
+	const dialog = h("dialog", { class: "card", "aria-labelledby": `${id}-title` }, form);
 	const answer = modal(dialog, signal);
 	input.focus();
 	input.select();

@@ -1,6 +1,6 @@
 // From dropped files to a pile: an earlier one with the same files, or a new one.
 
-import { button, h, modal } from "../../lib/dom.js";
+import { button, h, modal, titledDialog } from "../../lib/dom.js";
 import { requestJson } from "../../lib/service/http.js";
 import { openPile } from "../../lib/sorting/pile.js";
 import { hashOf } from "../../lib/training/image_check.js";
@@ -80,36 +80,16 @@ async function matchesOf(files, progress, signal) {
  *
  *  @param {{ pile: Schemas["Pile"], positions: (number | null)[] }[]} matches @param {number} total @param {AbortSignal} signal */
 function chosenOf(matches, total, signal) {
-	const titleId = "known-pile";
-	const dialog = h(
-		"dialog",
-		{ class: "card", "aria-labelledby": titleId },
-		h("h2", { id: titleId }, "The service knows these photos"),
-		h(
-			"ul",
-			{ class: "known" },
-			matches.map(({ pile, positions }, i) => {
-				const known = positions.filter((position) => position !== null).length;
-				const has = known === total ? "all of them" : `${known.toLocaleString("en")} of ${count(total, "photo")}`;
-				const adds = known === total ? "" : " The others join it.";
-				return h(
-					"li",
-					{},
-					h("p", {}, h("strong", {}, pile.name), ` has ${has}.${adds}`),
-					button(
-						`Continue with ${count(pile.counts.labelled, "label")}`,
-						() => dialog.close(`${i}`),
-						i ? "quiet" : "main",
-					),
-				);
-			}),
-		),
-		h(
-			"div",
-			{ class: "row end" },
-			button("Go back", () => dialog.close("")),
-			button("Make a new pile", () => dialog.close(NEW)),
-		),
-	);
+	const rows = matches.map(({ pile, positions }, i) => {
+		const known = positions.filter((position) => position !== null).length;
+		const has = known === total ? "all of them" : `${known.toLocaleString("en")} of ${count(total, "photo")}`;
+		const adds = known === total ? "" : " The others join it.";
+		const words = `Continue with ${count(pile.counts.labelled, "label")}`;
+		const go = button(words, () => dialog.close(`${i}`), i ? "quiet" : "main");
+		return h("li", {}, h("p", {}, h("strong", {}, pile.name), ` has ${has}.${adds}`), go);
+	});
+	const back = button("Go back", () => dialog.close(""));
+	const make = button("Make a new pile", () => dialog.close(NEW));
+	const dialog = titledDialog("The service knows these photos", h("ul", { class: "known" }, rows), back, make);
 	return modal(dialog, signal);
 }

@@ -2,13 +2,14 @@
 
 import { announce, button, confirmed, h, replace, unseen } from "../../lib/dom.js";
 import { imagesOf } from "../../lib/files/dropped_files.js";
-import { noImagesBox, showProblem } from "../../lib/problem.js";
+import { attempt, noImagesBox, showProblem } from "../../lib/problem.js";
 import { call } from "../../lib/service/http.js";
 import { closePile } from "../../lib/sorting/pile.js";
 import { count, size, when } from "../../lib/words.js";
 import { codeFor, curl, python } from "../code.js";
 import { acceptDrops, dropZone, onPhone } from "../dropzone.js";
 import { pagedList } from "../pager.js";
+import { stepList } from "../step_list.js";
 import { modelSelect, STOCK } from "../try/model_select.js";
 import { pileOf } from "./open_pile.js";
 
@@ -75,8 +76,7 @@ export function pileList({ model, signal }) {
 		if (taking) return;
 		const mine = new AbortController();
 		taking = mine;
-		replace(trouble);
-		try {
+		await attempt(trouble, async () => {
 			const images = imagesOf(await items);
 			if (!images.length) return replace(trouble, noImagesBox());
 			looking.hidden = false;
@@ -88,12 +88,9 @@ export function pileList({ model, signal }) {
 				signal: AbortSignal.any([mine.signal, signal]),
 			});
 			if (pile) location.hash = `#/sort/${pile.id}`;
-		} catch (error) {
-			failed(error);
-		} finally {
-			taking = null;
-			looking.hidden = true;
-		}
+		});
+		taking = null;
+		looking.hidden = true;
 	}
 
 	/** @param {Schemas["Pile"]} pile */
@@ -104,15 +101,13 @@ export function pileList({ model, signal }) {
 		const wrong = h("div", {});
 		async function remove(event) {
 			const row = event.target.closest("li");
-			try {
+			await attempt(wrong, async () => {
 				if (!(await deletePile(pile, signal))) return;
 				const next = row.nextElementSibling ?? row.previousElementSibling;
 				row.remove();
 				(next?.querySelector("a") ?? zone.querySelector("button"))?.focus();
 				announce(`${name} deleted.`);
-			} catch (error) {
-				showProblem(wrong, error);
-			}
+			});
 		}
 		return h(
 			"div",
@@ -129,11 +124,7 @@ export function pileList({ model, signal }) {
 			wrong,
 		);
 	}
-	const steps = h(
-		"ol",
-		{ class: "steps" },
-		STEPS.map(([name, text]) => h("li", {}, h("h2", {}, name), h("p", { class: "soft" }, text))),
-	);
+	const steps = stepList(STEPS);
 	models.load(model ?? STOCK).catch(failed);
 	const element = h(
 		"section",

@@ -8,11 +8,13 @@ import { acceptImages } from "./groups.js";
 
 /** @import { OpenPile } from "../../lib/sorting/pile.js" */
 
-/** Create the bar. `acts` has what its buttons do, and `left`, which is called when the button with the focus goes.
+/** Create the bar. `acts` has what its buttons do, and `left`, which is called when the button with the focus goes. In the
+ *  order of Tab the bar follows the selected photos, although it comes after all groups: `after` focuses what comes next, and
+ *  returns whether there is anything.
  *
  *  @param {OpenPile} pile @param {Set<Photo>} picked
  *  @param {Record<"ask" | "right" | "look" | "skip" | "back" | "undo" | "clear" | "left", () => void>
- *          & { move: (name: Label) => void }} acts */
+ *          & { move: (name: Label) => void, after: () => boolean }} acts */
 export function selectionBar(pile, picked, acts) {
 	const tally = h("p", { class: "tally" });
 	const small = (text, key, act) => button([text, key && kbd(key)], act, "quiet small");
@@ -27,12 +29,21 @@ export function selectionBar(pile, picked, acts) {
 	const classes = h("div", { class: "row moves", role: "group", "aria-label": "Move to a class" });
 	const element = h(
 		"div",
-		{ class: "card begin picked", role: "group", "aria-label": "Selected photos" },
+		{ class: "card begin picked", role: "group", "aria-label": "Selected photos", onkeydown: keyDown },
 		h("div", { class: "row" }, tally, right, ask, none, skip, look, back, clear, undo),
 		classes,
 	);
 	let shown = "";
 
+	const stops = () => [...element.querySelectorAll("button")].filter((one) => !one.closest("[hidden]"));
+	/** @param {KeyboardEvent} event */
+	function keyDown(event) {
+		const { key, shiftKey, target } = event;
+		if (key !== "Tab" || !picked.size) return;
+		if (shiftKey && target === stops()[0]) acts.left();
+		else if (shiftKey || target !== stops().at(-1) || !acts.after()) return;
+		event.preventDefault();
+	}
 	function refresh() {
 		const chosen = [...picked];
 		const any = chosen.length > 0;
@@ -56,5 +67,5 @@ export function selectionBar(pile, picked, acts) {
 			}),
 		);
 	}
-	return { element, refresh };
+	return { element, refresh, focus: () => stops()[0].focus() };
 }

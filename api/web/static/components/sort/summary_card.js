@@ -8,6 +8,9 @@ import { count, percent } from "../../lib/words.js";
 
 const NO_ORIGINALS = "The zip needs your files. Drop the folder again to get it, or run: clipcite sort FOLDER";
 
+const NO_ROOM =
+	" This device has no room to keep them until then: leave this page open, or delete other files and give one more answer.";
+
 /** @import { OpenPile } from "../../lib/sorting/pile.js" */
 
 /** Create the card. `failed` gets errors, `hint` a sentence on what to do.
@@ -81,7 +84,7 @@ export function summaryCard(pile, { askMe, groupThem, check, failed, signal }) {
 				: pile.read !== null
 					? `Reading the photos with this model: ${pile.read.toLocaleString("en")} of ${images.toLocaleString("en")}`
 					: pile.unsent > 0 && pile.problem
-						? `${count(pile.unsent, "answer")} will be sent as soon as the service is there.`
+						? `${count(pile.unsent, "answer")} will be sent as soon as the service is there.${pile.isFull ? NO_ROOM : ""}`
 						: "",
 		);
 		bar.hidden = !isOpen && pile.read === null;

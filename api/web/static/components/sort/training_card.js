@@ -2,7 +2,7 @@
 
 import { button, h, newId, replace } from "../../lib/dom.js";
 import { newKey } from "../../lib/ids.js";
-import { showProblem } from "../../lib/problem.js";
+import { attempt, showProblem } from "../../lib/problem.js";
 import { follow } from "../../lib/service/event_stream.js";
 import { requestJson, upload } from "../../lib/service/http.js";
 import { STATUSES, stageWords, timeLeft } from "../../lib/words.js";
@@ -23,36 +23,21 @@ export function trainingCard(pile, { model, use, signal }) {
 	const make = button("", begin, "main");
 	const all = h("input", { type: "checkbox", id: newId("all"), onchange: () => refresh() });
 	const loses = h("span", { class: "soft" }, "Then nothing measures the new model.");
-	const allBox = h(
-		"p",
-		{ class: "option" },
-		all,
-		h("label", { for: all.id }, "Train on the random photos, too"),
-		" ",
-		loses,
-	);
+	const label = h("label", { for: all.id }, "Train on the random photos, too");
+	const allBox = h("p", { class: "option" }, all, label, " ", loses);
 	const about = h("p", {});
 	const stage = h("p", { class: "stage" });
 	const remaining = h("p", { class: "soft" });
 	const bar = h("progress", { max: "1", "aria-label": "Training progress" });
 	const link = h("a", { class: "button quiet small" }, "Follow the job");
-	const meter = h(
-		"div",
-		{ class: "meter" },
-		h("div", { class: "meter-top" }, h("div", {}, stage, remaining), link),
-		bar,
-	);
+	const top = h("div", { class: "meter-top" }, h("div", {}, stage, remaining), link);
+	const meter = h("div", { class: "meter" }, top, bar);
 	const brought = h("p", { class: "brought", role: "status" });
 	const trouble = h("div", {});
 	const element = h(
 		"div",
 		{ class: "card training", role: "group", "aria-label": "Training with your labels", tabindex: "-1" },
-		brought,
-		about,
-		h("div", { class: "row" }, make),
-		allBox,
-		meter,
-		trouble,
+		[brought, about, h("div", { class: "row" }, make), allBox, meter, trouble],
 	);
 
 	async function begin() {
@@ -67,19 +52,15 @@ export function trainingCard(pile, { model, use, signal }) {
 		if (!own && !name) return;
 		isBusy = true;
 		element.focus(); // its button goes
-		replace(trouble);
 		refresh();
-		try {
+		await attempt(trouble, async () => {
 			await pile.settled();
 			job = await start(own?.id ?? null, name);
 			localStorage.setItem(stored, job);
 			watch(job);
-		} catch (error) {
-			showProblem(trouble, error);
-		} finally {
-			isBusy = false;
-			refresh();
-		}
+		});
+		isBusy = false;
+		refresh();
 	}
 	/** Start the training. A lost response and a second press give the same job. @param {string | null} own @param {string | null} name */
 	async function start(own, name) {

@@ -24,6 +24,8 @@ const keyButton = (text, key, act, kind) => button([text, kbd(key)], act, kind);
  *            keys?: Record<string, () => unknown>, signal: AbortSignal }} options */
 function walkDialog(pile, { length, question, naming, draw, answer, skip, keys = {}, signal }) {
 	let place = 0;
+	/** Classes with a button. @type {string[]} */
+	let shown = [];
 	/** @param {number} by */
 	function go(by) {
 		if (place + by < 0) return;
@@ -50,7 +52,7 @@ function walkDialog(pile, { length, question, naming, draw, answer, skip, keys =
 	/** @param {KeyboardEvent} event */
 	function keyDown(event) {
 		if (event.ctrlKey || event.metaKey || event.altKey) return;
-		const name = classOfKey(pile.names, event.key);
+		const name = classOfKey(shown, event.key);
 		const act = name ? () => take(name) : acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
 		const isRepeated = event.repeat && event.key !== "ArrowLeft"; // a long press answers once
 		if (isRepeated ? act || event.key === "Enter" : act && act() !== false) event.preventDefault();
@@ -59,8 +61,10 @@ function walkDialog(pile, { length, question, naming, draw, answer, skip, keys =
 	const skipping = keyButton("Skip", "S", leaveOut);
 	const none = keyButton("None of these", "X", () => take(NONE));
 	const close = () => dialog.close();
-	const classes = () =>
-		pile.names.slice(0, DIGITS.length).map((name, i) => keyButton(name, DIGITS[i], () => take(name)));
+	function classes() {
+		shown = pile.names.slice(0, DIGITS.length);
+		return shown.map((name, i) => keyButton(name, DIGITS[i], () => take(name)));
+	}
 	const dialog = h("dialog", { class: "card walk", "aria-labelledby": question.id, onkeydown: keyDown });
 	return {
 		dialog,
@@ -166,6 +170,7 @@ export async function groupWalk(pile, groups, signal) {
 		answer: (place, name) => give(place, namedGroup(groups[place], unticked, name)),
 		skip: (place) => give(place, [{ positions: positionsOf(place), said: "skip", how: "group" }]),
 		keys: {
+			"/": () => !naming.hidden && steps.ask(),
 			r: () => !regroup.hidden && startAgain(),
 			Enter: () => {
 				const isOnButton = document.activeElement?.matches("button:not(.pick)");

@@ -1,6 +1,7 @@
 // Field for class names as chips, each with optional prompts.
 
 import { announce, h, newId, replace } from "../../lib/dom.js";
+import { partsOf } from "../../lib/words.js";
 
 const MAX_NAMES = 1000;
 
@@ -39,10 +40,7 @@ export function chipField(names, changed) {
 	);
 
 	function take(text) {
-		const fresh = text
-			.split(/[,;\n]/)
-			.map((name) => name.trim())
-			.filter(Boolean);
+		const fresh = partsOf(text, /[,;\n]/);
 		for (const name of fresh) {
 			const known = names.some((entry) => entry.name.toLowerCase() === name.toLowerCase());
 			if (!known && names.length < MAX_NAMES) names.push({ name, prompts: [] });
@@ -106,21 +104,14 @@ export function chipField(names, changed) {
 			rows: "2",
 			placeholder: "a frayed metal surface",
 			oninput: () => {
-				entry.prompts = field.value
-					.split("\n")
-					.map((line) => line.trim())
-					.filter(Boolean);
+				entry.prompts = partsOf(field.value);
 				replace(list, names.map(chip));
 				changed();
 			},
 		});
 		field.value = entry.prompts.join("\n");
-		return h(
-			"div",
-			{ class: "field inner" },
-			h("label", { for: field.id }, `Describe “${entry.name}”, one sentence per line`),
-			field,
-		);
+		const label = h("label", { for: field.id }, `Describe “${entry.name}”, one sentence per line`);
+		return h("div", { class: "field inner" }, label, field);
 	}
 	draw();
 	return {

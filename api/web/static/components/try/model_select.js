@@ -1,6 +1,6 @@
 // Choice of the model: the pre-trained one, the user's models, or the instant preview of a job that is training.
 
-import { announce, h, newId, replace } from "../../lib/dom.js";
+import { announce, field, h, replace } from "../../lib/dom.js";
 import { requestJson } from "../../lib/service/http.js";
 import { patiently } from "../../lib/service/patiently.js";
 import { list } from "../../lib/words.js";
@@ -24,23 +24,16 @@ export function modelSelect({ choose, failed, signal }) {
 	/** @type {string | null} */
 	let cursor = null; // of the next page of models
 	let id = STOCK;
-	const field = newId("model");
-	const select = h("select", {
-		id: field,
-		onchange: () => (select.value ? set(select.value) : olderModels().catch(failed)),
-	});
-	const element = h("div", { class: "field" }, h("label", { for: field }, "Model"), select);
+	const select = h("select", { onchange: () => (select.value ? set(select.value) : olderModels().catch(failed)) });
+	const element = field("Model", select);
 	/** @param {string} wanted */
 	const get = (wanted) => models.find((model) => model.id === wanted);
 
 	/** Choose the model, and write it into the address of the view, unless that is of a pile. @param {string} wanted */
 	function set(wanted) {
 		id = wanted;
-		history.replaceState(
-			null,
-			"",
-			location.hash.replace(/^(#\/(?:try|sort)\b)(?!\/pil_).*/, `$1/${encodeURIComponent(id)}`),
-		);
+		const address = location.hash.replace(/^(#\/(?:try|sort)\b)(?!\/pil_).*/, `$1/${encodeURIComponent(id)}`);
+		history.replaceState(null, "", address);
 		draw();
 		choose(id);
 	}
@@ -54,9 +47,8 @@ export function modelSelect({ choose, failed, signal }) {
 		select.value = id;
 	}
 	async function nextPage() {
-		const page = await requestJson(`/models?limit=${PAGE}${cursor ? `&after=${encodeURIComponent(cursor)}` : ""}`, {
-			signal,
-		});
+		const after = cursor ? `&after=${encodeURIComponent(cursor)}` : "";
+		const page = await requestJson(`/models?limit=${PAGE}${after}`, { signal });
 		models.push(...page.data.filter((model) => !get(model.id)));
 		cursor = page.has_more ? page.next_cursor : null;
 	}

@@ -1,6 +1,6 @@
 // "Use on phone": the address of this view for a phone's camera. Phones reach the service only over https.
 
-import { button, h, modal } from "../../lib/dom.js";
+import { button, h, modal, titledDialog } from "../../lib/dom.js";
 import { call } from "../../lib/service/http.js";
 import { onPhone } from "../dropzone.js";
 
@@ -14,24 +14,11 @@ export async function showOnPhone(model, signal) {
 	const address = `${location.origin}/#/try/${encodeURIComponent(model)}`;
 	const code = await (await call(`/qr?url=${encodeURIComponent(address)}`, { signal })).blob();
 	const image = URL.createObjectURL(code);
-	const dialog = h(
-		"dialog",
-		{ class: "card", "aria-labelledby": "phone-title" },
-		h("h2", { id: "phone-title" }, "Use on phone"),
-		h("img", { class: "qr", src: image, alt: `QR code of ${address}` }),
-		h(
-			"p",
-			{},
-			"Scan it with the phone's camera. If the service asks for a key there, create one for the phone with ",
-			h("code", {}, "clipcite keys create"),
-			".",
-		),
-		h(
-			"div",
-			{ class: "row end" },
-			button("Close", () => dialog.close()),
-		),
-	);
+	const words = "Scan it with the phone's camera. If the service asks for a key there, create one for the phone with ";
+	const close = button("Close", () => dialog.close());
+	const picture = h("img", { class: "qr", src: image, alt: `QR code of ${address}` });
+	const hint = h("p", {}, words, h("code", {}, "clipcite keys create"), ".");
+	const dialog = titledDialog("Use on phone", [picture, hint], close);
 	await modal(dialog);
 	URL.revokeObjectURL(image);
 }

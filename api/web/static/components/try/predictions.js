@@ -144,14 +144,11 @@ export function predictionCard(image, { remove, judged, names }) {
 		}
 		if (marks.querySelector("select") && offered === choices(predicted).join("\n")) return; // someone is choosing
 		const mark = (label, act) =>
-			h(
-				"button",
-				{ type: "button", class: "quiet small", "aria-label": `${label}: ${image.name}`, onclick: act },
-				label,
-			);
+			Object.assign(button(label, act, "quiet small"), { ariaLabel: `${label}: ${image.name}` });
+		const right = mark("Right", () => judge(predicted));
 		replace(
 			marks,
-			mark("Right", () => judge(predicted)),
+			right,
 			mark("Wrong", () => askTruth(predicted)),
 		);
 	}
@@ -162,6 +159,7 @@ export function predictionCard(image, { remove, judged, names }) {
 	/** @param {string} predicted */
 	function askTruth(predicted) {
 		offered = choices(predicted).join("\n");
+		const option = (name) => h("option", { value: name }, name === predicted ? `${name} (as predicted)` : name);
 		const select = h(
 			"select",
 			{
@@ -169,10 +167,7 @@ export function predictionCard(image, { remove, judged, names }) {
 				"aria-label": `True class of ${image.name}`,
 				onchange: () => select.value && judge(select.value),
 			},
-			h("option", { value: "" }, "It is …"),
-			choices(predicted).map((name) =>
-				h("option", { value: name }, name === predicted ? `${name} (as predicted)` : name),
-			),
+			[h("option", { value: "" }, "It is …"), choices(predicted).map(option)],
 		);
 		const back = button(["Take back", unseen(`: ${image.name}`)], () => judge(null), "quiet small");
 		replace(marks, select, back);
@@ -209,35 +204,22 @@ function newTag(predictions) {
 
 /** @param {Prediction[]} predictions @param {string | null} title @param {boolean} past */
 function column(predictions, title, past, rough = false) {
-	return h(
-		"div",
-		{ class: past && "past" },
-		title && h("h2", { class: "minor" }, title),
-		h(
-			"ol",
-			{ class: "shares" },
-			predictions.slice(0, SHOWN).map((prediction) => bar(prediction, past, rough)),
-		),
-	);
+	const bars = predictions.slice(0, SHOWN).map((prediction) => bar(prediction, past, rough));
+	const list = h("ol", { class: "shares" }, bars);
+	return h("div", { class: past && "past" }, title && h("h2", { class: "minor" }, title), list);
 }
 
 /** @param {Prediction} prediction @param {boolean} past @param {boolean} rough */
 function bar({ class_name: name, kind, probability }, past, rough) {
 	const value = rough ? roughPercent(probability) : percent(probability);
+	const width = rough ? value : `${100 * probability}%`;
+	const isNew = kind === "new" && !past && h("span", { class: "tag new" }, "new");
+	const fill = h("span", { class: `fill ${rough ? "striped" : ""}`, style: { width } });
 	return h(
 		"li",
 		{ class: kind },
-		h(
-			"span",
-			{ class: "share-name" },
-			h("span", {}, name),
-			kind === "new" && !past && h("span", { class: "tag new" }, "new"),
-		),
+		h("span", { class: "share-name" }, h("span", {}, name), isNew),
 		h("span", { class: "share" }, value),
-		h(
-			"span",
-			{ class: "track", "aria-hidden": "true" },
-			h("span", { class: `fill ${rough ? "striped" : ""}`, style: { width: rough ? value : `${100 * probability}%` } }),
-		),
+		h("span", { class: "track", "aria-hidden": "true" }, fill),
 	);
 }

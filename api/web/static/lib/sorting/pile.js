@@ -62,6 +62,8 @@ export class OpenPile extends EventTarget {
 	grouping = false;
 	/** @type {PileAnswer[]} */
 	#unsent = [];
+	/** Whether this device has no room for the unsent answers, so that they end with the page. */
+	isFull = false;
 	/** Resolves once the answers that an earlier page could not send are here. @type {Promise<void>} */
 	#restored;
 	/** Answers that the photos being loaded may lack. @type {PileAnswer[]} */
@@ -246,7 +248,7 @@ export class OpenPile extends EventTarget {
 		}
 	}
 
-	/** Return a sort with what to ask next: `groups=500`, `ask=10` or `draw=20`. It has all answers. @param {string} query */
+	/** Return a sort with what to ask next: `groups=30`, `ask=10` or `draw=20`. It has all answers. @param {string} query */
 	async choose(query) {
 		this.#isChoosing = true;
 		this.changed();
@@ -333,8 +335,9 @@ export class OpenPile extends EventTarget {
 	}
 
 	/** Keep the unsent answers beyond this page. */
-	#note() {
-		return keepUnsent(this.id, this.#unsent);
+	async #note() {
+		this.isFull = (await keepUnsent(this.id, this.#unsent)) === "full";
+		if (this.isFull) this.changed();
 	}
 
 	/** Wait until the service has all answers. */

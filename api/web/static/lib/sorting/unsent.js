@@ -17,10 +17,10 @@ function database() {
 	return opened;
 }
 
-/** Read or change the stored lists. A browser that stores nothing, as in some private windows, is no error: the page has the
- *  answers.
+/** Read or change the stored lists. Returns "done", "full" if this device has no room for them, or "unavailable": a browser that
+ *  stores nothing, as in some private windows, is no error, since the page has the answers.
  *
- *  @param {(lists: IDBObjectStore) => void} act */
+ *  @param {(lists: IDBObjectStore) => void} act @returns {Promise<"done" | "full" | "unavailable">} */
 async function withLists(act) {
 	try {
 		const transaction = (await database()).transaction(STORE, "readwrite");
@@ -30,9 +30,9 @@ async function withLists(act) {
 			transaction.oncomplete = resolve;
 			transaction.onabort = () => reject(transaction.error);
 		});
-		return true;
-	} catch {
-		return false;
+		return "done";
+	} catch (error) {
+		return error?.name === "QuotaExceededError" ? "full" : "unavailable";
 	}
 }
 
@@ -45,10 +45,12 @@ const listsOf = (id) => IDBKeyRange.bound([id], [id, []]);
 export async function unsentOf(id) {
 	/** @type {IDBRequest[]} */
 	let requests = [];
-	const isRead = await withLists((lists) => {
+	const outcome = await withLists((lists) => {
 		requests = [lists.getAll(listsOf(id)), lists.getAllKeys(listsOf(id))];
 	});
-	return isRead ? { answers: requests[0].result.flat(), keys: requests[1].result } : { answers: [], keys: [] };
+	return outcome === "done"
+		? { answers: requests[0].result.flat(), keys: requests[1].result }
+		: { answers: [], keys: [] };
 }
 
 /** Keep these answers of a pile, which this page has not sent yet, instead of the lists with these keys.
