@@ -117,7 +117,7 @@ class Hold:
 def is_ready(url: str) -> bool:
     """Say whether the service responds and is ready."""
     try:
-        return httpx.get(f"{url}/readyz", timeout=10).is_success
+        return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).is_success
     except httpx.HTTPError:
         return False
 
