@@ -33,6 +33,7 @@ from tests.api.piles.requests import (
 )
 from tests.api.service import Body, Service, assert_problem
 from tests.api.serving.adapted import publish_model
+from tests.core.store.races import at_once
 
 
 def keys_of(service: Service, pile_id: str) -> set[str]:
@@ -180,13 +181,7 @@ def test_the_same_files_at_once_are_stored_once(fresh: Service, monkeypatch: pyt
         return store(*args)
 
     monkeypatch.setattr(images, "_store", together)
-    bodies: list[Body] = []
-    threads = [threading.Thread(target=lambda: bodies.append(add(fresh, pile_id, PHOTOS))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(bodies) == 2
+    bodies: list[Body] = at_once(*[lambda: add(fresh, pile_id, PHOTOS)] * 2)
     assert got(fresh, f"/piles/{pile_id}")["counts"]["images"] == 12
     assert sorted(sum(one["is_new"] for one in body["images"]) for body in bodies) == [0, 12]
     assert keys_of(fresh, pile_id) == named_keys(fresh, pile_id)
