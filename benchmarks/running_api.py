@@ -1,18 +1,16 @@
 """The API alone, as a separate process."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-import httpx
-
 from admin.processes import API, defaults
+from tests.servers import free_port
+from tests.service.running import is_ready, wait_for
 
 START_SECONDS = 300
 
@@ -33,8 +31,7 @@ def running_api(
         code: Python code to run instead.
         stderr: file for its log.
     """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, *(("-m", "api") if code is None else ("-c", code))],
         env={
@@ -48,19 +45,13 @@ def running_api(
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + START_SECONDS
-        while not _is_ready(url):
-            if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit("The service did not start. Its output is above.")
-            time.sleep(0.2)
+        wait_for(
+            lambda: is_ready(url),
+            seconds=START_SECONDS,
+            unless=lambda: process.poll() is not None,
+            explain=lambda: "The service did not start. Its output is above.",
+        )
         yield RunningApi(url, process.pid)
     finally:
         process.terminate()
         process.wait(20)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=10).is_success
-    except httpx.HTTPError:
-        return False

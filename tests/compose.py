@@ -24,9 +24,10 @@ from clipcite import APIStatusError, Client, Job
 from core import sample
 from core.store.db.migrate import alembic_config
 from tests.deploy import engine as own
-from tests.deploy.engine import OURS, Engine, Failed, docker, eventually, run
+from tests.deploy.engine import OURS, Engine, Failed, docker, run
 from tests.deploy.files import ROOT
 from tests.disk import fill
+from tests.service.running import wait_for
 
 NAME, PORT = "clipcite-test", 8100
 MAX_IMAGE_BYTES = 2_200_000_000
@@ -100,12 +101,12 @@ class Project:
     def train(self, images: Path) -> None:
         """Start a job. Return when its training has begun."""
         job = self.start(images, **LONG)
-        eventually(lambda: (job.refresh().progress is not None) and job.progress.epoch > 0)
+        wait_for(lambda: (job.refresh().progress is not None) and job.progress.epoch > 0)
 
     def check(self, client: Client | None = None) -> str:
         """Raise Failed unless each job has succeeded and each model still predicts the same."""
         client = client or self.client
-        eventually(lambda: is_ready(client))
+        wait_for(lambda: is_ready(client))
         if {job.id for job in client.jobs.list()} != {job.id for job in self.jobs}:
             raise Failed("These are not the jobs that were started.")
         for job in self.jobs:
@@ -123,7 +124,6 @@ class Project:
 
 
 def one_container() -> None:
-    """The first command of the page."""
     name = f"{NAME}-one"
     options = ("--detach", "--name", name, "-p", f"127.0.0.1:{PORT}:{PORT}", "-v", f"{name}:/data")
 
@@ -132,7 +132,7 @@ def one_container() -> None:
 
     with step("docker run … serve: from nothing to its address"):
         docker("run", *options, OURS, "serve", "--port", str(PORT))
-        eventually(link)
+        wait_for(link)
     with Client(*link()[0]) as client:
         with step("   the first photo"):
             assert client.classify(PHOTOS[2], NAMES)[0].class_name == "screw"
@@ -144,14 +144,13 @@ def one_container() -> None:
             docker("stop", "--time", "30", name)
         with step("   docker start, until the same token is accepted"):
             docker("start", name)
-            eventually(lambda: is_ready(client))
+            wait_for(lambda: is_ready(client))
             assert client.classify(PHOTOS[2], NAMES)[0].class_name == "screw"
     docker("rm", "--force", "--volumes", name)
     docker("volume", "rm", name)
 
 
 def session(project: Project, images: Path) -> None:
-    """The session of the page."""
     with step("docker compose up --detach --wait: first start") as note:
         project.up()
         states = [json.loads(line) for line in project.compose("ps", "--format", "json").splitlines()]
@@ -214,7 +213,7 @@ def scaled(project: Project, images: Path) -> None:
     with step("CPU_WORKERS=2, CPU_APIS=2: two jobs at a time") as note:
         project.up(CPU_WORKERS="2", CPU_APIS="2", API_ADDRESS=f"127.0.0.1:{PORT}-{PORT + 1}")
         jobs = [project.start(images, **LONG) for _ in range(2)]
-        eventually(lambda: {job.refresh().status for job in jobs} == {"running"})
+        wait_for(lambda: {job.refresh().status for job in jobs} == {"running"})
         with Client(f"http://127.0.0.1:{PORT + 1}", project.key) as second:
             note(project.check(second))
         note(project.check())

@@ -256,13 +256,16 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
     return trials if options.first_split is None else [t for t in trials if t.seed == t.split]
 
 
-def write(tables: Sequence[Table], name: str, out: Path, console: Console) -> None:
-    """Print the tables, and write them as Markdown and JSON to the output folder."""
+def write(
+    tables: Sequence[Table], name: str, out: Path, console: Console, more: Mapping[str, Any] | None = None
+) -> None:
+    """Print the tables, and write them to the output folder: as Markdown, and with `more` as JSON."""
     out.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(table.markdown() for table in tables)
     console.print(text, markup=False, soft_wrap=True)
     (out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    content = [vars(table) for table in tables]
+    shown = [vars(table) for table in tables]
+    content = shown if more is None else {**more, "tables": shown}
     (out / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     console.print(f"\nWritten: {out / name}.md and .json")
 

@@ -3,21 +3,19 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import httpx
 import psutil
 
 from core.parent_watch import CHILD
+from tests.servers import free_port
+from tests.service.running import is_ready, wait_for
 
 RESTART_SECONDS = 0.5
-READY_SECONDS = 600
 TRAINER = "worker.trainer"
 FORKS = "PYTHON_CHAOS_FORKS"
 """Variable with the socket of forks.py. A trainer inherits variables that begin with PYTHON."""
@@ -77,9 +75,7 @@ class Cluster:
     """All processes of the service. Members may be killed in `with cluster.running():`."""
 
     def __init__(self, names: Sequence[str], environment: Mapping[str, str], logs: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         settings = {**os.environ, **environment, "CLIPCITE_PORT": str(port)}
         logs.mkdir(parents=True, exist_ok=True)
@@ -97,25 +93,13 @@ class Cluster:
         supervisor = threading.Thread(target=self._supervise, name="supervisor")
         supervisor.start()
         try:
-            self.wait_until_ready()
+            wait_for(lambda: is_ready(self.url), explain=lambda: "The reason is in the service's logs.")
             yield
         finally:
             self._over.set()
             supervisor.join()
             for member in self.members.values():
                 member.kill()
-
-    def wait_until_ready(self) -> None:
-        until = time.monotonic() + READY_SECONDS
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/readyz", timeout=10, trust_env=False).is_success:
-                    return
-            if time.monotonic() > until:
-                raise TimeoutError(
-                    f"The service was not ready within {READY_SECONDS} s. The reason is in its logs."
-                )
-            time.sleep(0.2)
 
     def _supervise(self) -> None:
         while not self._over.wait(RESTART_SECONDS):

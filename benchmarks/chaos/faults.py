@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from signal import SIGKILL, SIGQUIT
 
@@ -11,6 +12,7 @@ import redis as redis_client
 
 from benchmarks.chaos.world import LEASE_SECONDS, World
 from core.store.storage.bucket import RETRY_SECONDS, SILENCE_SECONDS
+from tests.service.running import wait_for
 
 PAST_THE_LEASE = LEASE_SECONDS + 2
 HUNG_SECONDS = 8.0
@@ -54,19 +56,17 @@ def kill_trainer(world: World, choice: float) -> None:
     """Kill a trainer, which may be a standby.
 
     Raises:
-        TimeoutError: no trainer ran within 30 s.
+        AssertionError: no trainer ran within 30 s.
     """
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
+
+    def killed() -> bool:
         trainers = [t for w in world.cluster.workers for t in w.trainers()]
-        if trainers:
-            try:
-                trainers[int(choice * len(trainers))].kill()
-            except psutil.NoSuchProcess:
-                continue
-            return
-        time.sleep(0.1)
-    raise TimeoutError("No trainer ran within 30 s.")
+        with suppress(psutil.NoSuchProcess, IndexError):
+            trainers[int(choice * len(trainers))].kill()
+            return True
+        return False
+
+    wait_for(killed, seconds=30)
 
 
 def kill_dispatcher(world: World, choice: float) -> None:

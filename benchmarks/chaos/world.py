@@ -25,6 +25,7 @@ from core.store.errors import DatabaseUnavailable
 from core.store.storage.blobs import Blobs
 from tests import servers
 from tests.core.clip.tiny import make_tiny_backbone
+from tests.service.running import wait_for
 
 T = TypeVar("T")
 LEASE_SECONDS = 3.0
@@ -123,11 +124,7 @@ def _forks(path: Path, environment: Mapping[str, str]) -> Iterator[None]:
         stdin=subprocess.PIPE,
     )
     try:
-        until = time.monotonic() + 600
-        while not path.exists():
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("The process from which trainers are forked did not start.")
-            time.sleep(0.1)
+        wait_for(path.exists, unless=lambda: process.poll() is not None)
         yield
     finally:
         process.kill()

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,8 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import psutil
+
+from tests.servers import free_port
+from tests.service.running import is_ready, wait_for
 
 READY_SECONDS = 900
 POLL_SECONDS = 0.2
@@ -65,7 +66,7 @@ def _status(pid: int) -> str:
 @contextlib.contextmanager
 def running_service(folder: Path, settings: dict[str, str]) -> Iterator[tuple[Service, float]]:
     """Start `clipcite serve`, and yield it with the seconds until it was ready."""
-    url, log = f"http://127.0.0.1:{_free_port()}", folder / "service.log"
+    url, log = f"http://127.0.0.1:{free_port()}", folder / "service.log"
     command = [
         sys.executable,
         "-m",
@@ -85,10 +86,12 @@ def running_service(folder: Path, settings: dict[str, str]) -> Iterator[tuple[Se
         )
     service = Service(url, process, log)
     try:
-        while not _is_ready(url):
-            if process.poll() is not None or time.monotonic() - started > READY_SECONDS:
-                raise SystemExit(f"The service did not start:\n{log.read_text()[-3000:]}")
-            time.sleep(0.2)
+        wait_for(
+            lambda: is_ready(url),
+            seconds=READY_SECONDS,
+            unless=lambda: process.poll() is not None,
+            explain=log.read_text,
+        )
         ready = time.monotonic() - started
         threading.Thread(target=service.watch, args=(stop,), daemon=True).start()
         yield service, ready
@@ -96,15 +99,3 @@ def running_service(folder: Path, settings: dict[str, str]) -> Iterator[tuple[Se
         stop.set()
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg
 from safetensors.torch import save_file
 
 from core.clip.models.backbone import Backbone, tower_parameters
@@ -65,15 +64,21 @@ def make_backbone(folder: Path, architecture: str) -> str:
     Raises:
         SystemExit: open_clip does not know the architecture.
     """
+    backbone = f"local-dir:{folder}"
+    if folder.exists():
+        return backbone
     config = open_clip.get_model_config(architecture)
     if config is None:
-        raise SystemExit(f"open_clip has no architecture {architecture!r}.")
+        raise SystemExit(
+            f"open_clip has no architecture {architecture!r}. Use one of its names, for example ViT-B-32."
+        )
     folder.mkdir(parents=True)
     torch.manual_seed(0)
-    network = open_clip.CLIP(**config)
-    preprocess = vars(PreprocessCfg()) | {"size": config["vision_cfg"]["image_size"]}
+    network = open_clip.create_model(architecture)
+    given = open_clip.get_model_preprocess_cfg(network)
+    preprocess = {key: given[key] for key in ("mean", "std", "interpolation", "resize_mode")}
     content = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
     (folder / "open_clip_config.json").write_text(content, encoding="utf-8")
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    return f"local-dir:{folder}"
+    return backbone

@@ -20,7 +20,6 @@ ViT-B-16, …) with random weights, trained for a few steps. Random weights cost
 """
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -28,19 +27,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 
+from benchmarks.accuracy.paper import write
 from benchmarks.accuracy.tables import Table
 from benchmarks.accuracy.trials import fewer_tests
 from benchmarks.data.dataset import DataSet, Example
 from benchmarks.data.few_shot import draw_shots
 from benchmarks.data.load import load
 from benchmarks.machine import processor
+from benchmarks.serving.stored import make_backbone
 from benchmarks.training.loops import Job, in_fresh_trainer, run_loops, run_product, summary
-from benchmarks.training.report import loops_table, memory_table, service_table, write
+from benchmarks.training.report import loops_table, memory_table, service_table
 from benchmarks.training.service import time_service
 from clipcite.types.images import Image
 from core.clip.config import STARTER, resolve_config
@@ -104,7 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             shots = _shots(data, list(range(len(data.class_names)))[:SERVICE_CLASSES], options.shots)
             measured["service"] = time_service(shots, SERVICE_JOBS, console)
             tables.append(service_table(measured["service"], shots))
-    write(tables, {"machine": facts, "measured": measured}, "-".join(parts), options, console)
+    names = [] if len(parts) == 1 and parts != ["loops"] else options.backbones
+    name = "-".join(["train-speed", *parts, *names])
+    write(tables, name, options.out, console, {"machine": facts, "measured": measured})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -142,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
 def make_job(name: str, data: DataSet, options: argparse.Namespace, folder: Path) -> Job:
     """Return a job by the recipe of the backbone, for the starter with test images."""
     trained = sorted({example.label for example in data.train})
-    backbone = name if name == STARTER else random_weights(name, folder / name)
+    backbone = name if name == STARTER else make_backbone(folder / name, name)
     job = Job(
         backbone,
         resolve_config(backbone=backbone),
@@ -164,32 +165,6 @@ def _shots(data: DataSet, classes: Sequence[int], shots: int) -> list[Image]:
 
 def _shot(data: DataSet, example: Example) -> Image:
     return Image(example.path, data.class_names[example.label])
-
-
-def random_weights(architecture: str, folder: Path) -> str:
-    """Save an open_clip architecture with random weights, and return its name for load_backbone.
-
-    Raises:
-        SystemExit: open_clip does not know the architecture.
-    """
-    backbone = f"local-dir:{folder}"
-    if folder.exists():
-        return backbone
-    settings = open_clip.get_model_config(architecture)
-    if settings is None:
-        raise SystemExit(
-            f"open_clip has no architecture {architecture!r}. Use one of its names, for example ViT-B-32."
-        )
-    torch.manual_seed(0)
-    model = open_clip.create_model(architecture)
-    preprocess = open_clip.get_model_preprocess_cfg(model)
-    kept = {key: preprocess[key] for key in ("mean", "std", "interpolation", "resize_mode")}
-    folder.mkdir(parents=True)
-    content = json.dumps({"model_cfg": settings, "preprocess_cfg": kept})
-    (folder / "open_clip_config.json").write_text(content, encoding="utf-8")
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    return backbone
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:

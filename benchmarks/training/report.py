@@ -1,12 +1,7 @@
-"""Tables of all parts, printed and written as Markdown and JSON."""
+"""Tables of all parts."""
 
-import argparse
-import json
 import statistics
 from collections.abc import Sequence
-from typing import Any
-
-from rich.console import Console
 
 from benchmarks.accuracy.tables import Table
 from benchmarks.training.loops import Measured
@@ -90,23 +85,3 @@ def service_table(taken: Sequence[tuple[str, dict[str, float]]], shots: Sequence
         rows,
         "Medians, in total and by stage.",
     )
-
-
-def write(
-    tables: Sequence[Table],
-    content: dict[str, Any],
-    parts: str,
-    options: argparse.Namespace,
-    console: Console,
-) -> None:
-    """Print the tables, and write them as Markdown, and with all measurements as JSON."""
-    text = "\n\n".join(table.markdown() for table in tables)
-    console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
-    of_backbones = "" if parts in ("memory", "service") else "-" + "-".join(options.backbones)
-    name = f"train-speed-{parts}{of_backbones}"
-    (options.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    everything = {**content, "tables": [vars(table) for table in tables]}
-    (options.out / f"{name}.json").write_text(
-        json.dumps(everything, ensure_ascii=False, indent=1), encoding="utf-8"
-    )
-    console.print(f"\nWritten: {options.out / name}.md and .json")

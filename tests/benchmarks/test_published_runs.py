@@ -1,7 +1,10 @@
 """The published tables, recomputed from the stored runs without data, model or training."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,9 +25,21 @@ def test_runs_are_two_files() -> None:
 
 
 @pytest.mark.slow
-def test_the_pages_have_the_tables_of_the_stored_runs() -> None:
-    """Every figure and interval of base-to-new, as `python -m benchmarks.accuracy.report --check`."""
+def test_the_pages_have_the_tables_of_the_stored_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every figure and interval of base-to-new, as `--check` compares them. A changed figure is found."""
+    backbone: Any = SimpleNamespace(name="starter")
+    tables = report.base_to_new_page(report.stored_trials(backbone, RESULTS), backbone, RESULTS)
+    monkeypatch.setattr(report, "base_to_new_page", lambda *_: tables)  # computed once
     report.main(["--check"])
+    pages = [Path(shutil.copy(page, tmp_path)) for page in report.PAGES.glob("*.md")]
+    page = report.page_of("bng", pages)
+    text = page.read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("| stock |"))
+    page.write_text(text.replace(line, line.replace("0.", "1.", 1)), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"differ from the stored runs in: bng\."):
+        report.main(["--check", "--page", *map(str, pages)])
 
 
 def test_trust() -> None:

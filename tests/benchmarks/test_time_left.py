@@ -32,6 +32,4 @@ def test_stated_and_true_times() -> None:
         [90 / 70, 0.5, 1.0]
     )
     assert job.frozen() == 15
-    shown = table([job], "Alone")
-    assert shown.note == "3 of 6 within a factor of 1.5."
-    assert shown.rows == [["10", "60", "100", "2.00 1.00 0.50", "1.29 0.50 1.00", "15"]]
+    assert table([job], "Alone").note == "3 of 6 within a factor of 1.5."

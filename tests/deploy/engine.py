@@ -11,13 +11,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.deploy.files import ROOT
+from tests.service.running import wait_for
 
 PACKAGES = {
     **{"dockerd": "docker.io", "docker": "docker-cli", "debootstrap": "debootstrap", "iptables": "iptables"},
@@ -87,16 +87,7 @@ def works(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def eventually(question: Callable[[], object], seconds: float = 900) -> None:
-    until = time.monotonic() + seconds
-    while not question():
-        if time.monotonic() > until:
-            raise Failed(f"Still not so after {seconds:.0f} s.")
-        time.sleep(0.3)
-
-
 def why_not() -> str | None:
-    """Return why no engine can run here, or None."""
     if sys.platform != "linux" or os.geteuid():
         return "Starting an engine needs root on Linux."
     missing = [package for command, package in PACKAGES.items() if not shutil.which(command)]
@@ -131,7 +122,7 @@ class Engine:
                 raise Failed("The Docker engine does not start:\n" + "\n".join(last))
             return works("docker", "info")
 
-        eventually(answers, 120)
+        wait_for(answers, seconds=120)
 
     def stop(self) -> None:
         self.process.terminate()

@@ -1,6 +1,5 @@
 """`Idempotency-Key` on POST /adapt: a client that lost the answer sends the request again."""
 
-import threading
 from typing import Any
 
 import httpx
@@ -10,6 +9,7 @@ from sqlalchemy import select
 from core.store.db.tables import IdempotencyKey
 from tests.api import crafted
 from tests.api.service import Service, assert_problem, form, listening, shots
+from tests.core.store.races import at_once
 
 KEY = '"a/b?c=d&e;f,g"'.ljust(255, "x")
 
@@ -80,24 +80,18 @@ def test_invalid_keys(unchanged: Service, key: str) -> None:
 
 
 def test_many_at_once_make_one_job(either: Service) -> None:
-    answers: list[httpx.Response] = []
     with listening(either.app) as port:
 
-        def send() -> None:
+        def send() -> httpx.Response:
             upload = form(**shots(each=1))
             while True:
                 response = httpx.post(
                     f"http://127.0.0.1:{port}/adapt", **upload, headers={"idempotency-key": "k"}, timeout=600
                 )
                 if response.status_code != 503:  # On a slow machine the lock may time out.
-                    break
-            answers.append(response)
+                    return response
 
-        threads = [threading.Thread(target=send) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        answers: list[httpx.Response] = at_once(*[send] * 6)
     assert {answer.status_code for answer in answers} == {202}
     jobs = {answer.json()["id"] for answer in answers}
     assert len(jobs) == 1

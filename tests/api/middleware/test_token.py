@@ -3,7 +3,6 @@
 import os
 import stat
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.api.conftest import MakeService
 from tests.api.middleware.keys import auth_of
 from tests.api.routes import BARE
 from tests.api.service import Service, assert_problem, exchange, listening, service, shots
+from tests.core.store.races import at_once
 
 NGINX = "GET /jobs HTTP/1.0\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\nUser-Agent: curl\r\n{}\r\n"
 """Request of nginx with `proxy_pass` alone."""
@@ -130,17 +130,7 @@ def test_a_token_that_others_could_read_is_replaced(tmp_path: Path) -> None:
 
 
 def test_processes_that_start_together_have_one_token(tmp_path: Path) -> None:
-    found: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(local_token.ensure(tmp_path / "data")))
-        for _ in range(20)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 20
-    assert len(set(found)) == 1
+    assert len(set(at_once(*[lambda: local_token.ensure(tmp_path / "data")] * 20))) == 1
 
 
 def test_after_a_restore_without_keys(

@@ -53,16 +53,20 @@ def got(service: Service, path: str, **params: Any) -> Body:
     return body_of(service.client.get(path, params=params), 200)
 
 
-def sorted_pile(service: Service, pile_id: str, **params: Any) -> Body:
-    """Wait for the features of another model, and return the sort."""
+def answer_of_sort(service: Service, pile_id: str, **params: Any) -> httpx.Response:
+    """Wait for the features of another model, and return the response."""
 
-    def sort() -> Body | None:
+    def sort() -> list[httpx.Response]:
         response = service.client.get(f"/piles/{pile_id}/sort", params=params)
         if response.status_code != 202:
-            return body_of(response, 200)
+            return [response]  # A refusal is not true.
         assert not response.json()["ready"]
         assert response.headers["retry-after"]
-        return None
+        return []
 
-    body: Body = wait_for(sort, seconds=60)
-    return body
+    found: list[httpx.Response] = wait_for(sort, seconds=60)
+    return found[0]
+
+
+def sorted_pile(service: Service, pile_id: str, **params: Any) -> Body:
+    return body_of(answer_of_sort(service, pile_id, **params), 200)

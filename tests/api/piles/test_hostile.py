@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from io import BytesIO
 from typing import Any
 from urllib.parse import quote
@@ -21,9 +20,20 @@ from core.store.registry import models
 from core.store.storage import installation
 from tests.api import crafted
 from tests.api.conftest import MakeService
-from tests.api.piles.requests import PHOTOS, add, got, new_pile, of_class, photo, say, sorted_pile
+from tests.api.piles.requests import (
+    PHOTOS,
+    add,
+    answer_of_sort,
+    got,
+    new_pile,
+    of_class,
+    photo,
+    say,
+    sorted_pile,
+)
 from tests.api.service import Body, Service, assert_problem
 from tests.api.serving.adapted import publish_model
+from tests.core.store.races import at_once
 
 
 def keys_of(service: Service, pile_id: str) -> set[str]:
@@ -146,13 +156,7 @@ def test_features_for_another_model_count_for_the_quota(
     with service.database.read() as session:
         held = before + models.get(session, model, owner="default").bytes
     service.settings.max_stored_bytes = held + 100
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        response = service.client.get(f"/piles/{pile_id}/sort", params={"model": model})
-        if response.status_code != 202:
-            break
-        time.sleep(0.05)
-    assert_problem(response, 507, "quota_stored_bytes")
+    assert_problem(answer_of_sort(service, pile_id, model=model), 507, "quota_stored_bytes")
     assert got(service, f"/piles/{pile_id}")["bytes"] == before
     assert keys_of(service, pile_id) == named_keys(service, pile_id)
 
@@ -177,13 +181,7 @@ def test_the_same_files_at_once_are_stored_once(fresh: Service, monkeypatch: pyt
         return store(*args)
 
     monkeypatch.setattr(images, "_store", together)
-    bodies: list[Body] = []
-    threads = [threading.Thread(target=lambda: bodies.append(add(fresh, pile_id, PHOTOS))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(bodies) == 2
+    bodies: list[Body] = at_once(*[lambda: add(fresh, pile_id, PHOTOS)] * 2)
     assert got(fresh, f"/piles/{pile_id}")["counts"]["images"] == 12
     assert sorted(sum(one["is_new"] for one in body["images"]) for body in bodies) == [0, 12]
     assert keys_of(fresh, pile_id) == named_keys(fresh, pile_id)
@@ -208,12 +206,7 @@ def test_an_unexpected_error_of_features_is_shown(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(features, "encode", broken)
-    until = time.monotonic() + 20
-    status = 202
-    while time.monotonic() < until and status == 202:
-        status = fresh.client.get(f"/piles/{pile}/sort", params={"model": model}).status_code
-        time.sleep(0.05)
-    assert status == 500
+    assert answer_of_sort(fresh, pile, model=model).status_code == 500
 
 
 def damage(service: Service, key: str, content: bytes = b"damaged") -> None:
@@ -236,13 +229,7 @@ def test_a_damaged_copy_is_named(fresh: Service, pile: str, backbone: Backbone) 
     model = publish_model(fresh.database, fresh.blobs, backbone)
     with fresh.database.read() as session:
         damage(fresh, str(piles.images(session, pile)[3].blob_key))
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        response = fresh.client.get(f"/piles/{pile}/sort", params={"model": model})
-        if response.status_code != 202:
-            break
-        time.sleep(0.05)
-    assert_problem(response, 503, "blob_damaged")
+    assert_problem(answer_of_sort(fresh, pile, model=model), 503, "blob_damaged")
 
 
 def test_a_storage_of_a_pile_is_known(fresh: Service, pile: str) -> None:

@@ -75,7 +75,7 @@ def test_a_run_stores_the_score_of_every_class(
         assert run.record["seconds"] > 0
 
 
-def test_recipes_do_not_mix_and_each_run_is_a_row(colours: Path, options: list[str], tmp_path: Path) -> None:
+def test_recipes_and_templates_do_not_mix(colours: Path, options: list[str], tmp_path: Path) -> None:
     command = ["--data", str(colours), "--methods", "stock", "clip_cite", *options]
     rows = {}
     for recipe in ("ours", "paper"):
@@ -84,29 +84,10 @@ def test_recipes_do_not_mix_and_each_run_is_a_row(colours: Path, options: list[s
         with file.open(encoding="utf-8", newline="") as lines:
             rows[recipe] = list(csv.DictReader(lines))
     labels = {recipe: [row["label"] for row in found] for recipe, found in rows.items()}
-    assert labels["ours"] == [
-        "stock",
-        "CLIP-CITE, served",
-        "CLIP-CITE",
-        "CLIP-CITE, α = 1",
-    ]
+    assert labels["ours"] == ["stock", "CLIP-CITE, served", "CLIP-CITE", "CLIP-CITE, α = 1"]
     assert labels["paper"][0] == "stock"
     assert not set(labels["ours"][1:]) & set(labels["paper"])
-    (of_paper, alpha_1) = rows["paper"][1:]
-    assert of_paper["method"] == "clip_cite-paper"
-    assert of_paper["iterations"] == "20"  # 20 epochs of one batch
-    assert rows["paper"][0]["iterations"] == "0"
-    assert {row["template"] for row in (*rows["ours"], *rows["paper"])} == {"a photo of a {}"}
-    assert len(of_paper["backbone_sha256"]) == 64
-    assert 0 <= float(alpha_1["Opt-g"]) <= float(alpha_1["AUROC"]) <= 1
-    assert [of_paper[name] for name in ("data", "test", "classes", "shots", "split", "seed")] == [
-        "colours",
-        "colours",
-        "2",
-        "2",
-        "0",
-        "0",
-    ]
+    assert [row["iterations"] for row in rows["paper"][:2]] == ["0", "20"]  # 20 epochs of one batch
     # Another template is another run, also of stock.
     again = tmp_path / "again.csv"
     paper.main(["--data", str(colours), "--methods", "stock", *options, "--csv", str(again)])

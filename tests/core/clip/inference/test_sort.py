@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from core.clip.inference import sort
-from core.clip.inference.answers import UNSAID, Answers
+from core.clip.inference.answers import Answers
 from core.clip.inference.graph import Ints, Neighbours
 from core.clip.inference.labelled import Sorter
 from core.clip.inference.pile import NONE
@@ -39,7 +39,6 @@ def of(*given: list[Said]) -> Answers:
 
 
 def truly(rows: Ints, how: str) -> list[Said]:
-    """Return the true answer about each image."""
     return [
         answer for at in rows for answer in say([at], NAMES[TRUTH[at]] if TRUTH[at] < CLASSES else None, how)
     ]
@@ -185,7 +184,3 @@ def test_the_interval_covers_the_share_of_a_finite_pile(total: int, count: int) 
         assert chances[covers].sum() >= 0.95
     assert share(count, count, total)[1] == 1
     assert share(total, total, total) == (1, 1)
-
-
-def test_no_answers_are_no_labels() -> None:
-    assert (of().labels == UNSAID).all()

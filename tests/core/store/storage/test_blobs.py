@@ -10,6 +10,7 @@ import pytest
 
 from core.store.errors import BlobDamaged, BlobNotFound, StorageFull, StorageUnavailable
 from core.store.storage.blobs import Blobs
+from tests.core.store.races import at_once
 from tests.core.store.samples import bucket, keys, sha256
 
 
@@ -156,11 +157,7 @@ def test_concurrent_deletes_of_one_blob(blobs: Blobs, folder: Path) -> None:
     for _ in range(4):
         for number in range(20):
             blobs.put(f"jobs/a/{number}", b"x")
-        threads = [threading.Thread(target=blobs.delete_prefix, args=["jobs/a"]) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(*[lambda: blobs.delete_prefix("jobs/a")] * 3)
         assert files(folder) == ["jobs"]
 
 
