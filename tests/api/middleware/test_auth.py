@@ -39,12 +39,6 @@ def test_no_route_is_forgotten(locked: Service) -> None:
     assert described == set(ROUTES)
 
 
-def test_the_admin_key_opens_every_route(locked: Service) -> None:
-    for (method, path), status in BARE.items():
-        answer = locked.client.request(method, path, headers={"Authorization": f"Bearer {KEY}"})
-        assert answer.status_code == status, (method, path)
-
-
 def test_every_route_needs_a_key(locked: Service) -> None:
     for method, path in BARE:
         response = locked.client.request(method, f"{path}?api_key={KEY}&access_token={KEY}")
@@ -112,24 +106,11 @@ def test_a_request_with_a_key_is_one_line(locked: Service, caplog: pytest.LogCap
     assert (written["route"], written["status"]) == ("/models/{model_id}", 404)
 
 
-def test_with_a_key_any_host_header_is_accepted(locked: Service) -> None:
-    headers = {"authorization": f"bearer {KEY}", "host": "clip.example.org", "origin": "https://example.org"}
-    assert locked.client.get("/jobs", headers=headers).status_code == 200
-
-
 @pytest.mark.parametrize("path", sorted(OPEN))
 def test_public_routes(locked: Service, path: str) -> None:
     response = locked.client.get(path, headers={"host": "clip.example.org"})
     assert response.status_code in ({200, 503} if path == "/readyz" else {200})
     assert KEY not in response.text
-
-
-def test_the_key_is_not_logged(locked: Service, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(0):
-        locked.client.get("/jobs", headers={"authorization": f"Bearer {KEY}"})
-        locked.client.get("/jobs", headers={"authorization": f"Bearer {KEY}x"})
-    assert KEY not in caplog.text
-    assert KEY not in repr(locked.settings)
 
 
 def test_a_request_without_a_key_is_refused_before_the_body_is_read(locked: Service) -> None:
@@ -219,12 +200,6 @@ def test_a_proxy_and_another_site(unchanged: Service, locked: Service, header: s
     assert_problem(unchanged.client.get("/jobs", headers=headers), 403, "cross_site_request")
     headers["authorization"] = f"Bearer {KEY}"
     assert locked.client.get("/jobs", headers=headers).status_code == 200
-
-
-def test_foreign_pages_reach_no_route(unchanged: Service) -> None:
-    for method, path in BARE:
-        response = unchanged.client.request(method, path, headers={"origin": "https://evil.example"})
-        assert_problem(response, 403, "cross_site_request")
 
 
 # --- listen addresses ---

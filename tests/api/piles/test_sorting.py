@@ -192,14 +192,6 @@ def test_what_is_measured_and_how_it_is_said(shared: Service, model: str) -> Non
     assert every["sentence"] == "Every photo is labelled."
 
 
-def test_names_of_groups_are_measured_like_guesses(shared: Service, model: str) -> None:
-    """Who names groups without looking is told so."""
-    careless = sorted_by(shared, model, say(ORDER, CLASSES[0]))
-    assert (careless["measured"], careless["sentence"]) == (None, NOT_MEASURED)
-    found = sorted_by(shared, model, say(ORDER, CLASSES[0]), truly(ORDER[:20], "drawn"))["measured"]
-    assert (found.drawn, found.right) == (20, int((TRUTH[ORDER[:20]] == 0).sum()))
-
-
 def test_a_check_is_offered_only_while_it_can_ask(shared: Service, model: str) -> None:
     labels = truly(ORDER[: MIN_DRAWN - 1], "drawn")
     skip = say(ORDER[MIN_DRAWN:], None, said="skip", how="drawn")

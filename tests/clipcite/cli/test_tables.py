@@ -107,35 +107,12 @@ def test_predictions_as_csv_and_in_numbers(answer: Classification) -> None:
             "Better. 94% correct (likely 87 to 98), estimated from 96 of your 192 photos, up from 78% ("
             "+16 points, 95% CI +7 to +24)",
         ),
-        (
-            metrics("no_clear_gain", 0.84, 0.91),
-            "No measurable difference. 91% correct (likely 84 to 95) on your 96 test images, up from 84% (",
-        ),
-        (
-            metrics("no_clear_gain", 0.84, 0.8),
-            "No measurable difference. 80% correct (likely 73 to 84) on your 96 test images, down from 84% (",
-        ),
-        (
-            metrics("no_clear_gain", 0.8, 0.8),
-            "80% correct (likely 73 to 84) on your 96 test images, unchanged from 80% (",
-        ),
-        (
-            metrics("worse", 0.83, 0.72, "test"),
-            "Worse. 72% correct (likely 65 to 76) on your 96 test images, down from 83% (−11 points, 95% CI "
-            "−20 to −3)",
-        ),
         (metrics("evaluating", 0, 0), "Ready, evaluating. You can use it now. The verdict follows."),
         (None, "Ready, not evaluated. To get a verdict, add images to test/."),
     ],
 )
 def test_verdicts(measured: Metrics | None, words: str) -> None:
     assert words in Text.from_markup(verdict(measured)).plain
-
-
-def test_new_classes_have_a_sentence() -> None:
-    measured = metrics("better", 0.78, 0.94)
-    measured.all_classes.new = metrics("worse", 0.6, 0.55).trained_classes
-    assert sentences(measured)[-1] == "Of the new classes alone: 55%, down from 60%."
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80])

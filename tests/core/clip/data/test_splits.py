@@ -54,17 +54,12 @@ def test_images_of_one_photo_are_in_one_fold(sizes: list[int], most: int, seed: 
     assert make_folds(labels, seed, alone) == make_folds(labels, seed)
 
 
-def test_a_fifth_of_the_photos_of_many_images_is_held_out() -> None:
-    labels, photos = labels_of([150] * 10), [i // 3 for i in range(1_500)]
-    (fold,) = make_folds(labels, 0, photos)
-    assert len(fold) == 3 * MIN_FOLD_PHOTOS
-    assert len({photos[i] for i in fold}) == MIN_FOLD_PHOTOS
-
-
-def test_a_fifth_of_many_images_is_held_out() -> None:
-    (fold,) = make_folds(labels_of([50] * 10), 0)
-    assert len(fold) == MIN_FOLD_PHOTOS
-    assert set(Counter(i // 50 for i in fold).values()) == {10}
+@pytest.mark.parametrize("each", [1, 3])
+def test_a_fifth_of_the_photos_of_many_images_is_held_out(each: int) -> None:
+    photos = [i // each for i in range(500 * each)]
+    (fold,) = make_folds(labels_of([50 * each] * 10), 0, photos)
+    assert len({photos[i] for i in fold}) == len(fold) / each == MIN_FOLD_PHOTOS
+    assert set(Counter(photos[i] // 50 for i in fold).values()) == {10 * each}
 
 
 def test_the_number_of_held_out_images_is_limited() -> None:

@@ -123,14 +123,6 @@ def test_without_images_nothing_is_evaluated() -> None:
     assert [(c.trained_images, c.images, c.recall) for c in made.classes] == [(20, 0, None)] * K
 
 
-def test_new_classes_are_counted_separately() -> None:
-    made = report(held_out(new=20), source="test")
-    assert (made.new_classes.images, made.new_classes.candidates) == (20, 2)
-    assert made.trained_classes.images == 60
-    assert made.measured_on.images == 80
-    assert "test images" in made.summary
-
-
 @pytest.mark.parametrize("new", [0, 20])
 def test_all_tables_add_up_to_the_accuracy(new: int) -> None:
     made = report(held_out(0.5, 0.8, images=60, new=new), source="test", trained_images=[20, 20, 2])
@@ -205,12 +197,6 @@ def test_a_report_says_why_it_lists_no_label_issues() -> None:
     )
     assert f"Below {100 * MIN_ACCURACY:.0f}%" in made.label_issues_note
     assert report(held_out(), label_accuracy=MIN_ACCURACY).label_issues_note is None
-
-
-def test_label_issues_are_named() -> None:
-    made = report(held_out(), label_issues=[LabelIssue(107, 0, 2, 0.9, 0.02)])
-    assert [(s.position, s.class_name, s.predicted) for s in made.label_issues] == [(107, "fox", "hare")]
-    assert "check_images" in codes(made)
 
 
 def test_calibration_needs_images() -> None:

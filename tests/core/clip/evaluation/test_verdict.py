@@ -84,11 +84,5 @@ def test_below_thirty_images_the_changed_ones_count(gained: int, lost: int, both
     assert judge(changed_by_hand(gained, lost, both), 40.0).verdict == expected
 
 
-def test_nothing_is_judged_without_an_adapted_model() -> None:
-    assert (
-        judge(HeldOutPredictions.none(predictions(60, lead=1.0).candidates), 40.0).verdict == "not_evaluated"
-    )
-
-
 def test_p_of_no_difference_is_one() -> None:
     assert signed_rank_p(np.zeros(40)) == 1.0

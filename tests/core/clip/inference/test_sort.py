@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from core.clip.inference import sort
-from core.clip.inference.answers import UNSAID, Answers
+from core.clip.inference.answers import Answers
 from core.clip.inference.graph import Ints, Neighbours
 from core.clip.inference.labelled import Sorter
 from core.clip.inference.pile import NONE
@@ -179,7 +179,3 @@ def test_the_interval_covers_the_share_of_a_finite_pile(total: int, count: int) 
         assert chances[covers].sum() >= 0.95
     assert share(count, count, total)[1] == 1
     assert share(total, total, total) == (1, 1)
-
-
-def test_no_answers_are_no_labels() -> None:
-    assert (of().labels == UNSAID).all()

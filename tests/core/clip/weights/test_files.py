@@ -165,34 +165,6 @@ def test_another_backbone_is_refused(stored: tuple[bytes, Manifest], tmp_path: P
         load_weights(data, manifest, other)
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda t: t.pop("visual.proj"), "fit"),
-        (lambda t: t.update(logit_scale=torch.ones(())), "fit"),
-        (lambda t: t.update({"visual.extra": torch.ones(1)}), "fit"),
-        (lambda t: t.update({"visual.proj": t["visual.proj"].T.contiguous()}), "fit"),
-        (lambda t: t.update({"visual.proj": t["visual.proj"].flatten()}), "fit"),
-        (lambda t: t["visual.proj"].__setitem__((3, 3), float("nan")), "finite"),
-        (lambda t: t["text_projection"].__setitem__((0, 0), float("inf")), "finite"),
-        (lambda t: t["ln_final.bias"].__setitem__(31, -float("inf")), "finite"),
-        (lambda t: t.update(support(float("nan"))), "finite"),
-    ],
-    ids=["missing", "temperature", "extra", "shape", "flat", "nan", "inf", "-inf", "support set"],
-)
-def test_other_tensors_are_refused(
-    tiny: Backbone,
-    theta_1: dict[str, Tensor],
-    stored: tuple[bytes, Manifest],
-    change: Callable[[dict[str, Tensor]], Any],
-    says: str,
-) -> None:
-    theta = {name: tensor.clone() for name, tensor in theta_1.items()}
-    change(theta)
-    with pytest.raises(CorruptWeights, match=says):
-        load_weights(*crafted(theta, stored[1]), tiny)
-
-
 def test_a_pickle_is_never_read(tiny: Backbone, stored: tuple[bytes, Manifest], tmp_path: Path) -> None:
     path = tmp_path / "weights"
     torch.save({"a": torch.ones(1)}, path)
@@ -259,25 +231,40 @@ def test_a_packed_delta_comes_back_bit_for_bit(
     assert len(data) < stored[1].bytes / 5
 
 
+FULL: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
+    "missing": (lambda t: t.pop("visual.proj"), "fit"),
+    "temperature": (lambda t: t.update(logit_scale=torch.ones(())), "fit"),
+    "extra": (lambda t: t.update({"visual.extra": torch.ones(1)}), "fit"),
+    "shape": (lambda t: t.update({"visual.proj": t["visual.proj"].T.contiguous()}), "fit"),
+    "flat": (lambda t: t.update({"visual.proj": t["visual.proj"].flatten()}), "fit"),
+    "nan": (lambda t: t["visual.proj"].__setitem__((3, 3), float("nan")), "finite"),
+    "inf": (lambda t: t["text_projection"].__setitem__((0, 0), float("inf")), "finite"),
+    "-inf": (lambda t: t["ln_final.bias"].__setitem__(31, -float("inf")), "finite"),
+    "support set": (lambda t: t.update(support(float("nan"))), "finite"),
+}
+PACKED: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
+    "missing": (lambda t: t.pop("words/visual.proj"), "fit"),
+    "extra": (lambda t: t.update({"visual.proj": torch.zeros(64, 32)}), "fit"),
+    "type": (lambda t: t.update({"words/visual.proj": t["words/visual.proj"].float()}), "fit"),
+    "shape": (lambda t: t.update({"scale/visual.proj": t["scale/visual.proj"][:-1].clone()}), "fit"),
+    "nan": (lambda t: t["scale/visual.proj"].__setitem__(3, float("nan")), "finite"),
+}
+
+
 @pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda t: t.pop("words/visual.proj"), "fit"),
-        (lambda t: t.update({"visual.proj": torch.zeros(64, 32)}), "fit"),
-        (lambda t: t.update({"words/visual.proj": t["words/visual.proj"].float()}), "fit"),
-        (lambda t: t.update({"scale/visual.proj": t["scale/visual.proj"][:-1].clone()}), "fit"),
-        (lambda t: t["scale/visual.proj"].__setitem__(3, float("nan")), "finite"),
-    ],
-    ids=["missing", "extra", "type", "shape", "nan"],
+    ("kind", "name"), [*(("full", name) for name in FULL), *(("packed", name) for name in PACKED)]
 )
-def test_other_packed_tensors_are_refused(
+def test_other_tensors_are_refused(
     tiny: Backbone,
+    theta_1: dict[str, Tensor],
+    stored: tuple[bytes, Manifest],
     packed: tuple[Delta, bytes, Manifest],
-    change: Callable[[dict[str, Tensor]], Any],
-    says: str,
+    kind: str,
+    name: str,
 ) -> None:
-    delta, _, manifest = packed
-    tensors = {name: tensor.clone() for name, tensor in delta.tensors.items()}
+    given, manifest = (theta_1, stored[1]) if kind == "full" else (packed[0].tensors, packed[2])
+    tensors = {name: tensor.clone() for name, tensor in given.items()}
+    change, says = (FULL if kind == "full" else PACKED)[name]
     change(tensors)
     with pytest.raises(CorruptWeights, match=says):
         load_weights(*crafted(tensors, manifest), tiny)

@@ -15,7 +15,7 @@ from core.store.jobs import lifecycle
 from core.store.jobs.lifecycle import NewJob
 from core.store.storage import deletions
 from core.store.storage.blobs import Blobs
-from tests.core.store.samples import OWNER, delete_job, new_job, stored_job, stored_model
+from tests.core.store.samples import OWNER, new_job, stored_job, stored_model
 from worker.dispatcher.cleanup import finish_deletions
 
 
@@ -129,19 +129,6 @@ def test_nothing_is_deleted_because_a_row_is_missing(database: Database, blobs: 
     before = keys(blobs)
     assert finish_deletions(database, blobs) == []
     assert keys(blobs) == before
-
-
-def test_a_deleted_job_leaves_nothing_after_a_crash(database: Database, blobs: Blobs) -> None:
-    gone, kept, model = (
-        stored_job(database, blobs),
-        stored_job(database, blobs),
-        stored_model(database, blobs),
-    )
-    delete_job(database, gone)  # The process died here.
-    assert f"jobs/{gone}" in finish_deletions(database, blobs)
-    assert {key.split("/")[1] for key in keys(blobs)} >= {kept, model}
-    assert gone not in str(keys(blobs))
-    assert finish_deletions(database, blobs) == []
 
 
 @pytest.mark.parametrize("store", [lambda database, blobs: new_job(database), stored_job, stored_model])
