@@ -50,6 +50,15 @@ def learner(service: Service, folder: Path) -> Job:
         return client.adapt(folder, config={"epochs": 8}).wait(timeout=600)
 
 
+@pytest.fixture
+def no_piles(service: Service) -> Iterator[None]:
+    """Delete the piles: another test may have the same files."""
+    yield
+    with Client(service.url) as client:
+        for pile in list(client.piles.list()):
+            pile.delete()
+
+
 def _colours(root: Path) -> Path:
     paint(root, "train/red", 4)
     paint(root, "train/green", 4)

@@ -1,46 +1,29 @@
 """`clipcite serve` while it starts, and while the API restarts."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.core.store.races import meanwhile
 from tests.servers import free_port
 from tests.service.running import serve, wait_for
 
 
-@contextmanager
-def polling(url: str) -> Iterator[list[str]]:
-    """Request a page repeatedly, and yield the growing list of outcomes."""
-    outcomes: list[str] = []
-    stop = threading.Event()
-
-    def poll() -> None:
-        while not stop.wait(0.02):
-            try:
-                outcomes.append(str(httpx.get(url, timeout=600).status_code))
-            except httpx.ConnectError:
-                outcomes.append("refused")
-            except httpx.HTTPError:  # The process was killed while it responded.
-                outcomes.append("lost")
-
-    thread = threading.Thread(target=poll)
-    thread.start()
+def outcome_of(url: str) -> str:
     try:
-        yield outcomes
-    finally:
-        stop.set()
-        thread.join()
+        return str(httpx.get(url, timeout=600).status_code)
+    except httpx.ConnectError:
+        return "refused"
+    except httpx.HTTPError:  # The process was killed while it responded.
+        return "lost"
 
 
 @pytest.mark.slow
 def test_no_connection_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
-    port = free_port()
+    port, outcomes = free_port(), list[str]()
     with (
-        polling(f"http://127.0.0.1:{port}/") as outcomes,
+        meanwhile(lambda: outcomes.append(outcome_of(f"http://127.0.0.1:{port}/"))),
         serve(tmp_path / "data", environment, port=port) as service,
     ):
         wait_for(lambda: outcomes[-1] == "200")

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.clipcite.client.scripted import response, scripted_server
 from tests.clipcite.painted import paint
 from tests.service.running import Service
 
+pytestmark = pytest.mark.usefixtures("no_piles")
 both = pytest.mark.parametrize("connect", [Client, awaited_client])
 
 
@@ -27,15 +28,6 @@ def photos(tmp_path: Path) -> Path:
     (tmp_path / "photos/red/copy.png").write_bytes((tmp_path / "photos/red/0.png").read_bytes())
     (tmp_path / "photos/broken.jpg").write_bytes(b"no image")
     return tmp_path / "photos"
-
-
-@pytest.fixture(autouse=True)
-def no_piles(service: Service) -> Iterator[None]:
-    """Delete the piles: another test may have the same files."""
-    yield
-    with Client(service.url) as client:
-        for pile in list(client.piles.list()):
-            pile.delete()
 
 
 @both

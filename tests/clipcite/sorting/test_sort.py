@@ -28,14 +28,7 @@ from tests.clipcite.painted import paint
 from tests.clipcite.sorting.sorted_folder import log_of, state
 from tests.service.running import Service, wait_for
 
-
-@pytest.fixture(autouse=True)
-def no_piles(service: Service) -> Iterator[None]:
-    """Delete the piles: another test may have the same files."""
-    yield
-    with Client(service.url) as client:
-        for pile in list(client.piles.list()):
-            pile.delete()
+pytestmark = pytest.mark.usefixtures("no_piles")
 
 
 def piles(service: Service) -> list[Pile]:

@@ -1,7 +1,8 @@
 """Calls at the same time."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from core.store.errors import Conflict, ModelNotFound, NotFound
@@ -32,3 +33,28 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         if isinstance(result, Exception) and not isinstance(result, REFUSED):
             raise result
     return results
+
+
+@contextmanager
+def meanwhile(*calls: Callable[[], object]) -> Iterator[None]:
+    """Repeat each call in a thread of its own until the block ends. Then raise their first error."""
+    ended = threading.Event()
+    errors: list[BaseException] = []
+
+    def run(call: Callable[[], object]) -> None:
+        try:
+            while not ended.wait(0.02):
+                call()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=[call]) for call in calls]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(600)
+    assert errors == []

@@ -3,9 +3,8 @@
 import json
 import shutil
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -30,6 +29,7 @@ from core.store.errors import BlobDamaged
 from core.store.jobs import jobs
 from core.store.storage import deletions, installation
 from core.store.storage.blobs import Blobs
+from tests.core.store.races import meanwhile
 from tests.core.store.samples import bucket, claimed, delete_job, job_of, stored_job, stored_model
 from worker.dispatcher.cleanup import finish_deletions
 
@@ -141,41 +141,15 @@ def test_the_other_kind_of_installation_is_equal(source: Source, target: Target)
 def test_changes_during_a_backup(source: Source, target: Target) -> None:
     """Threads add and delete jobs. The snapshot is of one moment, and all its files are in the backup."""
     doomed = [source.job() for _ in range(20)]
-    ended = threading.Event()
-    failures: list[BaseException] = []
-
-    def repeat(change: Callable[[], None]) -> threading.Thread:
-        def run() -> None:
-            try:
-                while not ended.is_set():
-                    change()
-            except BaseException as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        return thread
 
     def delete() -> None:
-        if not doomed:
-            ended.wait(0.01)
-            return
-        job_id = doomed.pop()
-        delete_job(source.database, job_id)
-        deletions.finish(source.database, source.blobs, jobs.blobs_of(job_id))
+        if doomed:
+            job_id = doomed.pop()
+            delete_job(source.database, job_id)
+            deletions.finish(source.database, source.blobs, jobs.blobs_of(job_id))
 
-    def add() -> None:
-        source.job()
-        ended.wait(0.02)  # without a pause, a busy machine adds faster than it backs up
-
-    threads = [repeat(delete), repeat(add)]
-    try:
+    with meanwhile(delete, source.job):
         made = [source.back_up() for _ in range(3)]
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
-    assert not failures
     for snapshot in made:
         assert not snapshot.missing
         assert snapshot.rows["job_images"] == 2 * snapshot.rows["jobs"]
