@@ -124,7 +124,6 @@ class Project:
 
 
 def one_container() -> None:
-    """The first command of the page."""
     name = f"{NAME}-one"
     options = ("--detach", "--name", name, "-p", f"127.0.0.1:{PORT}:{PORT}", "-v", f"{name}:/data")
 
@@ -152,7 +151,6 @@ def one_container() -> None:
 
 
 def session(project: Project, images: Path) -> None:
-    """The session of the page."""
     with step("docker compose up --detach --wait: first start") as note:
         project.up()
         states = [json.loads(line) for line in project.compose("ps", "--format", "json").splitlines()]

@@ -49,7 +49,6 @@ class Hub:
     """Path and Authorization header of each request."""
 
     def add(self, repository: str, folder: Path) -> None:
-        """Serve a folder's files as a repository."""
         self.repositories[repository] = folder
 
     def commit(self, repository: str) -> str:

@@ -41,7 +41,6 @@ class Layout:
 
 
 def layouts() -> list[Layout]:
-    """Return the layouts of the table."""
     found = []
     for row in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")):
         placed = {file: place for file, place in row["files"].items() if place is not None}

@@ -40,7 +40,6 @@ def serving(
 
 
 def ready(process: "subprocess.Popen[bytes]", output: Path) -> list[str]:
-    """Wait until the service is ready and return its output."""
     wait_for(
         lambda: "Ctrl-C" in output.read_text(),
         unless=lambda: process.poll() is not None,

@@ -43,7 +43,6 @@ def port() -> Iterator[int]:
 
 
 def wait_until_closed(connection: socket.socket) -> None:
-    """Wait until the server closes the connection without an answer."""
     connection.settimeout(HANGS)
     with suppress(ConnectionResetError):
         assert connection.recv(1_000) == b""

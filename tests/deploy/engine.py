@@ -88,7 +88,6 @@ def works(*command: str) -> bool:
 
 
 def why_not() -> str | None:
-    """Return why no engine can run here, or None."""
     if sys.platform != "linux" or os.geteuid():
         return "Starting an engine needs root on Linux."
     missing = [package for command, package in PACKAGES.items() if not shutil.which(command)]

@@ -71,6 +71,5 @@ def lineage(name: str) -> list[Stage]:
 
 
 def image_environment() -> dict[str, str]:
-    """Return the environment variables that the image sets."""
     pairs = (pair for stage in lineage("cpu") for env in stage.of("ENV") for pair in shlex.split(env))
     return dict(pair.split("=", 1) for pair in pairs)

@@ -54,7 +54,6 @@ class Neighbours:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of training images."""
     folder = tmp_path_factory.mktemp("images")
     for c, name in enumerate(CLASSES):
         (folder / name).mkdir()

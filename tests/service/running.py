@@ -115,7 +115,6 @@ class Hold:
 
 
 def is_ready(url: str) -> bool:
-    """Say whether the service responds and is ready."""
     try:
         return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).is_success
     except httpx.HTTPError:
@@ -204,7 +203,6 @@ def epochs_of(http: httpx.Client, job_id: str, event: str) -> list[int]:
 
 
 def submit(http: httpx.Client, archive: bytes, *, webhook: str | None = None, **config: Any) -> str:
-    """Submit a job and return its id."""
     files = {"archive": ("shots.zip", archive)}
     fields: dict[str, Any] = {"config": httpx.Request("POST", "/", json=config).content}
     fields |= {} if webhook is None else {"webhook": webhook}

@@ -218,7 +218,6 @@ def unbounded_places(
 
 
 def bodies(service: Service) -> list[tuple[str, str, str, Schema]]:
-    """List (method, path, media type, schema) of each request body."""
     document = service.client.get("/openapi.json").json()
     return [
         (method.upper(), path, kind, content["schema"])

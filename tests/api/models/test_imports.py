@@ -54,7 +54,6 @@ def answers(service: Service, model: str, **more: object) -> list[dict[str, tupl
 
 
 def changed(archive: bytes, change: Callable[[dict[str, bytes]], Any]) -> bytes:
-    """Return the archive with some files replaced."""
     with zipfile.ZipFile(io.BytesIO(archive)) as old:
         files = {name: old.read(name) for name in old.namelist()}
     change(files)

@@ -51,7 +51,6 @@ def ask(
     images: Sequence[bytes] = IMAGES,
     **options: Any,
 ) -> Classification:
-    """Classify by one model."""
     take = options.pop("take", lambda more: None)
     asked = Options(class_names=list(names), **options)
     return classify(serving, Images(images, serving), asked, model, take=take)

@@ -34,7 +34,6 @@ class Store:
     model_id: str
 
     def broken(self, *, poison: tuple[str, ...] = (), cancelled: tuple[str, ...] = ()) -> set[str]:
-        """Return the names of the violated invariants."""
         findings = check(
             self.database,
             self.blobs,

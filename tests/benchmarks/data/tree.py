@@ -22,7 +22,6 @@ def write_image(path: Path) -> Path:
 
 
 def write_split(folder: Path, split: str, images: str, halves: Mapping[str, Sequence[Row]]) -> None:
-    """Write a split file and all images that it names."""
     for rows in halves.values():
         for path, _, _ in rows:
             write_image(folder / images / path)

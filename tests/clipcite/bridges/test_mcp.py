@@ -45,8 +45,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 def call(service: Service, images: Path, tool: str, **given: Any) -> tuple[bool, str]:
-    """Return whether a tool failed, and its text."""
-
     async def answer() -> Any:
         async with mcp.Client(make_server(cast(Client, service), images.parent)) as client:
             return await client.call_tool(tool, given)

@@ -20,7 +20,6 @@ def make(folder: Path, files: Mapping[str, str] = FILES) -> Path:
 
 
 def start(folder: Path, into: Path) -> Log:
-    """Return the log of a sort."""
     return open_log(into, {"folder": str(folder), "pile": "pil_1"})[0]
 
 

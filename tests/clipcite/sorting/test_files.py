@@ -171,7 +171,6 @@ def _interrupt_after(step: int) -> None:
 
 
 def _kill_before(step: int) -> None:
-    """Kill this process before its change number `step`."""
     steps = Steps(step)
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:

@@ -90,7 +90,6 @@ def read(stored: StoredReport | None) -> Report:
 
 
 def report_fields(held: HeldOutPredictions, **given: object) -> dict[str, Any]:
-    """Return the content of a stored report."""
     return stored_report(held, **given).model_dump(mode="json")
 
 

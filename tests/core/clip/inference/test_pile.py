@@ -85,7 +85,6 @@ def labelled(support: Support, features: np.ndarray, labels: np.ndarray) -> Supp
 
 
 def said(answer: Judgement) -> np.ndarray:
-    """Return the class of each image, or REST."""
     return np.where(answer.known, answer.best, REST)
 
 

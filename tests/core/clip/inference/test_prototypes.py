@@ -5,19 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from core.clip.inference.class_offsets import NEW_CLASS, class_offsets
 from core.clip.inference.prototypes import PrototypeClassifier
-from tests.core.clip.inference.slow_scores import IMAGES, slow_closed_scores
+from tests.core.clip.inference.slow_scores import IMAGES, SHOTS, slow_closed_scores, unit
 
-
-def random_unit(*shape: int, seed: int = 0) -> Tensor:
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
-FEATURES, LABELS = random_unit(9, 6), torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 2])
-TEXTS = random_unit(5, 6, seed=1)
+FEATURES, LABELS = SHOTS
+TEXTS = unit(5, 6, seed=1)
 CLASSES = [2, NEW_CLASS, 0, 1, NEW_CLASS]
 
 
@@ -53,7 +47,7 @@ def test_trained_or_new_is_decided_by_cosines_less_the_offsets(balance: float) -
 
 
 def test_images_unlike_the_shots_are_answered_by_the_stock_model() -> None:
-    shots = F.normalize(random_unit(3, 6, seed=5)[LABELS] + 0.2 * FEATURES, dim=-1)
+    shots = F.normalize(unit(3, 6, seed=5)[LABELS] + 0.2 * FEATURES, dim=-1)
     preview = PrototypeClassifier(shots, LABELS)
     rule = preview.rule(TEXTS, CLASSES)
     means = [F.normalize(shots[label == LABELS].mean(dim=0), dim=-1) for label in range(3)]
@@ -62,7 +56,7 @@ def test_images_unlike_the_shots_are_answered_by_the_stock_model() -> None:
         for shot, label in zip(shots, LABELS.tolist(), strict=True)
     ]
     least = float(torch.tensor(to_others).quantile(0.05))
-    images = torch.cat([random_unit(30, 6, seed=4), -shots])
+    images = torch.cat([unit(30, 6, seed=4), -shots])
     unlike = [max(float(image @ mean) for mean in means) < least for image in images]
     assert 0 < sum(unlike) < len(images)
     found, usual = rule.scores(images), replace(rule, if_unlike=None).scores(images)
@@ -74,8 +68,8 @@ def test_images_unlike_the_shots_are_answered_by_the_stock_model() -> None:
 
 def test_shots_separate_classes_with_equal_prompts() -> None:
     """Two classes share one prompt and have images of their own."""
-    centres = random_unit(2, 6, seed=3).repeat_interleave(20, dim=0)
-    images = F.normalize(centres + 0.1 * random_unit(40, 6, seed=9), dim=-1)
+    centres = unit(2, 6, seed=3).repeat_interleave(20, dim=0)
+    images = F.normalize(centres + 0.1 * unit(40, 6, seed=9), dim=-1)
     labels = torch.tensor([0] * 20 + [1] * 20)
     preview = PrototypeClassifier(images[::2], labels[::2])
     scores = preview.rule(TEXTS[:1].repeat(2, 1), [0, 1]).scores(images[1::2])

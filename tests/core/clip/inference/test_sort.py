@@ -39,7 +39,6 @@ def of(*given: list[Said]) -> Answers:
 
 
 def truly(rows: Ints, how: str) -> list[Said]:
-    """Return the true answer about each image."""
     return [
         answer for at in rows for answer in say([at], NAMES[TRUTH[at]] if TRUTH[at] < CLASSES else None, how)
     ]

@@ -19,7 +19,6 @@ def make(database: Database, **given: Any) -> api_keys.NewKey:
 
 
 def opened(database: Database, key: str) -> str | None:
-    """Return the owner of the key."""
     with database.read() as session:
         row = api_keys.find(session, key)
         return None if row is None else row.owner
