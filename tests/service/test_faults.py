@@ -1,7 +1,6 @@
 """Processes killed at the worst moments: no job is lost, and none runs after its end."""
 
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from sqlalchemy import update
 
 from core.store.db.session import Database, database_now
 from core.store.db.tables import Job
+from tests.core.store.races import meanwhile
 from tests.service.running import (
     FAILPOINTS,
     PATIENCE,
@@ -44,25 +44,13 @@ def service(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.slow
 def test_a_killed_trainer_runs_again_while_the_api_answers(service: Service) -> None:
-    with service.http as http:
+    with service.http as http, service.http as other:
         answers: list[int] = []
-        ended = threading.Event()
-
-        def poll_jobs() -> None:
-            with service.http as other:
-                while not ended.wait(0.05):
-                    answers.append(other.get("/jobs").status_code)
-
-        asking = threading.Thread(target=poll_jobs)
-        asking.start()
-        try:
+        with meanwhile(lambda: answers.append(other.get("/jobs").status_code)):
             job_id = submit(http, colours(), **(LONG | {"epochs": 200}))
             training(http, job_id)
             service.child("worker.trainer").kill()
             succeeded(http, job_id, attempts=2)
-        finally:
-            ended.set()
-            asking.join()
     assert len(answers) > 20
     assert set(answers) == {200}
     events = [e["type"] for e in httpx.get(f"{service.url}/jobs/{job_id}/events", timeout=600).json()["data"]]

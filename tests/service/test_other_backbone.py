@@ -1,6 +1,5 @@
 """CLIP in one click: the starter answers while the service downloads another backbone from a hub."""
 
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.core.clip.tiny import make_tiny_backbone
+from tests.core.store.races import meanwhile
 from tests.hub import Hub
 from tests.service.running import colours, plain, running_module, serve, submit, succeeded, wait_for
 
@@ -22,19 +22,18 @@ def test_the_starter_answers_during_every_download(
     """A download fails, is stopped and repeated. Its backbone then answers, without a restart."""
     make_tiny_backbone(tmp_path / "repository")
     hub.add("tests/tiny", tmp_path / "repository")
-    answers, stop = Counter[tuple[int, str | None]](), threading.Event()
+    answers = Counter[tuple[int, str | None]]()
     with (
         serve(tmp_path / "data", {"CLIPCITE_CACHE": str(cache_with_starter)}) as service,
         service.http as http,
+        service.http as own,
     ):
 
         def classify() -> None:
-            with service.http as own:
-                while not stop.wait(0.02):
-                    answer = own.post(
-                        "/classify", data={"class_names": ["red", "blue"]}, files={"images": plain("red")}
-                    )
-                    answers[answer.status_code, answer.json().get("backbone")] += 1
+            answer = own.post(
+                "/classify", data={"class_names": ["red", "blue"]}, files={"images": plain("red")}
+            )
+            answers[answer.status_code, answer.json().get("backbone")] += 1
 
         def row() -> dict[str, Any]:
             listed = http.get("/backbones").raise_for_status().json()["data"]
@@ -44,9 +43,7 @@ def test_the_starter_answers_during_every_download(
             found: dict[str, Any] = wait_for(lambda: (now := row())["state"] == state and now)
             return found
 
-        client = threading.Thread(target=classify)
-        client.start()
-        try:
+        with meanwhile(classify):
             hub.status = 503
             assert http.post(PULL, params={"use": True}).status_code == 202
             assert "responds with status 503" in until("failed")["error"]
@@ -62,9 +59,6 @@ def test_the_starter_answers_during_every_download(
             assert answers.total() - before > 10
             wait_for(lambda: http.get("/readyz").json()["backbone"] == TINY)
             wait_for(lambda: (200, TINY) in answers)
-        finally:
-            stop.set()
-            client.join()
         assert set(answers) == {(200, "starter"), (200, TINY)}
         job = succeeded(http, submit(http, colours(), epochs=1))
         assert job["config"]["backbone"] == TINY
