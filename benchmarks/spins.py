@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import cycle
+from itertools import cycle, takewhile
 from pathlib import Path
 from statistics import median
 
@@ -217,7 +217,7 @@ def other_work(beside: str, options: argparse.Namespace) -> Iterator["Counter"]:
                 for example in source.test[:50]
             ]
             stop = threading.Event()
-            endless = (request for request in cycle(enumerate(requests)) if not stop.is_set())
+            endless = takewhile(lambda _: not stop.is_set(), cycle(enumerate(requests)))
             clients = threading.Thread(
                 target=run_clients,
                 args=(api.url, endless),
