@@ -144,7 +144,7 @@ def _storage(settings: Settings) -> str:
 
 def _backbone(settings: Settings) -> str:
     from core.clip.models import backbones, starter
-    from core.clip.models.layout import CONFIG, TOWER_CONFIG
+    from core.clip.models.open_clip_layout import CONFIG, TOWER_CONFIG
     from core.clip.models.sources import find_source
 
     name, cache = settings.backbone, settings.cache

@@ -16,9 +16,12 @@ CHILD = "CLIPCITE_EXIT_WITH_PARENT"
 
 
 def die_with(parent: int) -> None:
-    """Make the system kill this process when the thread that started it ends. Linux only.
+    """Make Linux send SIGKILL to this process when the thread that started it ends.
 
-    This is for child programs that are not Python. Call it in the new process, with the id of its parent.
+    This is for child programs that are not Python. Call it in the new process. Other systems ignore the call.
+
+    Args:
+        parent: id of the process that started it.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

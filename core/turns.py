@@ -26,7 +26,7 @@ class Turns(Generic[T]):
             yield from items
 
     def next(self) -> T:
-        """Return the item that `pop` would return."""
+        """Return the item that `pop` would return, and keep it in the queue."""
         return next(iter(self))
 
     def put(self, owner: str, item: T) -> None:
@@ -67,7 +67,7 @@ class TurnThreads:
         return future
 
     def shutdown(self) -> None:
-        """Refuse further calls. Waiting ones are still run."""
+        """Refuse further calls, and return at once. Calls that wait are still run."""
         self._threads.shutdown(wait=False)
 
     def _run_next(self) -> None:

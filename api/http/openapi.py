@@ -24,10 +24,11 @@ NAMED: Mapping[type[BaseModel], Literal["serialization", "validation"]] = {
 }
 """Schemas that routes reference only by name."""
 WITH_EXAMPLES: tuple[type[BaseModel], ...] = (Job, Model, Classification)
+"""Schemas whose examples have nulls, which FastAPI leaves out."""
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:
-    """Return FastAPI's document, completed for linters and client generators."""
+    """Return the OpenAPI document: FastAPI's, with what linters and client generators need."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,
@@ -49,7 +50,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
-        for model in WITH_EXAMPLES:  # FastAPI leaves nulls out of examples
+        for model in WITH_EXAMPLES:
             schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
         for name in FORMS:
             _describe_form(schemas[name])

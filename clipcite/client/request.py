@@ -82,7 +82,7 @@ class _WatchedFile:
 
 
 def path_of(resource: str, name: str, *below: str) -> str:
-    """Return the path of a resource, or of something below it.
+    """Return the URL path, percent-encoded, of a resource or of something below it.
 
     Raises:
         InvalidAddress: a segment is empty, `.` or `..`.

@@ -49,7 +49,9 @@ def images_below(
 
 
 def read_folders(root: Path) -> Dataset | None:
-    """Read the class folders below `root`. Return None if there are none.
+    """Read the class folders below `root` by the rules of `place_images`. Return None if there are none.
+
+    Warnings become `notes`.
 
     Raises:
         InvalidImages: ambiguous layout, such as class folders beside train/ and test/.

@@ -95,12 +95,12 @@ class Undecoded:
         grey, fit = self.how.get("grey", False), self.how.get("fit")
         try:
             image.load()
-            turn = _turn(image)
+            rotation = exif_rotation(image)
             opened = to_grey(image) if grey else to_rgb(image)
             if side is not None:
                 opened = _scale_down(opened, side, Resampling.HAMMING if grey else Resampling.BICUBIC)
-            if turn is not None:
-                opened = opened.transpose(turn)
+            if rotation is not None:
+                opened = opened.transpose(rotation)
             if fit is not None:
                 opened = fit(opened)
         except MemoryError:
@@ -114,7 +114,10 @@ class Undecoded:
 
 
 def begin(source: bytes | Path, limits: ImageLimits = ImageLimits(), **how: Unpack[OpenOptions]) -> Undecoded:
-    """Read the header of a file. Takes the arguments of `open_image` and raises its exceptions."""
+    """Read a file's header, so that its memory use is known before decoding.
+
+    Takes the arguments of `open_image` and raises its exceptions.
+    """
     header = read_header(source, limits)
     image, side = header.image, _side(how)
     if side is not None:
@@ -129,7 +132,7 @@ def _side(how: OpenOptions) -> int | None:
 
 
 _WITH_ORIENTATION = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-_TURNS = {
+_EXIF_ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -140,15 +143,15 @@ _TURNS = {
 }
 
 
-def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
-    """Return the transposition that makes the image upright, if any. Pillow already rotates TIFF.
+def exif_rotation(image: ImageFile.ImageFile) -> Image.Transpose | None:
+    """Return the rotation or flip by EXIF that makes the image upright, if any. Pillow already rotates TIFF.
 
     A damaged EXIF block is ignored.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile) or image.info.keys().isdisjoint(_WITH_ORIENTATION):
         return None
     try:
-        return _TURNS.get(image.getexif().get(274, 1))
+        return _EXIF_ROTATIONS.get(image.getexif().get(274, 1))
     except MemoryError:
         raise
     except Exception:  # Pillow raises many types for damaged blocks

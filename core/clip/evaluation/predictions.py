@@ -22,7 +22,7 @@ from core.clip.weights.files import Weights
 from core.clip.weights.support_set import SupportSet
 
 Floats = NDArray[np.float64]
-LOST_SHARES = (0.01, pile.LOST, 0.1, 0.2)
+FALSE_REJECTION_RATES = (0.01, pile.FALSE_REJECTION_RATE, 0.1, 0.2)
 """Expected shares of new images of the classes below the limits of `something_else` in the report."""
 
 
@@ -84,7 +84,7 @@ class HeldOutPredictions:
     stock: ClassScores
     adapted: ClassScores
     known: NDArray[np.bool_] | None = None
-    """[N, len(LOST_SHARES)], whether an image is above each limit of something else; None without limits."""
+    """[N, R] for R `FALSE_REJECTION_RATES`: whether an image is above the limit. None without limits."""
     images_per_fold_model: int | None = None
     """Training images per fold model, a burst counted as one; None if the N images are no training images."""
     fold_models: int = 0
@@ -196,7 +196,7 @@ class RejectionLimits:
 
     support: pile.Support
     at: NDArray[np.float32]
-    """[len(LOST_SHARES)], the limit for each expected share of lost images."""
+    """[len(FALSE_REJECTION_RATES)], the limit for each expected share of lost images."""
 
 
 def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits | None:
@@ -207,7 +207,7 @@ def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits 
     left_out = support.near_left_out
     if not len(left_out):
         return None
-    limits = [pile.limit_of(left_out, lost) for lost in LOST_SHARES]
+    limits = [pile.limit_of(left_out, rate) for rate in FALSE_REJECTION_RATES]
     return RejectionLimits(support, np.array(limits, np.float32))
 
 

@@ -17,7 +17,7 @@ from clipcite.types.report import (
 from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
 from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue, too_early
 from core.clip.evaluation.mistakes import MAX_SHOWN, find_changes, find_mistakes
-from core.clip.evaluation.predictions import LOST_SHARES, HeldOutPredictions, RejectionLimits
+from core.clip.evaluation.predictions import FALSE_REJECTION_RATES, HeldOutPredictions, RejectionLimits
 from core.clip.evaluation.report_text import recommend
 from core.clip.evaluation.verdict import Comparison
 from core.clip.inference.calibration import FittedCalibration, calibration_error, cross_calibrated, softmax
@@ -145,7 +145,7 @@ def _rejection(
             kept=float(known[~is_new].mean()) if not is_new.all() else None,
             marked=float(1 - known[is_new].mean()) if is_new.any() else None,
         )
-        for share, threshold, known in zip(LOST_SHARES, limits.at, held_out.known.T, strict=True)
+        for share, threshold, known in zip(FALSE_REJECTION_RATES, limits.at, held_out.known.T, strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ Two questions have two limits. The first is about ten times as strict.
 | question | limit | form |
 |---|---|---|
 | is it one of mine? | lower bound for the shots, each left out of its class | `something_else`, `alone` |
-| is it like anything trained? | `UNLIKE` quantile of the shots against the *other* classes | `Foreign` |
+| is it like anything trained? | a low quantile of the shots against the *other* classes | `Foreign` |
 
 benchmarks/pages/pile.md has the measurements.
 """
@@ -23,14 +23,14 @@ from scipy.special import stdtrit
 
 from core.clip.inference.graph import Bools, Floats, Ints, Neighbours, cosines, logarithm, returns, unit, walk
 
-LOST = 0.05
-"""Fraction of the classes' own images that may be judged as something else."""
+FALSE_REJECTION_RATE = 0.05
+"""Fraction of the classes' own images that may be judged as something else, in open-set recognition."""
 BURST, EQUAL = 0.2, 1e-4
 """Two shots of a class count as one photo if their distance (1 - cosine) is below this part of the class's
 width, or below `EQUAL`. The width is the median distance of a shot to the one farthest from it. Unlike the
 median of all distances, it stays the same if most shots are of one burst. A class with a wrong label is too
 wide, so a width counts as at most the median over the classes."""
-UNLIKE = 0.05
+FOREIGN_QUANTILE = 0.05
 """Fraction of the shots that are below this limit when they are compared with the other classes."""
 PRIOR = 1.0
 """Fraction of the logarithm of a class's number of training images that is subtracted from its score (τ)."""
@@ -143,9 +143,7 @@ class Judgement:
         return (self.score >= self.limit) & ~self.marked
 
 
-def something_else(
-    support: Support, images: Floats, lost: float = LOST, nearest: Neighbours | None = None
-) -> Judgement:
+def something_else(support: Support, images: Floats, nearest: Neighbours | None = None) -> Judgement:
     """Sort a folder's images [N, D], normalised, into the classes and something else.
 
     An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
@@ -180,10 +178,10 @@ def something_else(
         standardised((images @ support.means.T).max(axis=1), near),
     )
     left_out = np.minimum(standardised(walked, walked), standardised(near, near))
-    return Judgement(best, score, limit_of(left_out, lost), marked)
+    return Judgement(best, score, limit_of(left_out), marked)
 
 
-def alone(support: Support, images: Floats, classes: Ints | None = None, lost: float = LOST) -> Judgement:
+def alone(support: Support, images: Floats, classes: Ints | None = None) -> Judgement:
     """Judge each image [N, D] alone, by its cosine with the nearest class mean.
 
     Args:
@@ -196,22 +194,22 @@ def alone(support: Support, images: Floats, classes: Ints | None = None, lost: f
     return Judgement(
         support.classes[rows][near.argmax(axis=1)],
         near.max(axis=1),
-        limit_of(left_out, lost),
+        limit_of(left_out),
         np.zeros(len(images), bool),
     )
 
 
-def limit_of(left_out: Floats, lost: float) -> float:
+def limit_of(left_out: Floats, false_rejection_rate: float = FALSE_REJECTION_RATE) -> float:
     """Return the score below which an image is something else, from the scores of the left-out shots [R].
 
     It is the lower bound of Student's prediction interval. If scores are normal, a new image of the classes
-    is below it with probability `lost`, however few shots there are. Their quantile would reject more: with
-    25 shots, 8% instead of 5%. It is -inf for fewer than two shots.
+    is below it with probability `false_rejection_rate`, however few shots there are. Their quantile would
+    reject more: with 25 shots, 8% instead of 5%. It is -inf for fewer than two shots.
     """
     count = len(left_out)
     if count < 2:
         return -np.inf
-    below = stdtrit(count - 1, 1 - lost) * left_out.std(ddof=1) * np.sqrt(1 + 1 / count)
+    below = stdtrit(count - 1, 1 - false_rejection_rate) * left_out.std(ddof=1) * np.sqrt(1 + 1 / count)
     return float(left_out.mean() - below)
 
 
@@ -230,7 +228,7 @@ class Foreign:
             return None
         near = support.features @ support.means.T
         others = np.where(support.members > 0, -np.inf, near).max(axis=1)[support.labels >= 0]
-        return cls(support.means, float(np.quantile(others, UNLIKE)))
+        return cls(support.means, float(np.quantile(others, FOREIGN_QUANTILE)))
 
     def __call__(self, images: Floats) -> Bools:
         """Return [N], True for images [N, D] that are unlike anything trained."""

@@ -20,7 +20,8 @@ from core.clip.inference.request_rule import RequestRule
 FOLDS, FOLD_IMAGES, MAX_MEASURED = (4, 32), 40_000, 512
 """Minimum and maximum number of sorts that each leave out some drawn labels, number of images that they sort
 together, and maximum number of images that measure."""
-ALPHA = 0.05
+SIGNIFICANCE_LEVEL = 0.05
+"""1 minus the confidence level of `share`."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _fewest(right: int, count: int, total: int) -> int:
     while low < high:  # The probability grows with the number.
         middle = (low + high) // 2
         ways = sum(comb(middle, k) * comb(total - middle, count - k) for k in range(right, count + 1))
-        if ways / comb(total, count) > ALPHA / 2:
+        if ways / comb(total, count) > SIGNIFICANCE_LEVEL / 2:
             high = middle
         else:
             low = middle + 1

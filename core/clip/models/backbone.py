@@ -22,7 +22,7 @@ from core.clip.config import MAX_ENLARGEMENT, STARTER, USUAL_SIDE
 from core.clip.errors import BackboneUnavailable, InvalidConfig
 from core.clip.models import backbones
 from core.clip.models.device import allow_tf32, device_problem, find_device
-from core.clip.models.layout import CONFIG, TOWER_CONFIG, WEIGHTS, read_config
+from core.clip.models.open_clip_layout import CONFIG, TOWER_CONFIG, WEIGHTS, read_config
 from core.clip.models.sources import LOCAL
 from core.clip.models.speed import measure_speed
 from core.clip.models.starter import starter_folder, starter_identity

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from clipcite.types.backbones import DownloadProgress
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
-from core.clip.models.layout import (
+from core.clip.models.open_clip_layout import (
     CLIP_MODEL_FILES,
     CLIP_MODEL_WEIGHTS,
     CONFIG,
@@ -325,7 +325,7 @@ def disk_problem(error: OSError, folder: Path) -> BackboneUnavailable:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -29,7 +29,7 @@ from huggingface_hub.hf_api import RepoFile
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models import backbones
 from core.clip.models.backbones import TOTAL
-from core.clip.models.layout import (
+from core.clip.models.open_clip_layout import (
     CLIP_MODEL_FILES,
     CLIP_MODEL_WEIGHTS,
     CONFIG,

@@ -7,7 +7,7 @@ from typing import Any
 
 from core.clip.config import STARTER
 from core.clip.errors import UnknownBackbone
-from core.clip.models.layout import WEIGHTS
+from core.clip.models.open_clip_layout import WEIGHTS
 
 HUB, LOCAL = "hf-hub:", "local-dir:"
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from core.clip.errors import BackboneUnavailable
 from core.clip.models.backbones import building
-from core.clip.models.layout import CONFIG, WEIGHTS
+from core.clip.models.open_clip_layout import CONFIG, WEIGHTS
 from core.clip.models.tokenizer import make_tokenizer, masked_padding, trim_padding
 
 # The folder name holds the version of the recipe below.

@@ -17,7 +17,7 @@ def make_tokenizer(folder: Path, text: Mapping[str, Any]) -> Tokenize:
     """Return open_clip's tokenizer of a folder: N prompts to padded ids [N, L].
 
     Args:
-        text: `text_cfg` from `core.clip.models.layout.read_config`, which has checked its options.
+        text: `text_cfg` from `core.clip.models.open_clip_layout.read_config`, which has checked its options.
     """
     length = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
     options = text.get("tokenizer_kwargs", {})

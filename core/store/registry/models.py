@@ -81,13 +81,17 @@ def add_model(
     return row
 
 
+def may_take_name(metrics: dict[str, Any] | None) -> bool:
+    """Return whether a name may refer to a model with this verdict, because it is not worse."""
+    return (metrics or {}).get("verdict") not in WORSE
+
+
 def set_metrics(session: Session, model_id: str, metrics: dict[str, Any] | None) -> None:
     """Set the metrics of a model, unless it was deleted. A person may have promoted or evaluated it."""
-    takes_name = (metrics or {}).get("verdict") not in WORSE
     before = session.scalar(select(Model.metrics).where(Model.id == model_id).with_for_update())
     if before and (evaluation := before.get("evaluation")):
         metrics = {**(metrics or {"verdict": "not_evaluated"}), "evaluation": evaluation}
-    values = {"metrics": metrics, "promoted": func.coalesce(Model.promoted, takes_name)}
+    values = {"metrics": metrics, "promoted": func.coalesce(Model.promoted, may_take_name(metrics))}
     session.execute(update(Model).where(Model.id == model_id).values(values))
 
 
@@ -115,7 +119,7 @@ def keep_evaluation(
 
 
 def evaluation_key(model: Model) -> str | None:
-    """Return the blob key of the model's last evaluation with images of a person. None without one."""
+    """Return the blob key of the last evaluation on images that a user sent. None without one."""
     key: str | None = ((model.metrics or {}).get("evaluation") or {}).get("key")
     return key
 

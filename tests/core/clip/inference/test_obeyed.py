@@ -8,7 +8,7 @@ from core.clip.inference import graph, obeyed
 from core.clip.inference.answers import TAUGHT, UNSAID, Answers
 from core.clip.inference.graph import NEIGHBOURS, RESTART, STEPS, WIDTH, Neighbours, unit
 from core.clip.inference.obeyed import Apart, least_like
-from core.clip.inference.pile import LOST, NONE, Support
+from core.clip.inference.pile import FALSE_REJECTION_RATE, NONE, Support
 from tests.core.clip.inference.made_piles import (
     CLASSES,
     IMAGES,
@@ -84,7 +84,7 @@ def slowly(
     middle, width = np.mean(own, axis=0), np.std(own, axis=0)
     score = ((np.stack([logs(visits), near], axis=1) - middle) / width).min(axis=1)
     left = ((np.array(own) - middle) / width).min(axis=1)
-    t = stats.t(n - 1).ppf(1 - LOST)
+    t = stats.t(n - 1).ppf(1 - FALSE_REJECTION_RATE)
     limit = float(left.mean() - t * left.std(ddof=1) * np.sqrt(1 + 1 / n))
 
     labelled = {int(i): name for shown, _, _, name in acts for i in shown}

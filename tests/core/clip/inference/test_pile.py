@@ -11,10 +11,10 @@ from core.clip.inference import groups as groups_module
 from core.clip.inference.graph import BLOCK, NEIGHBOURS, RESTART, WIDTH, Neighbours
 from core.clip.inference.groups import groups
 from core.clip.inference.pile import (
-    LOST,
+    FALSE_REJECTION_RATE,
+    FOREIGN_QUANTILE,
     NONE,
     REST,
-    UNLIKE,
     Foreign,
     Judgement,
     Support,
@@ -67,7 +67,7 @@ def slowly(support: Support, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def bound(scores: np.ndarray) -> float:
     """Return the lower bound of the 90% prediction interval, of which 5% of new scores are below."""
-    t = stats.t(len(scores) - 1).ppf(1 - LOST)
+    t = stats.t(len(scores) - 1).ppf(1 - FALSE_REJECTION_RATE)
     return float(np.mean(scores) - t * np.sqrt(np.var(scores, ddof=1) * (1 + 1 / len(scores))))
 
 
@@ -200,11 +200,11 @@ def test_an_image_alone() -> None:
 def test_few_shots_lose_no_more_images_than_many(shots: int) -> None:
     generator = np.random.default_rng(shots)
     lost = [
-        generator.normal() < pile.limit_of(generator.normal(size=shots).astype(np.float32), LOST)
+        generator.normal() < pile.limit_of(generator.normal(size=shots).astype(np.float32))
         for _ in range(20_000)
     ]
-    assert np.mean(lost) == pytest.approx(LOST, abs=0.006)
-    assert pile.limit_of(np.zeros(1, np.float32), LOST) == -np.inf
+    assert np.mean(lost) == pytest.approx(FALSE_REJECTION_RATE, abs=0.006)
+    assert pile.limit_of(np.zeros(1, np.float32)) == -np.inf
 
 
 def test_one_shot_per_class_rejects_nothing() -> None:
@@ -252,7 +252,7 @@ def test_the_two_limits_are_two() -> None:
         max(row @ mean for k, mean in enumerate(SUPPORT.means) if k != label)
         for row, label in zip(SUPPORT.features, SHOT_LABELS, strict=True)
     ]
-    assert foreign.limit == pytest.approx(np.quantile(others, UNLIKE), abs=1e-6)
+    assert foreign.limit == pytest.approx(np.quantile(others, FOREIGN_QUANTILE), abs=1e-6)
     assert foreign.limit < alone(SUPPORT, IMAGES).limit
     assert not foreign(SUPPORT.features).any()
     assert foreign(-SUPPORT.means.sum(axis=0, keepdims=True)).all()

@@ -10,7 +10,7 @@ import pytest
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models import backbones
 from core.clip.models.backbone import load_backbone
-from core.clip.models.layout import CONFIG, WEIGHTS
+from core.clip.models.open_clip_layout import CONFIG, WEIGHTS
 from tests.core.clip.families import SMALL, write_repository
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.hub import Hub

@@ -13,7 +13,7 @@ import pytest
 from core.clip.errors import BackboneUnavailable, UnknownBackbone
 from core.clip.models import backbones, download
 from core.clip.models.backbones import TOTAL
-from core.clip.models.layout import CONFIG, WEIGHTS
+from core.clip.models.open_clip_layout import CONFIG, WEIGHTS
 from tests.core.clip.tiny import make_tiny_backbone
 from tests.disk import small_disk
 from tests.hub import RETRIES, Hub
