@@ -160,6 +160,7 @@ def test_keys_do_what_the_dialog_of_a_group_shows(browser: Browser, quick_url: s
         page.keyboard.type("sx1r/")  # a name: letters are typed
         expect(page.get_by_role("textbox", name="Name them")).to_have_value("sx1r/")
         page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_contain_text("Group 3 of 12")
         assert page.evaluate("given.at(-1)[0].class_name") == "sx1r/"
 
 
