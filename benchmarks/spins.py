@@ -2,9 +2,11 @@
 
     python -m benchmarks.spins --data FOLDER
     python -m benchmarks.spins --data FOLDER --work export
+    python -m benchmarks.spins --data FOLDER --rows "spin 1,000" --beside nothing "4 clients" --images 4
 
-FOLDER holds `train/CLASS/` and `test/CLASS/`. Each training runs the whole pipeline (starter, with its
-report) in a process of its own, with the variables of one row. Each export writes the ONNX graphs of the
+FOLDER holds `train/CLASS/` and `test/CLASS/`. Each training runs the whole pipeline (with its report) in a
+process of its own, with the variables of one row. `--backbone ViT-B-32` trains an architecture of open_clip
+with random weights instead of the starter. Each export writes the ONNX graphs of the
 starter. Beside it runs nothing, a second one, a service with one or four clients, which has its own
 variables, a browser with a moving picture, or a program that keeps one core busy. Rows alternate within a
 round. The output is spins-WORK.md and spins-WORK.json below --out.
@@ -36,6 +38,7 @@ from benchmarks.data.load import load
 from benchmarks.running_api import running_api
 from benchmarks.serving.clients import load as run_clients
 from benchmarks.serving.clients import raw_request
+from benchmarks.serving.stored import make_backbone
 from clipcite.types.images import Image
 from core.clip.config import STARTER, resolve_config
 from core.clip.export.formats.classes import export_format
@@ -72,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train/CLASS/ and test/CLASS/")
     parser.add_argument("--images", type=int, default=8, help="training images per class (default 8)")
+    parser.add_argument("--backbone", default=STARTER, help="starter, or an open_clip architecture")
+    parser.add_argument("--epochs", type=int, help="epochs of a training (default: the recipe's)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--beside", nargs="+", choices=BESIDE, default=list(BESIDE))
@@ -131,6 +136,8 @@ class Measured:
     def __init__(self, options: argparse.Namespace, row: str) -> None:
         command = [sys.executable, "-m", "benchmarks.spins", "--one", "--work", options.work]
         command += ["--data", str(options.data), "--images", str(options.images)]
+        command += ["--backbone", options.backbone]
+        command += [] if options.epochs is None else ["--epochs", str(options.epochs)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -172,8 +179,11 @@ def training(options: argparse.Namespace, folder: Path) -> Callable[[], object]:
         Image(example.path, source.class_names[example.label])
         for example in draw_shots(source.train, classes, options.images, 0)
     ]
-    backbone = load_backbone(STARTER, cache=get_settings().cache, device="cpu")
-    config = resolve_config(backbone=STARTER, image_size=backbone.image_size, images=len(shots))
+    is_starter = options.backbone == STARTER
+    name = STARTER if is_starter else make_backbone(folder / "backbone", options.backbone)
+    backbone = load_backbone(name, cache=get_settings().cache, device="cpu")
+    given = {} if options.epochs is None else {"epochs": options.epochs}
+    config = resolve_config(backbone=name, image_size=backbone.image_size, images=len(shots), **given)
     return partial(adapt, backbone, shots, config)
 
 
