@@ -178,6 +178,12 @@ def test_a_foreign_origin(unchanged: Service, origin: str) -> None:
     assert_problem(call(unchanged, "127.0.0.1:8000", origin), 403, "cross_site_request")
 
 
+def test_foreign_pages_reach_no_route(unchanged: Service) -> None:
+    for method, path in BARE:
+        response = unchanged.client.request(method, path, headers={"origin": "https://evil.example"})
+        assert_problem(response, 403, "cross_site_request")
+
+
 @pytest.mark.parametrize(
     ("header", "value"),
     [
