@@ -5,6 +5,7 @@ installation acts for the default owner. With CLIPCITE_REQUIRE_TOKEN=false, so d
 machine.
 """
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -224,7 +225,8 @@ class AuthMiddleware:
         state["caller"] = caller
         audit.act_as(audit.Actor(caller.owner, caller.key_id, _address(scope)))
 
-        started, status = time.monotonic(), 500
+        started = time.monotonic()
+        status: int | None = None
 
         async def send_with_owner(message: Message) -> None:
             nonlocal status
@@ -235,13 +237,16 @@ class AuthMiddleware:
 
         try:
             await self.app(scope, receive, send_with_owner)
+        except asyncio.CancelledError:  # the service stops: `api.starting` sends the response
+            status = status or 503
+            raise
         finally:
             # The route has no names of models or images, unlike the path.
             route = getattr(scope.get("route"), "path", "an unknown route")
             line = {
                 "method": scope["method"],
                 "route": route,
-                "status": status,
+                "status": status or 500,
                 "milliseconds": round(1000 * (time.monotonic() - started)),
                 "key_id": caller.key_id,
                 "request_id": state.get("request_id"),

@@ -348,7 +348,7 @@ def _note_earlier(log: Log, places: Sequence[Place], into: Path) -> None:
         for action in dict.fromkeys(log.actions)
     )
     if number:
-        note = f"Of an earlier run, {count_noun(number, 'image')} are in other folders. To undo it first:"
+        note = f"An earlier run put {count_noun(number, 'image')} elsewhere. To undo it first:"
         stderr().print(f"{note} {_undoing(log)}", markup=False, soft_wrap=True)
 
 

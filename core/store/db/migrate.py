@@ -27,7 +27,7 @@ def upgrade(url: str) -> None:
     """Upgrade the tables to the newest revision, in one transaction. Repeated and concurrent calls are safe.
 
     Raises:
-        DatabaseUnavailable: a newer version wrote the database. It is unchanged.
+        DatabaseUnavailable: an unknown version wrote the database. It is unchanged.
     """
     with migrating(url) as connection:
         problem = _unknown_version(connection)

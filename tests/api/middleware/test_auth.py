@@ -1,5 +1,6 @@
 """Authentication: any address with a key; without keys, this machine only."""
 
+import asyncio
 import json
 import logging
 import re
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
 
-from api.middleware.auth import is_loopback
+from api.middleware.auth import AuthMiddleware, LastUse, Refusals, is_loopback
 from api.startup import startup_error
 from core.log import JsonLines
 from core.settings import Settings
@@ -104,6 +107,26 @@ def test_a_request_with_a_key_is_one_line(locked: Service, caplog: pytest.LogCap
     )
     written = json.loads(JsonLines([]).format(lines[0]))
     assert (written["route"], written["status"]) == ("/models/{model_id}", 404)
+
+
+@pytest.mark.parametrize(("error", "status"), [(asyncio.CancelledError, 503), (RuntimeError, 500)])
+def test_the_line_of_a_request_that_ends_without_a_response(
+    locked: Service, caplog: pytest.LogCaptureFixture, error: type[BaseException], status: int
+) -> None:
+    """While the service stops, a request is cancelled, and `api.starting` answers 503."""
+
+    async def cut_off(*_: object) -> None:
+        raise error
+
+    caplog.set_level(logging.INFO, "api.access")
+    cut = AuthMiddleware(
+        cut_off, locked.settings, locked.database, LastUse(locked.database), Refusals(CollectorRegistry())
+    )
+    scope = {"type": "http", "path": "/jobs", "method": "GET", "app": Starlette()}
+    scope["headers"] = [(b"authorization", f"Bearer {KEY}".encode())]
+    with pytest.raises(error):
+        asyncio.run(cut(scope, None, None))  # type: ignore[arg-type]
+    assert [record.access["status"] for record in caplog.records] == [status]
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))

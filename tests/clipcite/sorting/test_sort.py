@@ -157,10 +157,7 @@ def test_copies_of_an_earlier_run_in_other_folders(service: Service, call: Any, 
         pile.answer([0, 1], "dog")
     log = log_of(photos.with_name("photos-sorted"))
     said = call("sort", photos, status=1).stderr
-    assert (
-        f"Of an earlier run, 2 images are in other folders. To undo it first: clipcite sort --undo {log}"
-        in said
-    )
+    assert f"An earlier run put 2 images elsewhere. To undo it first: clipcite sort --undo {log}" in said
 
 
 def test_a_killed_command_continues(service: Service, call: Any, taught: Job, tmp_path: Path) -> None:

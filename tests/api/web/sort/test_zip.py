@@ -15,7 +15,18 @@ FOLDERS = """async (names) => {
 
 
 def test_folders_of_a_zip_are_those_of_the_command(browser: Browser, quick_url: str) -> None:
-    names = ["猫" * 100, "猫" * 101, "a" * 119 + "é", "🦊" * 30 + ". ", "a/b", "con", " .x", "unsure"]
+    names = [
+        "猫" * 100,
+        "猫" * 101,
+        "a" * 119 + "é",
+        "🦊" * 30 + ". ",
+        "a/b",
+        "con",
+        " .x",
+        "unsure",
+        "St. B/c",
+        "St. B:c",
+    ]
     with window(browser, quick_url) as page:
         page.goto("/")
         found = dict(zip(names, page.evaluate(FOLDERS, names), strict=True))

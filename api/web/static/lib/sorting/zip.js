@@ -24,11 +24,13 @@ export function sortedFiles({ photos, names, threshold, originals }) {
 	const folders = new Set(Object.values(FOLDERS));
 	const files = [];
 	for (const { kind, name, photos: members } of groupsOf(photos, names, threshold)) {
-		const folder = FOLDERS[kind] ?? unique(safeName(cut(name)), folders);
+		const folder = FOLDERS[kind] ?? unique(safeName(cut(name)), "", folders);
 		const taken = new Set();
 		for (const photo of members) {
 			const file = originals.get(photo.position);
-			if (file) files.push({ path: `${folder}/${unique(safeName(photo.name), taken)}`, file });
+			if (!file) continue;
+			const [, stem, ending] = /^(.*?)(\.[^.]*)?$/s.exec(safeName(photo.name)) ?? [];
+			files.push({ path: `${folder}/${unique(stem, ending ?? "", taken)}`, file });
 		}
 	}
 	return files;
@@ -139,11 +141,10 @@ function dosTime(time) {
 
 /** Return a name that isn't among the `taken` ones, and take it: "a.jpg", "a (2).jpg". Upper and lower case are equal.
  *
- *  @param {string} name @param {Set<string>} taken */
-function unique(name, taken) {
-	const [, stem, ending] = /^(.*?)(\.[^.]*)?$/s.exec(name) ?? [];
-	let free = name;
-	for (let number = 2; taken.has(free.toLowerCase()); number += 1) free = `${stem} (${number})${ending ?? ""}`;
+ *  @param {string} stem @param {string} ending @param {Set<string>} taken */
+function unique(stem, ending, taken) {
+	let free = stem + ending;
+	for (let number = 2; taken.has(free.toLowerCase()); number += 1) free = `${stem} (${number})${ending}`;
 	taken.add(free.toLowerCase());
 	return free;
 }
