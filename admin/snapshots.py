@@ -261,7 +261,8 @@ def restore(
     snapshot = read(backup, name)
     if not migrate.is_known(snapshot.revision):
         raise BackupError(
-            f"Another version of clipcite wrote the snapshot {snapshot.name}. Install that version, then restore."
+            f"Another version of clipcite wrote the snapshot {snapshot.name}. Install that version, then "
+            "restore."
         )
     with unavailability(), migrate.migrating(url) as connection:
         _check_empty(connection)
