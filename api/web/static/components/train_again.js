@@ -1,4 +1,5 @@
 // "Train again with 3 corrections": asks, with the time that it takes, and trains the next version of a model.
+// `agrees` asks for other buttons, too.
 
 import { button, confirmed } from "../lib/dom.js";
 import { newKey } from "../lib/ids.js";
@@ -31,10 +32,7 @@ export function trainAgainButton({ model, images, what = "correction", note = ""
 		const path = /** @type {const} */ (`/models/${encodeURIComponent(model())}/extend`);
 		element.disabled = true;
 		try {
-			const { estimate } = await upload(`${path}?dry_run=true`, form, { signal });
-			const time = estimate.seconds ? ` It takes about ${duration(estimate.seconds)}.` : "";
-			const question = `${words()}?${time} The new version learns from all photos so far, and this one stays.${note}`;
-			if (!(await confirmed(question, "Train again", signal, "main"))) return;
+			if (!(await agrees(words(), path, form, signal, note))) return;
 			const same = sent.map(({ file, name, className }) => [name, file.size, file.lastModified, className]);
 			const headers = { "Idempotency-Key": key([model(), same]) };
 			const job = await upload(path, form, { headers, signal });
@@ -48,4 +46,15 @@ export function trainAgainButton({ model, images, what = "correction", note = ""
 	}
 	refresh();
 	return { element, refresh };
+}
+
+/** Ask whether to train again, with the time that the service estimates.
+ *
+ *  @param {string} words @param {`/models/${string}/extend`} path @param {FormData} form  of the training
+ *  @param {AbortSignal} signal @param {string} [note]  sentence at the end of the question */
+export async function agrees(words, path, form, signal, note = "") {
+	const { estimate } = await upload(`${path}?dry_run=true`, form, { signal });
+	const time = estimate.seconds ? ` It takes about ${duration(estimate.seconds)}.` : "";
+	const question = `${words}?${time} The new version learns from all photos so far, and this one stays.${note}`;
+	return confirmed(question, "Train again", signal, "main");
 }

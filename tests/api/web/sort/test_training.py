@@ -31,7 +31,7 @@ def test_a_pile_makes_a_model_that_sorts_it(browser: Browser, service: Service, 
         expect(page.locator(".tile.yours")).to_have_count(6)
         page.reload()  # the pile has the model
         expect(page.get_by_label("Model", exact=True)).to_have_value(model.id)
-        expect(page.get_by_role("button", name="Train again")).to_be_visible()
+        expect(page.get_by_role("button", name="Train again with 4 labels")).to_be_visible()
         client.models.delete(model.id)
 
 
@@ -56,8 +56,11 @@ def test_training_again_leaves_the_random_photos_out_unless_asked(
         expect(lost).to_be_visible()
         every.uncheck()
         page.locator(".tile:not(.yours)").first.press("1")
+        page.get_by_role("button", name=re.compile(r"^Train again with \d+ labels$")).click()
+        question = page.get_by_role("dialog")
+        expect(question).to_contain_text(re.compile(r"labels\? It takes about .+ this one stays\."))
         with page.expect_request("**/extend") as sent:
-            page.get_by_role("button", name="Train again").click()
+            question.get_by_role("button", name="Train again").click()
         assert "pile_drawn" not in sent.value.post_data
         expect(page.locator(".brought")).to_contain_text("The photos are sorted by colours of tests.")
         again = client.models.get("colours of tests")

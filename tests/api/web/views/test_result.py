@@ -217,6 +217,20 @@ def test_a_result_is_compared_with_that_of_another_base_model(
         assert (config["backbone"], config["learning_rate"], config["image_size"]) == ("starter", 1e-4, 160)
 
 
+def test_test_images_and_cross_validation_are_not_compared(
+    browser: Browser, running: Running, backbone: Backbone
+) -> None:
+    """Fold models have half of the images, so their accuracy is too low beside one on test images."""
+    made, url = running
+    finish_job(made, backbone, name="folds", adapted=0.8)
+    finished = finish_job(made, backbone, name="folds", test=False)
+    with window(browser, url) as page:
+        show(page, finished.job)
+        result = page.locator(".result")
+        expect(result).to_contain_text("Version 1 was measured in another way, so its 83% can't be compared.")
+        expect(result).not_to_contain_text("This version:")
+
+
 def test_test_images_are_added_and_the_model_is_trained_again(
     browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
 ) -> None:

@@ -85,12 +85,12 @@ export function resultPanel(job, { eta, signal }) {
 	}
 	const reported = evaluated && loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
 
-	/** @param {Schemas["ComparedAccuracies"]} accuracies */
-	async function loadEarlier(accuracies) {
+	/** @param {Metrics} metrics */
+	async function loadEarlier(metrics) {
 		const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
-		tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || earlierVersion(accuracies, before));
+		tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || earlierVersion(metrics, before));
 	}
-	if (evaluated && comparison) loadEarlier(comparison);
+	if (evaluated && comparison && job.metrics) loadEarlier(job.metrics);
 
 	const warnings = job.warnings.map(({ detail }) => h("li", {}, detail));
 	const card = h(

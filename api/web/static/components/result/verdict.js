@@ -28,14 +28,20 @@ export async function versionBefore(job, signal) {
 
 /** Return a sentence on the version before this one; empty without one. Each was evaluated on its own images.
  *
- *  @param {Schemas["ComparedAccuracies"]} comparison
+ *  @param {Metrics} metrics
  *  @param {{ metrics?: Metrics | null, version?: number | null } | null} before
  *  @returns {Child} */
-export function earlierVersion({ adapted, interval }, before) {
+export function earlierVersion(metrics, before) {
+	const now = comparisonOf(metrics);
 	const comparison = comparisonOf(before?.metrics);
-	if (!before || !comparison) return "";
+	if (!before || !comparison || !now) return "";
+	const { adapted, interval } = now;
+	const name = before.version ? `Version ${before.version}` : "Before";
+	// An estimate by models with half of the photos is too low beside a number of test images.
+	if (before.metrics?.measured_on.source !== metrics.measured_on.source)
+		return `${name} was measured in another way, so its ${percent(comparison.adapted)} can't be compared. Evaluate both with the same images.`;
 	return [
-		`${before.version ? `Version ${before.version}` : "Before"}: ${percent(comparison.adapted)}${inBrackets(comparison.interval)}. This version: `,
+		`${name}: ${percent(comparison.adapted)}${inBrackets(comparison.interval)}. This version: `,
 		h("strong", {}, percent(adapted)),
 		`${inBrackets(interval)}.`,
 	];

@@ -5,7 +5,8 @@ import { newKey } from "../../lib/ids.js";
 import { attempt, showProblem } from "../../lib/problem.js";
 import { follow } from "../../lib/service/event_stream.js";
 import { requestJson, upload } from "../../lib/service/http.js";
-import { STATUSES, stageWords, timeLeft } from "../../lib/words.js";
+import { count, STATUSES, stageWords, timeLeft } from "../../lib/words.js";
+import { agrees } from "../train_again.js";
 import { askName } from "./name_dialog.js";
 
 /** @import { OpenPile } from "../../lib/sorting/pile.js" */
@@ -51,26 +52,32 @@ export function trainingCard(pile, { model, use, signal }) {
 				});
 		if (!own && !name) return;
 		isBusy = true;
-		element.focus(); // its button goes
 		refresh();
 		await attempt(trouble, async () => {
 			await pile.settled();
-			job = await start(own?.id ?? null, name);
+			refresh(); // the number of labels
+			const { path, form } = training(own?.id ?? null, name);
+			if (own && !(await agrees(make.textContent, path, form, signal))) return;
+			element.focus(); // its button goes
+			// A lost response and a second press give the same job.
+			const key = keyOf([path, [...form], pile.state?.revision]);
+			job = (await upload(path, form, { headers: { "Idempotency-Key": key }, signal })).id;
 			localStorage.setItem(stored, job);
 			watch(job);
 		});
 		isBusy = false;
 		refresh();
 	}
-	/** Start the training. A lost response and a second press give the same job. @param {string | null} own @param {string | null} name */
-	async function start(own, name) {
+	/** Return the request of the training. @param {string | null} own @param {string | null} name */
+	function training(own, name) {
 		const form = new FormData();
 		form.append("pile", pile.id);
 		if (name) form.append("name", name);
 		if (all.checked) form.append("pile_drawn", "train");
-		const key = keyOf([own, [...form], pile.state?.revision]);
-		const path = /** @type {"/adapt"} */ (own ? `/models/${encodeURIComponent(own)}/extend` : "/adapt");
-		return (await upload(path, form, { headers: { "Idempotency-Key": key }, signal })).id;
+		const path = /** @type {`/models/${string}/extend`} */ (
+			own ? `/models/${encodeURIComponent(own)}/extend` : "/adapt"
+		);
+		return { path, form };
 	}
 
 	/** @param {Progress} progress */
@@ -127,14 +134,14 @@ export function trainingCard(pile, { model, use, signal }) {
 	function refresh() {
 		const counts = pile.state?.counts;
 		const isRunning = job !== null;
-		const hasLabels = Boolean(counts && counts.labelled > counts.none);
+		const labels = counts ? counts.labelled - counts.none : 0; // "none of these" trains nothing
 		meter.hidden = !isRunning;
-		make.hidden = isRunning || !hasLabels;
+		make.hidden = isRunning || !labels;
 		about.hidden = make.hidden;
 		about.textContent = model()
 			? "Train the next version of the model with your labels."
 			: "Make a model of your labels. It sorts this pile, and the next photos.";
-		make.textContent = model() ? "Train again" : "Make a model";
+		make.textContent = model() ? `Train again with ${count(labels, "label")}` : "Make a model";
 		make.disabled = isBusy;
 		allBox.hidden = make.hidden || !counts?.drawn;
 		loses.hidden = !all.checked;
