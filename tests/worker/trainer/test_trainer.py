@@ -101,15 +101,21 @@ def attempt(folder, kill_at):
 
 for module in IMPORTS:
     import_module(module)
+if sys.argv[3] == "bf16":
+    import_module("core.clip.models.speed").multiplies_bf16 = lambda: True
 folder = Path(sys.argv[1])
 print(json.dumps([attempt(folder, kill_at) for kill_at in json.loads(sys.argv[2])]))
 """
 
 
-def attempts(folder: Path, kill_at: list[int]) -> list[tuple[int, list[dict[str, Any]]]]:
-    """Run one attempt after the other in the same folder. Return the exit code and the messages of each."""
+def attempts(folder: Path, kill_at: list[int], processor: str = "") -> list[tuple[int, list[dict[str, Any]]]]:
+    """Run one attempt after the other in the same folder. Return the exit code and the messages of each.
+
+    Args:
+        processor: "bf16" for one that multiplies bf16, so that its precision is a choice.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), json.dumps(kill_at)],
+        [sys.executable, "-c", KILLED, str(folder), json.dumps(kill_at), processor],
         capture_output=True,
         text=True,
         timeout=2 * PATIENCE,
@@ -145,9 +151,9 @@ def test_an_attempt_keeps_the_precision_of_the_one_before(tmp_path: Path) -> Non
     backbone = make_tiny_backbone(tmp_path / "tiny")
     job = write_job(tmp_path / "job", backbone, epochs=4, checkpoint_seconds=0)
     keep_speed(backbone, tmp_path / "cache", {"precision": "fp32"})
-    attempts(job, [1])
+    attempts(job, [1], "bf16")
     keep_speed(backbone, tmp_path / "cache", {"precision": "bf16"})  # as on another machine
-    ((_, heard),) = attempts(job, [-1])
+    ((_, heard),) = attempts(job, [-1], "bf16")
     kinds = [message["type"] for message in heard]
     assert kinds[-1] == "done"
     assert "resumed" in kinds
