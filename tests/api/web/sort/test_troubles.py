@@ -85,8 +85,10 @@ def test_a_new_name_has_its_key_while_an_older_sort_arrives(
         page.keyboard.type("teal")
         page.keyboard.press("Enter")
         expect(page.locator(".tile.yours")).to_have_count(2)
+        page.unroute(re.compile(r"/sort\?"))
         with page.expect_response(re.compile(r"/sort\?")):
-            held[0].continue_()  # it doesn't have the name
+            for route in held:  # a slow machine may ask twice; no response has the name
+                route.continue_()
         expect(page.locator('.groups[aria-busy="false"]')).to_be_visible()
         expect(page.locator(".chip")).to_have_count(2)
         page.locator(".tile:not(.yours)").first.press("2")
