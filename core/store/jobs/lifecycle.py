@@ -450,7 +450,10 @@ def finish_failed(session: Session, claim: Claim, *, code: str, detail: str) -> 
 
 
 def finish_cancelled(session: Session, claim: Claim) -> str | None:
-    """End the job as cancelled, or as succeeded if it has a model. Return None if the lease is lost."""
+    """End the job as cancelled, or as succeeded if it has a model.
+
+    Return its status, or None if the lease is lost.
+    """
     job = cancel(session, claim.job_id, token=claim.token, before=RUNNING, at=database_now(session))
     return None if job is None else job.status
 
