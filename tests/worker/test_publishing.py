@@ -192,6 +192,19 @@ def interrupted(worker: JobRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return run
 
 
+def test_a_job_killed_before_its_model_trains_again(
+    worker: JobRunner, interrupted: Callable[..., Job]
+) -> None:
+    job = interrupted(kill, BEFORE_MODEL)
+    let_lease_expire(worker.database, job.id)
+    expire(worker.database)
+    job = job_of(worker.database, job.id)
+    assert (job.status, job.attempts, job.model_id, model_count(worker)) == ("queued", 1, None, 0)
+    assert list(worker.blobs.list("models")) == []
+    worker.run(job.id)
+    assert (job_of(worker.database, job.id).status, model_count(worker)) == ("succeeded", 1)
+
+
 @pytest.mark.parametrize("interrupt", [cancel, drain])
 def test_an_interrupt_after_the_evaluation_is_too_late(
     worker: JobRunner, interrupted: Callable[..., Job], interrupt: Interrupt

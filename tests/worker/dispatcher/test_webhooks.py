@@ -25,6 +25,7 @@ from core.store.jobs import lifecycle
 from tests.core.store.samples import OWNER, claimed, create_job, new_job, new_owner, publish, types_of
 from tests.core.urls import INSIDE, MALFORMED
 from tests.receiver import Receiver, receiver
+from tests.servers import free_port
 from tests.service.running import PATIENCE, wait_for
 from worker.dispatcher import webhooks
 from worker.dispatcher.webhooks import DELAYS, DeliveryFailed, Webhooks
@@ -249,9 +250,7 @@ def test_redirects_are_not_followed(one_database: Database, there: Receiver) -> 
 
 
 def test_an_unreachable_receiver(one_database: Database) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    job_id = cancelled(one_database, f"http://127.0.0.1:{port}/")
+    job_id = cancelled(one_database, f"http://127.0.0.1:{free_port()}/")
     unknown = cancelled(one_database, "http://nobody.invalid/")
 
     def resolve(host: str, port: int) -> list[str]:
