@@ -260,16 +260,6 @@ def png_of_chunks(chunks: int) -> bytes:
     return content[:at] + empty * chunks + content[at:]
 
 
-@cache
-def deep_png(side: int) -> bytes:
-    """Return a 16-bit RGBA PNG with the costliest filter in each row."""
-    packer = zlib.compressobj(1)
-    row = b"\4" + bytes(8 * side)
-    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    header = struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 0)
-    return png_chunks((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-
-
 def webp_of_frames(frames: int, side: int = 64) -> bytes:
     still = webp_canvas(side, side)
     frame = still[still.index(b"ANMF") :]
@@ -422,31 +412,3 @@ def honest(kind: str, side: int) -> bytes:
         "TIFF": {"compression": "tiff_adobe_deflate"},
     }
     return encoded(image.quantize(16) if kind == "GIF" else image, kind.upper(), **options.get(kind, {}))
-
-
-@cache
-def worst(kind: str, side: int) -> bytes:
-    """Return the costliest known file that passes the checks, at most `side` pixels per side."""
-    if kind == "JPEG":
-        content = encoded(Image.new("CMYK", (side, side)), kind, progressive=True, subsampling=0)
-        last = content.rfind(b"\xff\xda")
-        scans = content.count(b"\xff\xda")
-        return content[:-2] + content[last:-2] * (25 - scans) + b"\xff\xd9"
-    if kind == "PNG":
-        return deep_png(side)
-    if kind == "WebP":
-        return webp_of_prefix_codes(min(256, side // 4 * 4))
-    if kind == "GIF":
-        return encoded(Image.new("P", (side, side)), kind, transparency=0, interlace=1)
-    if kind == "BMP":
-        short = min(1_000, side)
-        return bmp_of_runs(short, short, (b"\1\5" * 200 + b"\0\0") * short + b"\0\1")
-    rows = zlib.compress(bytes(side * side * 8), 1)
-    extra = [(338, 3, 1, 2)]
-    return tiff([rows], width=side, height=side, rows=side, bits=16, samples=4, compression=8, tags=extra)
-
-
-MULTIPLES = {"JPEG": 3.0, "PNG": 4.0, "WebP": 3.0, "GIF": 3.0, "TIFF": 4.0, "BMP": 3.0}
-"""Maximum CPU time of `worst`, as a multiple of `honest` with as many pixels."""
-OF_ANY_SIZE = frozenset({"WebP", "BMP"})
-"""Formats whose worst file is small. Its cost is compared with an honest file at the pixel limit."""
