@@ -1,4 +1,4 @@
-"""Images that cost too much are refused on every route. test_attacks.py measures the cost of accepted ones."""
+"""Images that cost too much are refused on every route. test_attacks.py measures the accepted ones."""
 
 from collections.abc import Callable, Sequence
 
