@@ -21,16 +21,16 @@ from core.clip.inference.answers import Answers
 from core.clip.inference.graph import Floats, Ints, Neighbours
 from core.clip.inference.groups import SHOWN
 from core.clip.inference.groups import groups as groups_of
-from core.clip.inference.obeyed import least_like
 from core.clip.inference.pile import NONE
-from core.clip.inference.sort import SortedPile, draw_order, share, sort_pile
+from core.clip.inference.set_apart import least_like
+from core.clip.inference.sort import SortedPile, draw_order, share_interval, sort_pile
 from core.clip.inference.which_next import which_next
 
 DRAWN_OF_ASKED = 5
-"""One of so many images that are asked one by one is drawn at random."""
+"""Of the images that are asked about one by one, one of this many is drawn at random."""
 LEAST_LIKE_AFTER = 10
 """Number of answered groups after which the images least like any class are asked about, before other groups.
-If a model has training images, they are the first."""
+With a model that has training images, they are asked about first of all."""
 COPIES, SCORE_COPIES = 6, 3
 """Number of copies of features and scores that are in memory at once, in float32."""
 
@@ -102,7 +102,7 @@ def sort(
             1.0 if fitted is None else fitted.temperature,
             something_else=something_else,
         )
-        measured = _measured(done)
+        measured = _sort_accuracy(done)
         finite = np.isfinite(done.apart.limit)
         return {
             "model": held.name,
@@ -163,13 +163,13 @@ def _images(done: SortedPile, names: Sequence[str]) -> list[SortedImage]:
     ]
 
 
-def _measured(done: SortedPile) -> Measured | None:
-    """Return how much of the pile is in the right place. What a person said of an image alone is right."""
+def _sort_accuracy(done: SortedPile) -> Measured | None:
+    """Return how much of the pile is in the right place. What a person said about an image alone is right."""
     total, count, right = len(done.places), len(done.measuring), int(done.right.sum())
     if count < MIN_DRAWN:
         return None
     wrong = (count - right) / total  # of these, a person has said where they belong
-    low, high = share(right, count, total)
+    low, high = share_interval(right, count, total)
     return Measured(
         right=right,
         drawn=count,
@@ -224,7 +224,7 @@ def _groups(
 def _asked(done: SortedPile, images: Tensor, unchecked: Ints, ask: int, draw: int) -> list[AskedImage]:
     """Return the images to ask about one by one: chosen ones, and one of DRAWN_OF_ASKED drawn at random.
 
-    Something else has its share of the chosen ones, those nearest the limit first.
+    Something else makes up its share of the chosen ones, nearest the limit first.
 
     Args:
         unchecked: images that nobody was asked about alone, in the order in which they are drawn.

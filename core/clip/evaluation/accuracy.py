@@ -16,7 +16,7 @@ from clipcite.types.report import (
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions
 
 MIDDLES = (np.arange(200) + 0.5) / 200
-"""Probabilities whose quantiles stand for a distribution, each for as much of it."""
+"""Probabilities whose quantiles stand for a distribution, each for an equal part of it."""
 
 
 def difference_interval(correct: NDArray[np.bool_], baseline_correct: NDArray[np.bool_]) -> Interval:
@@ -42,7 +42,7 @@ def difference_interval(correct: NDArray[np.bool_], baseline_correct: NDArray[np
 
 
 def _shares(counted: int, others: int) -> NDArray[np.float64]:
-    """Return quantiles of a share with this Beta distribution."""
+    """Return quantiles of a share whose distribution is Beta(`counted`, `others`)."""
     if not counted or not others:
         return np.full(1, float(counted > 0))
     shares: NDArray[np.float64] = betaincinv(counted, others, MIDDLES)

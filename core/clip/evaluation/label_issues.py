@@ -15,13 +15,13 @@ from core.clip.inference.prototypes import PrototypeClassifier
 
 FOLDS = 5
 REPEATS = 2
-MIN_ACCURACY = 0.8
+MIN_VOTE_ACCURACY = 0.8
 """Minimum accuracy of the second vote. Below it, most label issues are false (benchmarks/pages/trust.md)."""
 
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """A training image that resembles another class than its label."""
+    """A training image that resembles a class other than its label."""
 
     position: int
     """Position in the upload."""
@@ -68,8 +68,8 @@ def find_label_issues(
 ) -> list[LabelIssue]:
     """Return the images that both models assign to the same other class, most confident first.
 
-    A model assigns an image to class j if j is its most likely class and at least as likely as in the
-    mean over the images labelled j (confident learning, C. Northcutt et al., JAIR 2021).
+    A model assigns an image to class j if j is its most likely class and at least as likely as on
+    average over the images labelled j (confident learning, C. Northcutt et al., JAIR 2021).
 
     Args:
         votes: probabilities [N, K] of each model. The models have not seen the image.
@@ -116,7 +116,7 @@ def agreed_label_issues(
     Fold models vote on the images that they predicted. Other images and confirmed labels are left out.
 
     Returns:
-        The label issues, none below MIN_ACCURACY, and the accuracy of the second vote.
+        The label issues, none below MIN_VOTE_ACCURACY, and the accuracy of the second vote.
 
     Args:
         classifier_weights: [K, D], of the stock model.
@@ -133,7 +133,7 @@ def agreed_label_issues(
         one = softmax(scale * np.mean(previews, axis=0))[rows]
         other = softmax(scale * cross_validated.adapted.trained_only)
     accuracy = float((other.argmax(axis=1) == labels).mean())
-    if accuracy < MIN_ACCURACY:
+    if accuracy < MIN_VOTE_ACCURACY:
         return [], accuracy
     issues = find_label_issues((one, other), labels, positions)
     confirmed = {
@@ -148,5 +148,6 @@ def too_early(accuracy: float) -> str:
     """Return why no label issues are listed: at this accuracy of the vote, most would be false."""
     return (
         f"Too early to find wrong labels: models without them recognise only {100 * accuracy:.0f}% of the "
-        f"training images. Below {100 * MIN_ACCURACY:.0f}%, most suggestions are false. Add images first."
+        f"training images. Below {100 * MIN_VOTE_ACCURACY:.0f}%, most suggestions are false. Add images "
+        "first."
     )

@@ -86,7 +86,7 @@ class HeldOutPredictions:
     known: NDArray[np.bool_] | None = None
     """[N, R] for R `FALSE_REJECTION_RATES`: whether an image is above the limit. None without limits."""
     images_per_fold_model: int | None = None
-    """Training images per fold model, a burst counted as one; None if the N images are no training images."""
+    """Training images per fold model, a burst counted as one; None without cross-validation."""
     fold_models: int = 0
     """Number of fold models that made the predictions; 0 without cross-validation."""
 
@@ -192,7 +192,7 @@ def predict(
 
 @dataclass(frozen=True)
 class RejectionLimits:
-    """Limits of `something_else` for single images, of a model's training images."""
+    """Limits of `something_else` for single images, from a model's training images."""
 
     support: pile.Support
     at: NDArray[np.float32]
@@ -200,14 +200,14 @@ class RejectionLimits:
 
 
 def rejection_limits(shots: SupportSet | None, alpha: float) -> RejectionLimits | None:
-    """Return the limits: each training image against the others of its class. None if no class has two."""
+    """Return the limits, by each training image against the others of its class. None if no class has two."""
     if shots is None:
         return None
     support = support_of(shots, alpha)
     left_out = support.near_left_out
     if not len(left_out):
         return None
-    limits = [pile.limit_of(left_out, rate) for rate in FALSE_REJECTION_RATES]
+    limits = [pile.rejection_limit(left_out, rate) for rate in FALSE_REJECTION_RATES]
     return RejectionLimits(support, np.array(limits, np.float32))
 
 

@@ -15,7 +15,7 @@ from clipcite.types.report import (
     StoredReport,
 )
 from core.clip.evaluation.accuracy import accuracies, candidates_of, overall
-from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue, too_early
+from core.clip.evaluation.label_issues import MIN_VOTE_ACCURACY, LabelIssue, too_early
 from core.clip.evaluation.mistakes import MAX_SHOWN, find_changes, find_mistakes
 from core.clip.evaluation.predictions import FALSE_REJECTION_RATES, HeldOutPredictions, RejectionLimits
 from core.clip.evaluation.report_text import recommend
@@ -44,7 +44,7 @@ def build_report(
         how: a sentence about the method of evaluation.
         trained_images: number of training images of each trained class.
         label_issues: label issues, most confident first.
-        label_accuracy: accuracy of the vote that they rest on.
+        label_accuracy: accuracy of the vote on which they are based.
         limits: the model's limits of `something_else`.
     """
     candidates = held_out.candidates
@@ -96,7 +96,7 @@ def build_report(
         broken=broken,
         mistakes=mistakes,
         label_issues=issues,
-        label_issues_note=too_early(label_accuracy) if label_accuracy < MIN_ACCURACY else None,
+        label_issues_note=too_early(label_accuracy) if label_accuracy < MIN_VOTE_ACCURACY else None,
         calibration=_reliability(
             logit_scale * held_out.adapted.trained_only[trained], truth[trained], calibration
         ),

@@ -22,7 +22,7 @@ WEAK = 0.15
 """Gap to the overall recall above which more images of a class are recommended."""
 MAX_NAMES = 5
 TOO_FEW_IMAGES = "There are too few images to leave some out of training."
-WORDS: Mapping[str, str] = {
+VERDICT_WORDS: Mapping[str, str] = {
     "better": "Better",
     "probably_better": "Probably better",
     "no_clear_gain": "No measurable difference",
@@ -41,7 +41,7 @@ def sentences(metrics: Metrics, *, reason: str = "", more_certain: int | None = 
         reason: reason why the model was not evaluated.
         more_certain: number of images on which the adapted model is more certain of the right class.
     """
-    title = [f"{WORDS.get(metrics.verdict, metrics.verdict)}."]
+    title = [f"{VERDICT_WORDS.get(metrics.verdict, metrics.verdict)}."]
     if metrics.verdict == "evaluating":
         return [*title, "You can use it now. The verdict follows."]
     if metrics.verdict == "not_evaluated":

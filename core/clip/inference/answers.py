@@ -15,12 +15,12 @@ from core.clip.inference.pile import NONE
 UNSAID = -1
 """An image without a label."""
 TAUGHT = 5
-"""First images of a named group that are examples for the limit. Further ones add little."""
+"""Number of images of a named group, the first ones, that are examples for the limit. More add little."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What counts about the N images of a pile."""
+    """What counts of the answers about the N images of a pile."""
 
     names: tuple[str, ...]
     """Classes, in the order of their first answer."""
@@ -41,7 +41,7 @@ class Answers:
     alone: Bools
     """[N], True for images that a person was asked about alone."""
     checked: Bools
-    """[N], True for labels that a person gave to the image alone, or later."""
+    """[N], True for labels that a person gave when asked about the image alone, or after that."""
     had_label: Bools
     """[N], True for checked labels of images that had one before, such as that of their group."""
     confirmed: Bools
@@ -108,12 +108,12 @@ class Answers:
 
     @property
     def nothing(self) -> bool:
-        """True if nobody has said anything of an image. Who skips one has not."""
+        """True if nobody has said anything about an image. Skipping an image says nothing about it."""
         return not (self.labelled.any() or self.barred.any() or self.never_none.any())
 
     @property
     def used_names(self) -> list[str]:
-        """Classes of labels and of named groups. A name that was taken back is none of them."""
+        """Classes of labels and of named groups. Names that were taken back are left out."""
         used = {*self.labels.tolist(), *self.named.tolist()}
         return [name for number, name in enumerate(self.names) if number in used]
 

@@ -20,8 +20,8 @@ def linear_discriminants(
         labels: [S], of K classes.
         untrained: the network was not trained on the shots. Then d / 2n_c is added. The noise in the mean of
             n_c shots adds d / n_c to ⟨Σ⁻¹ (μ_c − μ), μ_c − μ⟩, so a class would otherwise lose by having few
-            images. A network that was trained on the shots brings those of a class together, so that this
-            is too much. There `pile.less_prior` makes up for few images.
+            images. A network that was trained on the shots brings those of a class together, so this would
+            be too much. There `pile.less_prior` makes up for few images.
 
     Returns:
         Rows in the order of the sorted labels, or None if the shots within each class do not differ.

@@ -15,7 +15,7 @@ Bools = NDArray[np.bool_]
 NEIGHBOURS, WIDTH, RESTART = 10, 0.1, 0.3
 """Neighbours of an image in the graph, width of the edge weights (cosine), and probability of a restart."""
 STEPS = 30
-"""Maximum number of steps of a walk. Fewer than 3 walks of 100,000 would be longer."""
+"""Maximum number of steps of a walk. Fewer than 3 walks in 100,000 would be longer."""
 BLOCK = 1024
 """Number of rows of a cosine matrix that are in memory at a time."""
 
@@ -39,7 +39,8 @@ class Neighbours:
         """Search the neighbours of `rows` [R, D] among `features` [N, D].
 
         Args:
-            own: row of `features` with which `rows` begin, since no row is its own neighbour. None: none.
+            own: position in `features` at which `rows` begin, so that no row is its own neighbour. None:
+                they are not among `features`.
         """
         count = len(rows)
         k = max(0, min(NEIGHBOURS, len(features) - (own is not None)))
@@ -123,7 +124,7 @@ def returns(step: sparse.csr_matrix, rows: Ints) -> Floats:
 
 
 def cosines(x: Floats, y: Floats | None = None) -> Iterator[Floats]:
-    """Yield the cosines of rows [N, D] with rows of `y`, or their own, in blocks of rows."""
+    """Yield the cosines of rows [N, D] with those of `y`, or with each other, in blocks of rows."""
     y = x if y is None else y
     for first in range(0, len(x), BLOCK):
         yield x[first : first + BLOCK] @ y.T

@@ -7,8 +7,8 @@ from clipcite.types.piles import MAX_GROUPS
 from core.clip.inference.graph import Bools, Floats, Ints, Neighbours, cosines, unit
 
 GROUP = 12
-"""Mean number of images of a group. Small groups are purer, and several may get the same name. With
-MAX_GROUPS groups they grow, because nobody looks through more of them."""
+"""Mean number of images of a group. Small groups are purer, and several may get the same name. Nobody looks
+through more than MAX_GROUPS groups, so those of a large pile are larger."""
 MIN_GROUP, DENSE = 4, 4
 """Minimum number of images of a group, and number of nearest images, including the image itself, whose mean
 cosine is the image's density."""
@@ -24,11 +24,12 @@ def groups(
     """Return groups of similar images [N, D] as rows, the group most worth labelling first.
 
     The central images of a group come first. All images take part, except those shown before, because images
-    of no class may also be among the classified ones. k-means on the sphere starts from dense images far from
-    each other.
+    of none of the classes may also have been sorted into one. k-means on the sphere starts from dense images
+    far from each other.
 
     Args:
-        value: [N], of a label for each image. Groups are ordered by its sum. None: by their number of images.
+        value: [N], how much a label of each image is worth. Groups are ordered by the sum. None: by their
+            number of images.
         done: [N], True for images that were shown before.
         nearest: neighbours among the images. None: they are searched.
     """

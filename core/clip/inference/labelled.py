@@ -1,4 +1,4 @@
-"""Images with a label beside the training images of a model: they count at once, and nothing is trained."""
+"""Labelled images beside the training images of a model: they count at once, without a training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ MIN_CLASS_SHARE = 0.5
 Self-training loses accuracy if a class has no images (benchmarks/pages/pile.md).
 """
 NEW_CLASS_IMAGES = 3
-"""Number of labels of a new name that are suggested before others."""
+"""Number of labels that a new name needs. Until it has them, its likely images are asked about first."""
 SELF_TRAINED = "The more certain images help to sort the others."
 
 
@@ -37,7 +37,8 @@ class Sorter:
     logit_scale: float
     balance: float
     alone: str | None = None
-    """Reason why no image helps to sort another one, for people: the network was not trained on images."""
+    """Why images do not help to sort each other, for people: the network was not trained on images. None:
+    they do."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Shots:
         )
 
     def rule(self, sorter: Sorter) -> RequestRule:
-        """Return the rule of the request. Labels count as training images."""
+        """Return the rule of the request. Labelled images count as training images."""
         if not len(self.labels):
             return request_rule(None, sorter.texts, self.classes)
         if sorter.alone is not None:
@@ -86,7 +87,7 @@ class Shots:
         return adapted_rule(own, sorter.texts, self.classes, sorter.logit_scale, sorter.balance)
 
     def missing(self) -> list[int]:
-        """Return the number of images that each new name lacks for a training beside the trained classes."""
+        """Return how many more images each new name needs for a training beside the trained classes."""
         if not self.trained:
             return []
         images = self.labels[:, None] == torch.tensor(self.classes)

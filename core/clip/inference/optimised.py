@@ -164,7 +164,7 @@ def plan_inference(
 
 
 class Reordered(nn.Module):
-    """A convolution whose weight has the layout of oneDNN's kernels. Others reorder it in each call."""
+    """A convolution whose weight has the layout of oneDNN's kernels. A plain one reorders it in each call."""
 
     def __init__(self, convolution: nn.Conv2d, shape: list[int]) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class Reordered(nn.Module):
 
 @cache
 def _compiled() -> Any:
-    """Return oneDNN's convolution in a form that the tracer accepts: it infers no type of an empty list."""
+    """Return oneDNN's convolution in a form for the tracer, which can't infer the type of an empty list."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.jit.CompilationUnit("""

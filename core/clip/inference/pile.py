@@ -5,9 +5,9 @@ shots and the pile's images (D. Zhou et al., "Learning with Local and Global Con
 et al., CVPR 2019). An image is something else if the walks of every class rarely reach it, or if it is unlike
 the mean of every class. This needs no example of something else, no evaluation and no training.
 
-Two questions have two limits. The first is about ten times as strict.
+There are two questions, each with its own limit. The first is about ten times as strict.
 
-| question | limit | form |
+| question | limit | used by |
 |---|---|---|
 | is it one of mine? | lower bound for the shots, each left out of its class | `something_else`, `alone` |
 | is it like anything trained? | a low quantile of the shots against the *other* classes | `Foreign` |
@@ -31,7 +31,7 @@ width, or below `EQUAL`. The width is the median distance of a shot to the one f
 median of all distances, it stays the same if most shots are of one burst. A class with a wrong label is too
 wide, so a width counts as at most the median over the classes."""
 FOREIGN_QUANTILE = 0.05
-"""Fraction of the shots that are below this limit when they are compared with the other classes."""
+"""Fraction of the shots below the limit of `Foreign` when they are compared with the other classes."""
 PRIOR = 1.0
 """Fraction of the logarithm of a class's number of training images that is subtracted from its score (τ)."""
 REST, NONE = -1, -2
@@ -100,9 +100,9 @@ class Support:
 
 
 def photos_of(features: Floats, labels: Ints) -> Ints:
-    """Return [S], the number of each row's photo. Nearly equal rows of a class share it, for example a burst.
+    """Return [S], the number of each row's photo. Nearly equal rows of a class, such as a burst, are one.
 
-    A photo has the rows near its first one. Chains of near rows would join dense classes to one photo.
+    A photo is the rows near its first one. Chains of near rows would join a dense class into one photo.
 
     Args:
         features: [S, D], normalised.
@@ -149,8 +149,7 @@ def something_else(support: Support, images: Floats, nearest: Neighbours | None 
     An image has two scores: how often walks from the shots of its best class visit it (logarithm of the mean
     over the shots), and its cosine with the nearest class mean. Both are standardised by the scores of the
     shots, each left out of its class. The lower score counts. A mark NONE affects only images that it reaches
-    more often than any class does. With one shot per class no shot can be left out, so no image is something
-    else.
+    more often than any class does. With one shot per class no shot can be left out, so there is no limit.
 
     Args:
         nearest: neighbours among the images. None: they are searched.
@@ -178,7 +177,7 @@ def something_else(support: Support, images: Floats, nearest: Neighbours | None 
         standardised((images @ support.means.T).max(axis=1), near),
     )
     left_out = np.minimum(standardised(walked, walked), standardised(near, near))
-    return Judgement(best, score, limit_of(left_out), marked)
+    return Judgement(best, score, rejection_limit(left_out), marked)
 
 
 def alone(support: Support, images: Floats, classes: Ints | None = None) -> Judgement:
@@ -194,13 +193,13 @@ def alone(support: Support, images: Floats, classes: Ints | None = None) -> Judg
     return Judgement(
         support.classes[rows][near.argmax(axis=1)],
         near.max(axis=1),
-        limit_of(left_out),
+        rejection_limit(left_out),
         np.zeros(len(images), bool),
     )
 
 
-def limit_of(left_out: Floats, false_rejection_rate: float = FALSE_REJECTION_RATE) -> float:
-    """Return the score below which an image is something else, from the scores of the left-out shots [R].
+def rejection_limit(left_out: Floats, false_rejection_rate: float = FALSE_REJECTION_RATE) -> float:
+    """Return the threshold below which a score means something else, from the left-out shots' scores [R].
 
     It is the lower bound of Student's prediction interval. If scores are normal, a new image of the classes
     is below it with probability `false_rejection_rate`, however few shots there are. Their quantile would
@@ -244,7 +243,7 @@ def less_prior(counts: Ints, logit_scale: float) -> Floats:
     it to previews, because their network was not trained on the images.
 
     Args:
-        counts: [K], numbers of shots. Images that joined them in self-training or by a label count.
+        counts: [K], numbers of shots, including images that joined them in self-training or by a label.
     """
     n = np.maximum(counts, 1)
     less: Floats = (PRIOR / logit_scale * np.log(n / n.min())).astype(np.float32)

@@ -36,7 +36,7 @@ TEXT_COUNTS_AS = 3.0
 DISCRIMINANT_WEIGHT = 3.0
 """Weight of the discriminants relative to text and prototypes, with many shots."""
 MIN_IMAGES = 4
-"""Minimum number of shots of a class that may not lose half of them by the prior."""
+"""Minimum number of shots of a class that the prior may not push below half of them right."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,10 @@ def adapted_rule(
 ) -> RequestRule:
     """Return the rule of a request to a trained model. Takes the arguments of `request_rule`.
 
-    A prior (`pile.less_prior`) lowers classes with more shots than others. It is halved until no class of
-    `MIN_IMAGES` or more shots loses half of them by it. If there are new classes, only the order of the
-    trained classes changes, not their highest score. The paper's scores do not change.
+    A prior (`pile.less_prior`) lowers classes with more shots than others. It is halved until it leaves
+    at least half of the shots right in each class of `MIN_IMAGES` or more that has so many right without it.
+    If there are new classes, only the order of the trained classes changes, not their highest score. The
+    paper's scores do not change.
 
     Args:
         logit_scale: factor of the scores in the softmax.
@@ -192,7 +193,7 @@ def trained_scores(
 
     A trained class gets the normalised text_c + n / (n + text_counts_as) (prototype_c − mean prototype). A
     new class gets its text. n is the harmonic mean of the classes' numbers of shots, because the noise of a
-    class mean falls as 1 / n. It is the same for all classes, so small classes are moved as far as large.
+    class mean falls as 1 / n. It is the same for all classes, so small classes move as far as large ones.
 
     A prototype is the normalised mean feature of a class's shots. Image features are shifted from text
     features in a common direction (W. Liang et al., "Mind the Gap", NeurIPS 2022, arXiv 2203.02053).
@@ -203,7 +204,8 @@ def trained_scores(
     texts. With one class in the request, or one shot per class, there are no discriminants.
 
     Args:
-        shot_features, labels, text_weights, classes, balance: as in `request_rule`. A class is trained.
+        shot_features, labels, text_weights, classes, balance: as in `request_rule`. At least one class is
+            trained.
         text_counts_as: weight of the text of a class against its shots (shots).
         discriminants: `linear_discriminants` of the shots.
 

@@ -1,4 +1,4 @@
-"""The sort of a pile: each image in a class or in something else, with what people said about some."""
+"""The sort of a pile: each image gets a class or is something else, given what people said about some."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -13,15 +13,18 @@ from core.clip.inference.class_offsets import NEW_CLASS
 from core.clip.inference.classifier import Scores, scored
 from core.clip.inference.graph import Bools, Ints, Neighbours
 from core.clip.inference.labelled import SELF_TRAINED, Shots, Sorter, self_training_or_reason
-from core.clip.inference.obeyed import Apart, obeyed
 from core.clip.inference.pile import NONE, Support
 from core.clip.inference.request_rule import RequestRule
+from core.clip.inference.set_apart import Apart, judge_apart
 
-FOLDS, FOLD_IMAGES, MAX_MEASURED = (4, 32), 40_000, 512
-"""Minimum and maximum number of sorts that each leave out some drawn labels, number of images that they sort
-together, and maximum number of images that measure."""
+FOLDS = (4, 32)
+"""Minimum and maximum number of sorts that each leave out some drawn labels, to measure."""
+FOLD_IMAGES = 40_000
+"""Number of images that these sorts have together, between this minimum and maximum."""
+MAX_MEASURED = 512
+"""Maximum number of images that measure a sort."""
 SIGNIFICANCE_LEVEL = 0.05
-"""1 minus the confidence level of `share`."""
+"""1 minus the confidence level of `share_interval`."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,16 @@ class SortedPile:
     support: Support
     """Images that set the limit."""
     from_model: bool
-    """They are training images of the model."""
+    """True if these are training images of the model."""
     missing: list[int]
-    """Number of labels that each new name lacks for a training; empty without a trained model."""
+    """How many more labels each new name needs for a training; empty without a trained model."""
     method: str
     """`self_training` or `image_by_image`."""
     reason: str
     measuring: Ints
     """Positions of the images that measure the sort (`measuring_images`)."""
     right: Bools
-    """[M], True if such an image was in its place before a person was asked about it alone."""
+    """[M], True if this image was in its place before a person was asked about it alone."""
 
 
 def sort_pile(
@@ -80,7 +83,7 @@ def sort_pile(
         asked = [row for row, label in enumerate(trained[1].tolist()) if label in column]
         columns = np.array([column[int(label)] for label in trained[1][asked]], np.int64)
         started = trained[0][asked].numpy(), columns
-    apart = obeyed(images.numpy(), support, answers, nearest, started, measuring[guessed])
+    apart = judge_apart(images.numpy(), support, answers, nearest, started, measuring[guessed])
     apart = replace(apart, only_said=not something_else)
     rule, places, method, reason = _classes(images, sorter, answers, apart.apart, shots)
     scores = scored(images, sorter.texts, rule, sorter.logit_scale / temperature)
@@ -113,7 +116,7 @@ def _classes(
 
     Args:
         apart: [N], True for something else.
-        shots: of the answers. None: they are collected.
+        shots: those of `Shots.of` for the answers, if already collected.
     """
     shots = shots or Shots.of(sorter, images, answers.labels)
     rule = shots.rule(sorter)
@@ -133,16 +136,16 @@ def _classes(
 
 
 def _without_images(scores: Tensor, shots: Shots) -> Bools:
-    """Return [N], True if the best class has no images. Nothing is compared with it, so nothing is apart."""
+    """Return [N], True if the best class has no images. An image can't be unlike them, so it is not apart."""
     new = torch.tensor([label == NEW_CLASS for label in shots.classes])
     found: Bools = new[scores.argmax(dim=1)].numpy()
     return found
 
 
 def limiting(sorter: Sorter, images: Tensor, answers: Answers, shots: Shots) -> Support:
-    """Return the images that set the limit: the training images of the classes, or without any, the examples.
+    """Return the images that set the limit: training images of the classes, or examples if there are none.
 
-    The examples of classes without training images join the former, and set no limit.
+    Beside training images, the examples of classes without any are returned too, but set no limit.
     """
     asked = torch.isin(shots.labels[: shots.trained], torch.tensor(shots.classes))
     features, labels = shots.features[: shots.trained][asked], shots.labels[: shots.trained][asked]
@@ -164,8 +167,8 @@ def limiting(sorter: Sorter, images: Tensor, answers: Answers, shots: Shots) -> 
 def draw_order(pile: str, count: int) -> Ints:
     """Return [N], the random order in which images of a pile are drawn.
 
-    It depends on the pile and on the position alone, so nothing that is known of an image moves it, and more
-    images change the order of none.
+    It depends only on the pile and on the position, so what is known about an image does not affect its
+    place, and adding images does not reorder the others.
 
     Args:
         pile: id of the pile.
@@ -175,9 +178,10 @@ def draw_order(pile: str, count: int) -> Ints:
 
 
 def measuring_images(answers: Answers, order: Ints) -> Ints:
-    """Return the images that measure the sort: those of the order before the first one not asked about alone.
+    """Return the images that measure the sort.
 
-    They are a random sample of the pile, whatever a person was asked before. Skipped ones are left out.
+    They are the images, in drawing order, up to the first that no person was asked about alone: a random
+    sample of the pile, whatever a person was asked before. Skipped ones are left out.
     """
     missing = ~answers.alone[order]
     first = int(missing.argmax()) if missing.any() else len(order)
@@ -185,17 +189,18 @@ def measuring_images(answers: Answers, order: Ints) -> Ints:
     return found[answers.checked[found]]
 
 
-def share(right: int, count: int, total: int) -> tuple[float, float]:
-    """Return the exact 95% confidence interval of a share of `total`, of which `right` of `count` are right.
+def share_interval(right: int, count: int, total: int) -> tuple[float, float]:
+    """Return the exact 95% confidence interval of the share of right images in a pile.
 
-    Source: C. Clopper and E. Pearson, Biometrika 1934, for the hypergeometric distribution.
+    It is the interval of the fraction of `total` images that are right, if `right` of `count` randomly drawn
+    ones are. Source: C. Clopper and E. Pearson, Biometrika 1934, for the hypergeometric distribution.
     """
     high = total - _fewest(count - right, count, total)
     return _fewest(right, count, total) / total, high / total
 
 
 def _fewest(right: int, count: int, total: int) -> int:
-    """Return the smallest number of right images for which `right` or more of `count` are not too rare."""
+    """Return the fewest right images with which `right` or more of `count` drawn ones are not too rare."""
     low, high = right, total - count + right
     while low < high:  # The probability grows with the number.
         middle = (low + high) // 2

@@ -13,7 +13,7 @@ def interpolate(
 ) -> dict[str, Tensor]:
     """Return θ(α) = α θ_1 + (1 − α) θ_0 for the parameters of both towers, as new tensors.
 
-    α = 0 and α = 1 are bit-identical to θ_0 and θ_1.
+    In ASCII: `alpha * theta_1 + (1 - alpha) * theta_0`. α = 0 and α = 1 are bit-identical to θ_0 and θ_1.
 
     Raises:
         ValueError: the sets of names differ, or α is outside [0, 1].

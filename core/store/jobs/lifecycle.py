@@ -255,7 +255,7 @@ class Claim:
 def claim(
     session: Session, job_id: str, *, worker: str, lease_seconds: float, max_running: int = 0
 ) -> Claim | None:
-    """Claim a queued job.
+    """Take the lease of a queued job for a worker.
 
     Return None if the job is no longer queued, or if its owner already has `max_running` running jobs (0
     means no limit). In the second case the wake-up is sent again after one of them has ended.
@@ -304,7 +304,7 @@ def hand_back(session: Session, job_id: str) -> None:
 def heartbeat(
     session: Session, claim: Claim, *, lease_seconds: float, progress: dict[str, Any] | None
 ) -> bool | None:
-    """Renew the lease and store the progress. The progress and a new `progress["stage"]` become events.
+    """Extend the lease and store the progress. The progress and a new `progress["stage"]` become events.
 
     Returns:
         True if a cancellation was requested, else False. None if the lease is lost: the worker must stop at

@@ -82,7 +82,10 @@ def add_model(
 
 
 def may_take_name(metrics: dict[str, Any] | None) -> bool:
-    """Return whether a name may refer to a model with this verdict, because it is not worse."""
+    """Return whether a model with these metrics is promoted, so that its name may refer to it.
+
+    A model with a verdict of WORSE is not. Then the name still refers to the previous version.
+    """
     return (metrics or {}).get("verdict") not in WORSE
 
 

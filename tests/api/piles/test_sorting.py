@@ -12,7 +12,7 @@ from api.piles.sorting import sort
 from api.serving.service import look_up
 from clipcite.types.classify import Options
 from clipcite.types.piles import MIN_DRAWN, NOT_MEASURED
-from core.clip.inference.sort import draw_order, share
+from core.clip.inference.sort import draw_order, share_interval
 from core.clip.models.backbone import Backbone
 from core.clip.weights.support_set import SupportSet
 from core.store.accounts.owners import DEFAULT_OWNER
@@ -180,7 +180,7 @@ def test_what_is_measured_and_how_it_is_said(shared: Service, model: str) -> Non
     assert measured.right <= 18  # the person's answers to six are not those of the sort
     put = (24 - measured.right) / COUNT  # a person has put these in their place
     assert measured.accuracy == pytest.approx(measured.right / 24 + put)
-    low, high = share(measured.right, 24, COUNT)
+    low, high = share_interval(measured.right, 24, COUNT)
     assert measured.interval == pytest.approx((low + put, high + put))
     assert measured.interval[1] <= 1
     assert found["sentence"] == (

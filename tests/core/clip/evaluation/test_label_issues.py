@@ -7,7 +7,7 @@ from clipcite.types.images import Image
 from core.clip.config import AdaptConfig
 from core.clip.evaluation.context import EvalContext, TrainingSet
 from core.clip.evaluation.label_issues import (
-    MIN_ACCURACY,
+    MIN_VOTE_ACCURACY,
     agreed_label_issues,
     cross_fit_scores,
     find_label_issues,
@@ -99,5 +99,5 @@ def test_no_label_issues_at_a_low_accuracy(tiny: Backbone) -> None:
         given = TrainingSet(names, [12] * 4, files, range(48), images, labels, F.normalize(seen, dim=-1))
         context = EvalContext(tiny, given, AdaptConfig())
         issues, accuracy = agreed_label_issues(context, torch.eye(CLASSES, 16), None)
-        assert (accuracy >= MIN_ACCURACY) == recognised
+        assert (accuracy >= MIN_VOTE_ACCURACY) == recognised
         assert {issue.position for issue in issues} == ({3, 17} if recognised else set())

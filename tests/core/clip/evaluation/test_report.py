@@ -9,7 +9,7 @@ import pytest
 
 from api.jobs.report.render import render_page
 from clipcite.types.report import Report, StoredReport
-from core.clip.evaluation.label_issues import MIN_ACCURACY, LabelIssue
+from core.clip.evaluation.label_issues import MIN_VOTE_ACCURACY, LabelIssue
 from core.clip.evaluation.mistakes import MAX_SHOWN
 from core.clip.evaluation.predictions import ClassScores, HeldOutPredictions, RejectionLimits
 from core.clip.inference.calibration import FittedCalibration, fit_calibration
@@ -195,8 +195,8 @@ def test_a_report_says_why_it_lists_no_label_issues() -> None:
     assert made.label_issues_note.startswith(
         "Too early to find wrong labels: models without them recognise only 41%"
     )
-    assert f"Below {100 * MIN_ACCURACY:.0f}%" in made.label_issues_note
-    assert report(held_out(), label_accuracy=MIN_ACCURACY).label_issues_note is None
+    assert f"Below {100 * MIN_VOTE_ACCURACY:.0f}%" in made.label_issues_note
+    assert report(held_out(), label_accuracy=MIN_VOTE_ACCURACY).label_issues_note is None
 
 
 def test_calibration_needs_images() -> None:

@@ -200,11 +200,11 @@ def test_an_image_alone() -> None:
 def test_few_shots_lose_no_more_images_than_many(shots: int) -> None:
     generator = np.random.default_rng(shots)
     lost = [
-        generator.normal() < pile.limit_of(generator.normal(size=shots).astype(np.float32))
+        generator.normal() < pile.rejection_limit(generator.normal(size=shots).astype(np.float32))
         for _ in range(20_000)
     ]
     assert np.mean(lost) == pytest.approx(FALSE_REJECTION_RATE, abs=0.006)
-    assert pile.limit_of(np.zeros(1, np.float32)) == -np.inf
+    assert pile.rejection_limit(np.zeros(1, np.float32)) == -np.inf
 
 
 def test_one_shot_per_class_rejects_nothing() -> None:

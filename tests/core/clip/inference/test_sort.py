@@ -10,7 +10,7 @@ from core.clip.inference.answers import Answers
 from core.clip.inference.graph import Ints, Neighbours
 from core.clip.inference.labelled import Sorter
 from core.clip.inference.pile import NONE
-from core.clip.inference.sort import SortedPile, draw_order, measuring_images, share, sort_pile
+from core.clip.inference.sort import SortedPile, draw_order, measuring_images, share_interval, sort_pile
 from tests.core.clip.inference.made_piles import (
     CENTRES,
     CLASSES,
@@ -177,10 +177,10 @@ def test_folds_leave_out_all_drawn_images_once(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(("total", "count"), [(30, 10), (60, 24), (400, 20)])
 def test_the_interval_covers_the_share_of_a_finite_pile(total: int, count: int) -> None:
-    intervals = [share(right, count, total) for right in range(count + 1)]
+    intervals = [share_interval(right, count, total) for right in range(count + 1)]
     for good in range(total + 1):
         covers = [low - 1e-9 <= good / total <= high + 1e-9 for low, high in intervals]
         chances = stats.hypergeom(total, good, count).pmf(range(count + 1))
         assert chances[covers].sum() >= 0.95
-    assert share(count, count, total)[1] == 1
-    assert share(total, total, total) == (1, 1)
+    assert share_interval(count, count, total)[1] == 1
+    assert share_interval(total, total, total) == (1, 1)

@@ -1,8 +1,10 @@
 """Which images of a pile are something else, after people answered about some of them.
 
-Nothing is set apart before a person has said "none of these" once. Then walks from every image with a label
-decide, together with the limit of `something_else`. What a person said stays. An image near no answer is
-judged by the limit alone. benchmarks/pages/pile.md has the measurements.
+Until somebody has said anything about an image, the limit of `something_else` alone decides if the model has
+training images, and nothing is set apart if it has none. From the first answer on, nothing is set apart until
+a person has said "none of these" once. Then the limit decides together with walks from every labelled image.
+What a person said stays. An image near no answer is judged by the limit alone. benchmarks/pages/pile.md has
+the measurements.
 """
 
 from dataclasses import dataclass
@@ -16,33 +18,35 @@ from core.clip.inference.groups import SHOWN
 from core.clip.inference.pile import NONE, Support, something_else
 
 KEEP = 1.5
-"""Below the limit, an image stays in the classes if walks from the labels of a class reach it e^KEEP times as
-often as walks from none of these."""
+"""Below the limit, an image stays in the classes if walks from the images of a class reach it e^KEEP times as
+often as walks from images labelled "none of these"."""
 DROP = -1.0
-"""Above the limit, an image is set apart if walks from none of these reach it e^-DROP times as often as those
-from any class."""
+"""Above the limit, an image is set apart if walks from images labelled "none of these" reach it e^-DROP times
+as often as walks from the images of any class."""
 FAR = -3.0
-"""Walks keep no image below this score, in robust deviations from the typical member of a named group."""
+"""Walks keep no image whose score is lower than this, in robust standard deviations from the median of the
+unseen members of named groups."""
 FEW = 10
-"""Number of unseen members of named groups that FAR needs. With fewer, walks keep nothing."""
+"""Minimum number of such members. With fewer, walks keep no image."""
 
 
 @dataclass(frozen=True)
 class Apart:
-    """The judgement of N images."""
+    """The judgement of N images: which are something else."""
 
     answers: Answers
     score: Floats
-    """[N], of `something_else`."""
+    """[N], as in `something_else`."""
     limit: float
     evidence: Floats
-    """[N], logarithm of the visits by the strongest class, less that of none of these. 0 without NONE."""
+    """[N], logarithm of the visits by walks from the strongest class, minus that of the visits by walks from
+    images labelled "none of these". 0 if there are none of these."""
     far: Bools
     """[N], True for images too unlike the classes to be kept by walks."""
     without_own: Floats
-    """[N], the same without the image's own label, for the images that measure."""
+    """[N], `evidence` without the image's own label, for the images that measure."""
     limit_alone: bool = False
-    """Nobody has said anything, and the model has training images: the limit decides."""
+    """Nobody has said anything, and the model has training images: the limit alone decides."""
     only_said: bool = False
     """Only images that a person marked as none of these are something else."""
 
@@ -56,9 +60,9 @@ class Apart:
 
     @cached_property
     def apart_without_own(self) -> Bools:
-        """[N], the same, each measuring image without its label."""
+        """[N], the same, but each measuring image is judged without its own label."""
         none = self.answers.labels == NONE
-        # Without its only answer nobody has said "none of these".
+        # Without the only such label, nobody would have said "none of these".
         found: Bools = self._judged(self.without_own) & ~(none & (none.sum() == 1))
         found[self.answers.never_none] = False
         return found
@@ -74,11 +78,11 @@ class Apart:
 
     @property
     def near_limit(self) -> Floats | None:
-        """[N], the value of a label: images near the limit first. None without a limit."""
+        """[N], value of a label for each image: the nearer the limit, the more. None without a limit."""
         return np.exp(-np.abs(self.score - self.limit)) if np.isfinite(self.limit) else None
 
 
-def obeyed(
+def judge_apart(
     images: Floats,
     shots: Support,
     answers: Answers,
@@ -86,14 +90,14 @@ def obeyed(
     trained: tuple[Floats, Ints] | None = None,
     judged: Ints | None = None,
 ) -> Apart:
-    """Judge the images [N, D] of a pile, normalised.
+    """Judge which images [N, D] of a pile, normalised, are something else.
 
     Args:
-        shots: images that set the limit: the training images of the model, or without any, labelled ones.
+        shots: images that set the limit: the model's training images, or labelled ones if it has none.
         nearest: neighbours among the images.
-        trained: features [T, D] and classes [T] of the model's training images, from which walks start, too.
-            The classes are columns of `answers.names`.
-        judged: images with a label that are judged without it, too.
+        trained: features [T, D] and classes [T] of the model's training images, from which walks also start.
+            The classes are positions in `answers.names`.
+        judged: labelled images that are also judged without their label.
     """
     none = images[answers.examples & (answers.labels == NONE)]
     support = Support(
@@ -155,7 +159,8 @@ def least_like(images: Floats, shots: Support, answers: Answers) -> Ints | None:
     """Return the images to ask about if nobody has said "none of these": those least like any class.
 
     Returns:
-        At most SHOWN positions, or None if there are no classes, or if a person has seen most of them.
+        At most SHOWN positions. None if somebody has said it, if there are no classes, or if people have
+        skipped most of these images or said that they are of one of the classes.
     """
     if not len(shots.classes) or (answers.labels == NONE).any():
         return None

@@ -1,14 +1,16 @@
 """The rule of a pile with answers, against a dense form, and each part on piles whose truth is known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from core.clip.inference import graph, obeyed
+from core.clip.inference import graph, set_apart
 from core.clip.inference.answers import TAUGHT, UNSAID, Answers
 from core.clip.inference.graph import NEIGHBOURS, RESTART, STEPS, WIDTH, Neighbours, unit
-from core.clip.inference.obeyed import Apart, least_like
 from core.clip.inference.pile import FALSE_REJECTION_RATE, NONE, Support
+from core.clip.inference.set_apart import Apart, least_like
 from tests.core.clip.inference.made_piles import (
     CLASSES,
     IMAGES,
@@ -28,8 +30,8 @@ KEEP, DROP, FAR, FEW = 1.5, -1.0, -3.0, 10
 
 
 def judge(answers: Answers, images: np.ndarray = IMAGES, **fields: object) -> Apart:
-    trained = (SUPPORT.features, SUPPORT.labels)
-    return obeyed.obeyed(images, SUPPORT, answers, Neighbours.among(images), **{"trained": trained, **fields})  # type: ignore[arg-type]
+    given: dict[str, Any] = {"trained": (SUPPORT.features, SUPPORT.labels), **fields}
+    return set_apart.judge_apart(images, SUPPORT, answers, Neighbours.among(images), **given)
 
 
 def walked(added: np.ndarray, images: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -139,7 +141,7 @@ def test_it_is_the_dense_form(seed: int, few: bool, monkeypatch: pytest.MonkeyPa
     images, shots = blurred(TRUTH, 3), blurred(SHOT_LABELS, 2)
     acts = acts_of(seed, few)
     apart, score, limit = slowly(images, shots, SHOT_LABELS, acts)
-    found = obeyed.obeyed(
+    found = set_apart.judge_apart(
         images, Support(shots, SHOT_LABELS), given(acts), Neighbours.among(images), (shots, SHOT_LABELS)
     )
     assert found.score == pytest.approx(score, abs=5e-3)  # logarithms of float32
@@ -214,7 +216,7 @@ def test_images_near_the_limit_are_worth_most() -> None:
     assert worth.argmax() == nearest
     assert worth.max() <= 1
     single = Support(SUPPORT.features[:1], SUPPORT.labels[:1])
-    alone = obeyed.obeyed(IMAGES, single, answered(), Neighbours.among(IMAGES))
+    alone = set_apart.judge_apart(IMAGES, single, answered(), Neighbours.among(IMAGES))
     assert alone.near_limit is None
 
 
