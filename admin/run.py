@@ -36,7 +36,8 @@ def serve(
         typer.Option(help="Pre-trained model, such as ViT-B-16/openai (default: CLIPCITE_BACKBONE)."),
     ] = None,
     wait_for_backbone: Annotated[
-        bool, typer.Option("--wait-for-backbone", help="Classify only once --backbone is downloaded.")
+        bool,
+        typer.Option("--wait-for-backbone", help="Do not classify until --backbone has been downloaded."),
     ] = False,
     device: Device = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the web page in the browser.")] = False,
@@ -44,15 +45,16 @@ def serve(
         bool,
         typer.Option(
             "--no-token",
-            help="Without keys, give every program on this machine full access.",
+            help="If there are no API keys, give every program on this machine full access.",
         ),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the log of all processes.")] = False,
 ) -> None:
     """Run the service on this machine.
 
-    It consists of API, worker and the message broker Valkey. Ctrl-C stops all of them. On the next start,
-    queued jobs continue, and a running job resumes from its last checkpoint, if any.
+    It consists of the API, a worker, which also dispatches, and the message broker Valkey. Ctrl-C stops all
+    of them. On the next start, queued jobs continue, and a running job resumes from its last checkpoint, if
+    any.
     """
     from admin.serve import serve_until_stopped
 
@@ -96,15 +98,15 @@ def dispatcher(data: Data = None) -> None:
 def show_path() -> None:
     """Print the folder of the server modules.
 
-    With this folder in PYTHONPATH, Python can use the method as a library.
+    With this folder on PYTHONPATH, your own Python code can import the training method (`core.clip`).
     """
     print(server_path())
 
 
 @db.command()
 def upgrade() -> None:
-    """Migrate the database to this version.
+    """Migrate the database to this version's schema.
 
-    This is the database of CLIPCITE_DATABASE_URL, by default the one in the data folder.
+    It is the database that CLIPCITE_DATABASE_URL names, or by default the one in the data folder.
     """
     raise typer.Exit(subprocess.call(command(MIGRATE), env=environment()))

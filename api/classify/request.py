@@ -42,7 +42,9 @@ Parse = Callable[[], Asked]
 
 @asynccontextmanager
 async def received(request: Request, settings: Settings) -> AsyncIterator[Parse]:
-    """Receive the body: a form, JSON or an image. Yield the function that parses it. Call it in a thread.
+    """Receive the body: a form, JSON or an image.
+
+    Yield a function that parses the body. Call that function in a thread.
 
     The function raises:
         InvalidRequest: the body breaks the contract. As many errors as possible are listed.
@@ -70,7 +72,7 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Parse]
 
 
 def from_json(body: bytes, settings: Settings) -> Asked:
-    """Return the request of a ClassifyJson. Raise InvalidRequest."""
+    """Parse a `ClassifyJson` body. Raise InvalidRequest if it is invalid."""
     options = parsed_json(ClassifyJson, body)
     _check_count(len(options.images))
     images = _decode_base64([image.base64 for image in options.images], settings.max_image_bytes)
@@ -137,9 +139,10 @@ def _check_count(images: int) -> None:
 
 
 def _decode_base64(texts: list[str], max_bytes: int) -> list[bytes]:
-    """Decode plain base64 or `data:` URLs. Raise InvalidRequest with all invalid texts.
+    """Decode plain base64 or `data:` URLs.
 
-    Only the beginning of an image above `max_bytes` is decoded. The decoder refuses it by its size.
+    If any text is invalid, raise an InvalidRequest that lists all of them. Of an image larger than
+    `max_bytes`, only enough is decoded for the image decoder to refuse it as too large.
     """
     decoded, errors = [], []
     for index, text in enumerate(texts):

@@ -1,7 +1,7 @@
-"""APIs of other services, for users' existing clients. No module needs another one.
+"""APIs of other services, for users' existing clients. The modules do not depend on each other.
 
-A module has `PREFIX`, the first part of its paths, `router`, and `render`, which formats errors for these
-clients.
+Each module defines `PREFIX` (the first part of its paths), `router`, and `render` (which formats errors for
+these clients).
 """
 
 from fastapi import Depends, FastAPI

@@ -1,4 +1,4 @@
-"""OpenAI's API for embeddings: `POST /v1/embeddings` of images and text, `GET /v1/models`."""
+"""OpenAI's embeddings API: `POST /v1/embeddings` for images and texts, and `GET /v1/models`."""
 
 import base64
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ async def embeddings(request: Request) -> Response:
 def _embeddings(
     body: bytes, serving: Serving, database: Database, owner: str, take: Take
 ) -> tuple[str, bytes]:
-    """Return the key of the weights and α, and the response."""
+    """Return a key that identifies the weights and α, and the body of the response."""
     try:
         asked = parsed_json(EmbeddingsIn, body)
     except InvalidRequest as invalid:

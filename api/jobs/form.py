@@ -65,18 +65,19 @@ class JobForm(ImagesForm):
 
     pile: Text | None = Field(
         None,
-        description="Id of a pile, whose labelled images are training images. Those that were drawn at "
-        "random are test images. Alternative to `archive` and `images`, or in addition to them.",
+        description="Id of a pile. Its images with a class are used for training, except those drawn at "
+        "random, which become test images. Send it instead of `archive` or `images`, or in addition.",
     )
     pile_drawn: Literal["test", "train"] = Field(
         "test",
-        description="`train` trains on the images that were drawn at random, too. Then they test nothing.",
+        description="`train` also trains on the images that were drawn at random. They are then not used "
+        "as test images.",
     )
 
     name: Text | None = Field(
         None,
         description="Name of the job and of its model, which becomes the next version of that name. At most "
-        "200 characters, without `@` and `/`, unlike an id and not `stock`.",
+        "200 characters. It must not contain `@` or `/`, look like an id, or be `stock`.",
     )
     config: JsonText | None = Field(
         None,
@@ -88,14 +89,16 @@ class JobForm(ImagesForm):
         None,
         description="URL that is notified when the job has a model and when it ends. It receives "
         "`model.published`, then `job.succeeded`, `job.failed` or `job.cancelled`, signed according to "
-        "Standard Webhooks. A failed delivery is tried three times within an hour.",
+        "Standard Webhooks. Each message is tried up to three times within an hour.",
         examples=["https://example.com/hooks/clipcite"],
     )
 
 
 def check_source(form: ImagesForm, *, optional: bool = False) -> None:
-    """Raise InvalidUpload unless the form has either an archive or lists, or neither with a pile or if
-    `optional`."""
+    """Check that the form has an archive or lists, but not both.
+
+    It may have neither if it names a pile, or if `optional`. Raise InvalidUpload otherwise.
+    """
     lists = form.images or form.labels or form.test_images or form.test_labels
     sources = (form.archive is not None) + bool(lists)
     optional = optional or (isinstance(form, JobForm) and form.pile is not None)
@@ -103,7 +106,8 @@ def check_source(form: ImagesForm, *, optional: bool = False) -> None:
         raise InvalidUpload(
             "archive_or_images",
             "Send either `archive` (a .zip with one folder per class), or `images` with `labels` (and "
-            "optionally `test_images` with `test_labels`), or `pile`, the id of a pile with labels.",
+            "optionally `test_images` with `test_labels`). A training also takes `pile`, the id of a pile "
+            "with labels, instead or in addition.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Preflight of an upload: faults of images and class names, and an estimate, before training.
+"""Preflight: finds faults in an upload's images and class names, and estimates its training beforehand.
 
 The checks warn about faults but not about imperfections, because false alarms teach people to ignore
 warnings. benchmarks/pages/preflight-and-preview.md has the precision of each check.
@@ -163,8 +163,10 @@ def _check_image(index: int, stats: ImageStats, image_size: int | None) -> list[
 
 
 def _stats(images: Sequence[Image]) -> list[ImageStats]:
-    """Return the statistics of validated images, which all have them."""
-    return [image.stats for image in images if image.stats is not None]
+    """Return the statistics of the images. Every validated image has them."""
+    stats = [image.stats for image in images if image.stats is not None]
+    assert len(stats) == len(images)
+    return stats
 
 
 def _find_duplicates(images: Sequence[Image]) -> list[ImageFault]:
@@ -203,7 +205,7 @@ def class_warnings(
     """Return warnings about class names and about unbalanced classes.
 
     Args:
-        classes: `name` and `images`, the number of training images, of each class.
+        classes: each class's `name` and `images`, its number of training images.
         prompts: custom prompts by class name. The names of classes with prompts are not checked.
     """
     warnings = []
@@ -231,7 +233,7 @@ def class_warnings(
         largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         detail = (
             f"{largest!r} has {counts[largest]} training images and {smallest!r} {counts[smallest]}. The "
-            "model makes up for a part of that, but it will recognise small classes less often. Add images "
+            "model makes up for part of that, but it will recognise small classes less often. Add images "
             "to them."
         )
         warnings.append({"code": "unbalanced_classes", "detail": detail})
@@ -239,7 +241,7 @@ def class_warnings(
 
 
 def _twin_text(a: str, b: str) -> str:
-    """Return which letters make two names look alike, if those of one only are Latin."""
+    """Return a note on the Cyrillic or Greek look-alike letters if exactly one name has any, else ""."""
     of_a, of_b = twins(a), twins(b)
     if bool(of_a) == bool(of_b):
         return ""
@@ -270,7 +272,7 @@ _SUMMARIES = {
     ),
     "elongated": (
         "elongated_images",
-        "{n} too elongated, and the model sees only the middle: {names}.",
+        "{n} too elongated, so the model sees only the middle: {names}.",
     ),
 }
 

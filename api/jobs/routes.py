@@ -33,7 +33,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 adapt_router = APIRouter(tags=["adapt"])
 MAX_SEQ = 2**31 - 1
 BYTES_PER_FOLDER = 64
-"""Memory of each folder in a path, whose name may have a single letter."""
+"""Memory that each folder of a path may take (bytes), however short its name."""
 STREAM_EXAMPLE = """event: log
 data: {"seq":2,"at":"2026-11-25T02:05:12.789436Z","type":"started","data":{"worker":"gpu1:4711"}}
 id: 2
@@ -92,7 +92,10 @@ async def get_job(
     wait: Wait = 0,
     until: WaitUntil = "end",
 ) -> Job:
-    """Return a job. With `wait` the response is delayed until the job has ended or the time is up.
+    """Return a job.
+
+    With `wait`, the response is delayed until the job has ended, or with `until=model` has a model, or until
+    the time is up.
 
     The model can be used as soon as the job has a `model_id`. Its evaluation and the report follow.
     """
@@ -117,7 +120,7 @@ def _get_job(database: Database, owner: str, job_id: str) -> Job:
 @router.post("/{job_id}/cancel", status_code=202, responses=responses(401, 404, 409, 422, 503, 507))
 @REQUESTS.runs
 def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
-    """Cancel a job: a queued one at once, a running one within seconds. Requests can be repeated.
+    """Cancel a job: a queued one at once, a running one within seconds. Repeating the request is safe.
 
     If the job already has a model, only its evaluation is cancelled: the job succeeds, with the warning
     `evaluation_cancelled`.
@@ -209,7 +212,8 @@ def list_events(
     A stream ends after at most 15 minutes. Resume it, like an interrupted stream, with `Last-Event-ID`. Any
     process of the service can resume it.
 
-    Events are kept until the job is deleted. Progress has one event per percent of each stage.
+    Events are kept until the job is deleted. One progress event is kept per percent of each
+    stage.
     """
     streamed = "text/event-stream" in (part.split(";")[0].strip().lower() for part in accept.split(","))
     with source.database.read() as session:
@@ -267,8 +271,8 @@ def adapt(
 async def check_layout(request: Request, submission: SubmissionDep) -> Response:
     """Return the split and the class that files get from their folders, before an upload.
 
-    The request has paths only. The rules are those for an archive of `POST /adapt`: folders and names that
-    it rejects are rejected here, too. Nothing is stored.
+    The request contains only paths. The rules are those for an archive of `POST /adapt`: folders and names
+    that it rejects are rejected here, too. Nothing is stored.
     """
     body = await request.body()
     request.state.take_memory(BYTES_PER_FOLDER * body.count(b"/"))

@@ -1,4 +1,4 @@
-"""Memory budget of large responses. They count until they are sent."""
+"""Memory budget for large responses. A response counts against it until it has been sent."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -6,15 +6,15 @@ from api.http.problems import error_response
 from core.admission import ServerBusy
 
 LARGE_BYTES = 1_000_000
-"""Minimum size of a response that counts (bytes)."""
+"""Size above which a response counts against the budget (bytes)."""
 PIECE_BYTES = 65_536
 
 
 class LargeResponses:
     """ASGI middleware that sends large responses in pieces, as fast as the client reads.
 
-    uvicorn buffers what it gets. Without pieces, a response would stop counting before the client reads it.
-    If the budget is used up, the response is a 503.
+    uvicorn buffers whatever it is given. If a response were sent whole, it would stop counting before the
+    client has read it. If the budget is used up, the response is a 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -33,7 +33,7 @@ def served(client: Client, images: Sequence[Path], model: str) -> np.ndarray[Any
 
 @torch.no_grad()
 def from_open_clip(folder: Path, images: Sequence[Path]) -> np.ndarray[Any, Any]:
-    """Return the answers of the exported folder in open_clip alone."""
+    """Return the answers of open_clip to the exported folder, without clipcite."""
     name = f"local-dir:{folder}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     tokenizer = open_clip.get_tokenizer(name)

@@ -1,4 +1,7 @@
-"""The report's CSS, and its hash: the policies of the report and of the page allow this style alone."""
+"""The report's CSS and its hash.
+
+The Content-Security-Policy of the report and of the web page allows no other inline style.
+"""
 
 import base64
 import hashlib
@@ -10,7 +13,7 @@ STATIC = FOLDER.parents[1] / "web" / "static"
 
 
 def _style() -> str:
-    """Return the report's CSS with the colours of the web page; prints are always light."""
+    """Return the report's CSS with the colours of the web page. Printouts are always light."""
     light, dark = re.findall(r":root \{[^}]*\}", (STATIC / "styles" / "base.css").read_text(encoding="utf-8"))
     own = (FOLDER / "report.css").read_text(encoding="utf-8")
     return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n@media print {{ {light} }}\n{own}"
