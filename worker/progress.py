@@ -19,11 +19,11 @@ MIN_SECONDS = 2.0
 SAMPLE_SECONDS = 0.5
 """Minimum time of one measurement (seconds)."""
 OVERRUN = 0.25
-"""Expected rest of a phase that takes too long, as a fraction of the time since its last report."""
+"""Time still expected for a phase that has overrun, as a fraction of the time since its last report."""
 LATER = (1.15, 3.0)
 """A stated time left is replaced by a higher one if that exceeds it by both this factor and these seconds."""
 LAST = 0.99
-"""Fraction of the progress that only the end exceeds."""
+"""Highest fraction reported before the end."""
 ALIKE: tuple[Phase, ...] = ("steps", "folds")
 """Phases of the same work. Without earlier jobs, only these are measured."""
 REPORTING: tuple[Phase, ...] = ("steps", "folds", "tests")
@@ -56,12 +56,12 @@ class JobProgress:
         self._measured: dict[Phase, float] = {}
         """Seconds that each finished phase took."""
         self._is_whole = not published
-        """False once a part of the steps was the work of an earlier attempt."""
+        """False if an earlier attempt did part of the steps."""
         self._slowdown = Slowdown(known=False)
         self._phase: Phase = "starting"
         self._share = 0.0
         self._entered = self._at = clock()
-        """Times at which the phase began, and of its last report."""
+        """Times of the beginning of the phase and of its last report."""
         self._fraction = 0.0
         self._end_left, self._model_left = TimeLeft(), TimeLeft()
         self._describe()
@@ -80,7 +80,7 @@ class JobProgress:
             self._enter(phase, self._clock() if at is None else at)
 
     def resume(self) -> None:
-        """Note that an earlier attempt made a part of the steps."""
+        """Note that an earlier attempt did part of the steps."""
         with self._lock:
             self._is_whole = False
 
@@ -98,7 +98,7 @@ class JobProgress:
             self._report(share, at)
 
     def publish(self) -> None:
-        """Note that the model is stored. The trainer evaluates it since the storing began."""
+        """Note that the model is stored. The trainer has been evaluating it since storing began."""
         with self._lock:
             began = self._entered
             self._published = True
@@ -190,7 +190,7 @@ class Slowdown:
         """Seconds since the last sample."""
 
     def counts(self, phase: Phase) -> bool:
-        """Return whether a phase tells the speed. Reading depends on the photos, storing on the network."""
+        """Return whether a phase measures the speed. Reading depends on photos, storing on the network."""
         return phase in (COMPUTED if self._known else ALIKE)
 
     def observe(self, actual: float, expected: float) -> None:
