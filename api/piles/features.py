@@ -46,7 +46,7 @@ def encode(serving: Serving, files: Sequence[bytes], model: ServedModel, owner: 
     """Return the features [D] of each file, or why it can't be read. The model must be in memory.
 
     Raises:
-        ServerBusy: the service is overloaded for TURN_SECONDS.
+        ServerBusy: the service was overloaded for TURN_SECONDS.
     """
     found: list[Rows | BadImage] = []
     for start in range(0, len(files), PART):
@@ -114,11 +114,11 @@ class PileFeatureStore:
         return features, has
 
     def compute(self, pile: Pile, reference: str, alpha: float | None, model_key: str) -> None:
-        """Compute the missing features in a thread, unless it is doing so.
+        """Compute the missing features in a thread, unless one is already doing so.
 
         Raises:
             Conflict: the pile keeps no images.
-            Exception: the error of the last try, once.
+            Exception: the error of the last attempt. Only one call raises it.
         """
         if not pile.keeps_images:
             raise Conflict(
@@ -187,7 +187,7 @@ class PileFeatureStore:
         return True
 
     def store(self, pile_id: str, owner: str, model_key: str, positions: Sequence[int], blob: bytes) -> None:
-        """Store the features of existing images, unless another process has.
+        """Store the features of existing images, unless another process has done so.
 
         Raises:
             PileNotFound: the pile was deleted.
@@ -215,6 +215,6 @@ class PileFeatureStore:
                 )
 
     def close(self) -> None:
-        """Stop the threads, each after the STORED images at which it is."""
+        """Stop the threads. Each first finishes its current STORED images."""
         self._closed = True
         self._threads.shutdown()

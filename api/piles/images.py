@@ -152,7 +152,7 @@ def _store(
     """Store the blobs, then the rows that refer to them.
 
     Args:
-        known: SHA-256 of files that the pile has, whose features alone are stored.
+        known: SHA-256 of files that the pile has. Only their features are stored.
 
     Returns:
         The pile, the positions by SHA-256, and the SHA-256 of new files.

@@ -68,7 +68,7 @@ SORT_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def _json_of(kind: type[BaseModel]) -> Any:
-    """Return a dependency on a large JSON body. It is parsed in a thread, as others must not wait for it."""
+    """Return a dependency that parses a large JSON body in a thread, so that other requests do not wait."""
 
     async def read(request: Request) -> BaseModel:
         return await UPLOADS.run(parsed_json, kind, await request.body())
@@ -306,8 +306,8 @@ async def sort_pile(
         int,
         Query(
             ge=0,
-            description=f"Maximum number of groups to return, the most useful first. There are {MAX_GROUPS} "
-            "at most.",
+            description="Maximum number of groups to return, the most useful first. There are at most "
+            f"{MAX_GROUPS}.",
         ),
     ] = 0,
     ask: Annotated[
@@ -316,7 +316,10 @@ async def sort_pile(
     draw: Annotated[
         int,
         Query(
-            ge=0, le=MAX_ASKED, description="Number of images to draw at random for `ask`, to check the sort."
+            ge=0,
+            le=MAX_ASKED,
+            description="To check the sort, `ask` of the response has this many images, all drawn at random. "
+            "The parameter `ask` is then ignored.",
         ),
     ] = 0,
     something_else: Annotated[
@@ -324,7 +327,9 @@ async def sort_pile(
     ] = True,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
-    """Sort a pile: the class of each image, or something else, which images to ask about, and how good it is.
+    """Sort a pile: each image gets a class or is something else.
+
+    The response also says which images to ask about next, and how much of the sort is right.
 
     What a person said about an image decides its place. Labels count as training images at once. If the
     features for the model are missing, the response is 202 while they are computed.
@@ -451,7 +456,7 @@ def _trained_names(services: Services, reference: str, owner: str) -> Sequence[s
 
 
 def _checked_answers(answers: Sequence[AnswerIn], row: tables.Pile, trained: Sequence[str]) -> list[AnswerIn]:
-    """Return answers with the spelling of class names of the model or the pile. Raise InvalidRequest."""
+    """Return the answers with class names spelled as in the model or the pile. Raise InvalidRequest."""
     spelling = {same_class(name): name for name in reversed((*trained, *_names(row)))}
     used = {*row.used_names}
     checked: list[AnswerIn] = []
@@ -475,7 +480,7 @@ def _checked_answers(answers: Sequence[AnswerIn], row: tables.Pile, trained: Seq
             except InvalidClassNames as error:
                 pointer = f"/answers/{index}/class_name"
                 errors.append({"pointer": pointer, "code": error.code, "detail": error.detail})
-        same = name == answer.class_name  # to copy each of 20,000 answers takes long
+        same = name == answer.class_name  # copying each of 20,000 answers takes long
         checked.append(answer if same else answer.model_copy(update={"class_name": name}))
     if len(used) > MAX_CLASS_NAMES:
         detail = (

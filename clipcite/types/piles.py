@@ -14,7 +14,7 @@ MAX_PILE_IMAGES = 20_000
 MAX_GROUPS = 500
 MAX_ASKED = 1_000
 MIN_DRAWN = 8
-"""Number of answers about images drawn at random from which the accuracy of a sort is measured."""
+"""Minimum number of answers about images drawn at random to measure the accuracy of a sort."""
 NOT_MEASURED = "Not measured yet. Check with 20 tells you."
 """`PileSort.sentence` while labels of images drawn at random can still measure the sort."""
 Said = Literal["class", "none", "not_class", "skip", "withdrawn"]
@@ -85,7 +85,7 @@ class PileIn(RequestModel):
         STOCK, max_length=600, description="Model that sorts the pile, as in `POST /classify`."
     )
     class_names: ClassNames | None = Field(
-        None, description="Class names. Default: the model's. Names that a person gives join them."
+        None, description="Class names. Default: the model's. Names in answers are added to them."
     )
     keeps_images: bool = Field(
         True,
@@ -141,7 +141,7 @@ class PilePage(ResponseModel):
 
 
 class PileLabel(ResponseModel):
-    """What people said about an image, last answer first."""
+    """What people said about an image: the answer that counts."""
 
     said: Open[Said] = Field(description="The answer that counts: `class`, `none`, `skip` or `not_class`.")
     class_name: str | None
@@ -169,7 +169,7 @@ class AddedImage(ResponseModel):
 
     file: str
     position: int | None = Field(description="Position in the pile; null if it can't be read.")
-    is_new: bool = Field(description="False if the pile had it.")
+    is_new: bool = Field(description="False if the pile already had it.")
     error: Notice | None = None
 
 
@@ -194,7 +194,7 @@ class PileMatch(ResponseModel):
 
 
 class PileMatches(ResponseModel):
-    data: list[PileMatch] = Field(description="Piles with any of the files, those with most first.")
+    data: list[PileMatch] = Field(description="Piles with any of the files, those with the most first.")
 
 
 class SortedImage(ResponseModel):
@@ -203,7 +203,8 @@ class SortedImage(ResponseModel):
     position: int
     class_name: str | None = Field(description="Class; null for something else, or without class names.")
     probability: float | None = Field(
-        description="Probability of the class; null if a person said it, or without class names."
+        description="Probability of the class; null if a person said it, for something else, or without "
+        "class names."
     )
     something_else: bool
     score: float | None = Field(

@@ -1,7 +1,7 @@
 """Piles: images that wait for labels, and what people said about them.
 
-Answers are append-only. The last one about an image counts. Each change locks the pile's row, and makes its
-revision greater by 1.
+Answers are append-only. The last one about an image counts. Each change locks the pile's row and increases
+its revision by 1.
 """
 
 import json
@@ -168,7 +168,7 @@ def positions_of(session: Session, pile_id: str, hashes: Sequence[str]) -> dict[
 
 
 def having(session: Session, hashes: Sequence[str], *, owner: str) -> list[Pile]:
-    """Return the owner's piles with any of these files, those with most first."""
+    """Return the owner's piles with any of these files, those with the most first."""
     counts = Counter[str]()
     for start in range(0, len(hashes), BATCH):
         rows = (
@@ -183,7 +183,7 @@ def having(session: Session, hashes: Sequence[str], *, owner: str) -> list[Pile]
 
 
 def add_images(session: Session, pile: Pile, new: Sequence[NewImage]) -> dict[str, int]:
-    """Add images, which it lacks, to a locked pile. Return the position of each file, by SHA-256.
+    """Add images that a locked pile lacks. Return the position of each file, by SHA-256.
 
     Raises:
         Conflict: the pile would have too many images.
@@ -215,7 +215,7 @@ def add_features(
     sha256: str,
     size: int,
 ) -> None:
-    """Add features to a locked pile. Their blob is stored."""
+    """Add features to a locked pile. Their blob must already be stored."""
     session.add(
         PileFeatures(
             pile_id=pile.id,

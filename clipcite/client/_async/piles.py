@@ -58,7 +58,7 @@ class AsyncPiles:
             images: a folder, paths or other images, or a mapping from paths below a folder to images.
             name: name for people (default: the time).
             model: model that sorts the pile, as for `client.classify`.
-            class_names: class names (default: the model's). Names that a person gives join them.
+            class_names: class names (default: the model's). Names in answers are added to them.
             keeps_images: keep reduced copies, which another model, the page and a training need. Without
                 them only features are kept.
             on_progress: called with the number of images that the pile has so far, and of all images.
@@ -86,7 +86,7 @@ class AsyncPiles:
             yield self._bind(data)
 
     async def match(self, images: Pileable) -> Sequence[tuple["AsyncPile", Sequence[int | None]]]:
-        """Return the piles that have any of these images, those with most first. Only hashes are sent.
+        """Return the piles that have any of these images, those with the most first. Only hashes are sent.
 
         With each pile come the positions of the images, None for those that it lacks.
         """
@@ -172,7 +172,7 @@ class AsyncPile(PileData):
         return parse(PileSort, json_of((await self._sorted(given, {}, on_progress)).content))
 
     async def csv(self, *, model: str | None = None, alpha: float | None = None) -> str:
-        """Return the sort as CSV: file, class, probability, something else and the answer of a person."""
+        """Return the sort as CSV: file, class, probability, and whether it is something else."""
         headers = {"Accept": "text/csv"}
         return (await self._sorted({"model": model, "alpha": alpha}, headers, None)).content.decode()
 
