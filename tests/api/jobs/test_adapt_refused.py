@@ -332,7 +332,8 @@ def large_image(seed: int = 0) -> bytes:
 
 @pytest.mark.parametrize("bad", [b"", large_image()[:-60_000]], ids=["empty", "cut"])
 def test_no_file_of_a_refused_upload_stays(refused: Problem, bad: bytes) -> None:
-    before = open_files()
     images = [("a.bmp", large_image(1)), ("b.bmp", large_image(2)), ("c.bmp", bad)]
+    refused(422, "bad_images", images=images, labels=["a", "b", "b"])  # connections and decoders stay open
+    before = open_files()
     refused(422, "bad_images", images=images, labels=["a", "b", "b"])
     assert open_files() <= before + 1
