@@ -100,7 +100,7 @@ JOB_EXAMPLE: JsonDict = {
     "progress": {
         "stage": "training",
         "phase": "steps",
-        "doing": "Training, epoch 3 of 10",
+        "doing": "Training",
         "epoch": 3,
         "epochs": 10,
         "step": 3,
