@@ -146,8 +146,8 @@ class Job(Resource):
     )
     metrics: Metrics | None = Field(
         None,
-        description="Summary of the evaluation, or of a later one, as in its model; the report has more. Until "
-        "then, `verdict` is `evaluating`.",
+        description="Summary of the evaluation, or of a later one, as in its model. The report has more. "
+        "Until then, `verdict` is `evaluating`.",
     )
     promoted: bool | None = Field(None, description=PROMOTED)
     not_promoted: Notice | None = Field(None, description=NOT_PROMOTED)

@@ -173,7 +173,9 @@ def test_the_mistakes_of_an_evaluation_train_the_next_version(
     folder = write_class_folders(tmp_path / "photos", {"red": 4, "blue": 2})
     with window(browser, url) as page:
         page.goto(f"/#/jobs/{job}")
-        expect(page.locator(".result > p").first).to_contain_text("If it may also answer with")  # of the report
+        expect(page.locator(".result > p").first).to_contain_text(
+            "If it may also answer with"
+        )  # of the report
         page.get_by_text("Evaluate with images").click()
         drop(page, page.locator(".result .zone").first, folder)
         expect(page.get_by_label("Mistakes").get_by_role("img")).to_have_count(2)  # "blue" was not trained
