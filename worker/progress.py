@@ -89,7 +89,6 @@ class JobProgress:
         with self._lock:
             is_first = self._progress.step == 0  # sets up kernels, or follows an earlier attempt
             self._progress = self._progress.model_copy(update=vars(step))
-            self._describe()
             self._report(step.step / step.steps, at, counts=not is_first)
 
     def advance(self, share: float, at: float | None = None) -> None:
@@ -160,12 +159,9 @@ class JobProgress:
         self._share, self._at = max(share, self._share), at
 
     def _describe(self) -> None:
-        doing = DOING[self._phase]
-        if self._phase == "steps" and self._progress.epochs:
-            doing += f", epoch {self._progress.epoch} of {self._progress.epochs}"
         stage = "evaluating" if self._published else STAGE_OF[self._phase]
         self._progress = self._progress.model_copy(
-            update={"stage": stage, "phase": self._phase, "doing": doing}
+            update={"stage": stage, "phase": self._phase, "doing": DOING[self._phase]}
         )
 
     def _later(self) -> list[Phase]:

@@ -38,7 +38,7 @@ def evaluate_model(
 
     All images of the form are test images, which are not stored. Images that the model was trained on are
     left out. Untrained classes are scored as new classes. With at least 30 images, or as many as the job had,
-    the result replaces the `metrics` of the model.
+    the result replaces the `metrics` of the model and of its job.
     """
     database, blobs = submission.database, submission.blobs
     with database.read() as session:

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from clipcite.types.jobs import Job, Progress
+from clipcite.types.jobs import FINAL, Job, Progress
 from clipcite.types.problems import Notice
 from clipcite.types.report import Metrics
 from core.clip.evaluation.report_text import TOO_FEW_IMAGES, sentences
@@ -17,8 +17,9 @@ def job_response(session: Session, row: tables.Job) -> Job:
 
 
 def to_job(row: tables.Job, queue_position: int | None, model: tables.Model | None) -> Job:
-    """Return the response for a job. `model` is its model, if there is one."""
-    metrics = None if row.metrics is None else Metrics.model_validate(row.metrics)
+    """Return the response for a job. `model` is its model, if there is one. Its last evaluation counts."""
+    measured = row.metrics if model is None or row.status not in FINAL else models.measured(model)
+    metrics = None if measured is None else Metrics.model_validate(measured)
     if metrics is not None:
         metrics.sentences = sentences(metrics, reason=_not_evaluated(row))
     return Job(

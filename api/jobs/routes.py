@@ -138,7 +138,7 @@ def cancel_job(database: DatabaseDep, owner: CurrentOwner, job_id: str) -> Job:
     "/{job_id}/retrain",
     status_code=202,
     response_model=Job,
-    responses=responses(400, 401, 404, 408, 409, 413, 422, 503, 507),
+    responses={**PREFLIGHT, **responses(400, 401, 404, 408, 409, 413, 422, 503, 507)},
 )
 @UPLOADS.runs
 def retrain_job(
@@ -146,6 +146,7 @@ def retrain_job(
     job_id: str,
     changes: Retraining,
     owner: CurrentOwner,
+    dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Train again from a job's stored images, with corrected labels or other settings.
@@ -164,7 +165,13 @@ def retrain_job(
     left = [row for row in rows if row.position not in removed]
     kept, warnings = corrected_images(left, moved, changes.confirmed)
     return submission.submit(
-        form, owner, settings, idempotency_key=idempotency_key, kept=kept, warnings=warnings
+        form,
+        owner,
+        settings,
+        dry_run=dry_run,
+        idempotency_key=idempotency_key,
+        kept=kept,
+        warnings=warnings,
     )
 
 

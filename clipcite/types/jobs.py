@@ -100,7 +100,7 @@ JOB_EXAMPLE: JsonDict = {
     "progress": {
         "stage": "training",
         "phase": "steps",
-        "doing": "Training, epoch 3 of 10",
+        "doing": "Training",
         "epoch": 3,
         "epochs": 10,
         "step": 3,
@@ -146,7 +146,8 @@ class Job(Resource):
     )
     metrics: Metrics | None = Field(
         None,
-        description="Summary of the evaluation; the report has more. Until then, `verdict` is `evaluating`.",
+        description="Summary of the evaluation, or of a later one, as in its model. The report has more. "
+        "Until then, `verdict` is `evaluating`.",
     )
     promoted: bool | None = Field(None, description=PROMOTED)
     not_promoted: Notice | None = Field(None, description=NOT_PROMOTED)

@@ -117,7 +117,7 @@ def watched(console: Console) -> Iterator[Callable[[Job], None]]:
     def print_line(job: Job) -> None:
         nonlocal shown
         progress = job.progress
-        now = (job.status, progress and (progress.doing or progress.stage))
+        now = (job.status, progress and (progress.doing or progress.stage, progress.epoch))
         if now != shown:
             shown = now
             words = progress_words(progress) if progress and job.status == "running" else job.status

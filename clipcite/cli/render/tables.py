@@ -164,6 +164,8 @@ def pile_facts(pile: Pile) -> Table:
 def progress_words(progress: Progress) -> str:
     """Return a line such as `Training, epoch 3 of 10, 12 s left`."""
     words: list[str] = [progress.doing or progress.stage]
+    if progress.phase == "steps" and progress.epochs:
+        words.append(f"epoch {progress.epoch} of {progress.epochs}")
     if progress.eta_seconds:
         words.append(f"{duration(progress.eta_seconds)} left")
     return ", ".join(words)

@@ -212,7 +212,9 @@ def test_an_evaluation_of_enough_images_replaces_the_verdict(
     model = publish_model(shared.database, shared.blobs, backbone, metrics=metrics_of(before))
     files = [(f"{number}.jpg", data) for number, data in enumerate(IMAGES[:sent])]
     body = evaluate(shared, model, images=files, labels=LABELS[:sent]).json()
-    metrics = shared.client.get(f"/models/{model}").json()["metrics"]
+    found = shared.client.get(f"/models/{model}").json()
+    metrics = found["metrics"]
+    assert shared.client.get(f"/jobs/{found['job_id']}").json()["metrics"] == metrics
     assert metrics["measured_on"]["images"] == (sent if replaces else before)
     assert (metrics["sentences"] == body["sentences"]) is replaces
     assert ("verdict_kept" in [warning["code"] for warning in body["warnings"]]) is not replaces

@@ -22,7 +22,7 @@ from tests.core.store import samples
 PROGRESS = {
     "stage": "training",
     "phase": "steps",
-    "doing": "Training, epoch 3 of 20",
+    "doing": "Training",
     "epoch": 3,
     "epochs": 20,
     "step": 41,

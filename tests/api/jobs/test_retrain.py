@@ -57,6 +57,15 @@ def test_labels_are_corrected(trained: tuple[Service, str]) -> None:
         assert all(service.blobs.get(row.blob_key) for row in jobs.images(session, job["id"]))
 
 
+def test_a_dry_run_stores_nothing(trained: tuple[Service, str]) -> None:
+    service, first = trained
+    before = service.stored()
+    answer = service.client.post(f"/jobs/{first}/retrain?dry_run=true", json={"removed": [4]})
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["object"], answer.json()["images"]) == ("preflight", 7)
+    assert service.stored() == before
+
+
 def test_a_stored_image_is_decoded_once(
     trained: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

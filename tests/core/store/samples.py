@@ -171,11 +171,12 @@ def publish(
 def store_report(
     database: Database, blobs: Blobs, job_id: str, report: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
-    """Store the report and the metrics of an ended job."""
+    """Store the report of an ended job, and the metrics of the job and of its model."""
     key = jobs.report_of(job_id, "1")
     blobs.put(key, json.dumps(report).encode())
     with database.write() as session:
         session.execute(update(Job).where(Job.id == job_id).values(report_key=key, metrics=metrics))
+        session.execute(update(Model).where(Model.job_id == job_id).values(metrics=metrics))
 
 
 def new_owner(database: Database, name: str) -> str:

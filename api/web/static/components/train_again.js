@@ -32,7 +32,7 @@ export function trainAgainButton({ model, images, what = "correction", note = ""
 		const path = /** @type {const} */ (`/models/${encodeURIComponent(model())}/extend`);
 		element.disabled = true;
 		try {
-			if (!(await agrees(words(), path, form, signal, note))) return;
+			if (!(await agrees(words(), upload(`${path}?dry_run=true`, form, { signal }), signal, note))) return;
 			const same = sent.map(({ file, name, className }) => [name, file.size, file.lastModified, className]);
 			const headers = { "Idempotency-Key": key([model(), same]) };
 			const job = await upload(path, form, { headers, signal });
@@ -50,10 +50,10 @@ export function trainAgainButton({ model, images, what = "correction", note = ""
 
 /** Ask whether to train again, with the time that the service estimates.
  *
- *  @param {string} words @param {`/models/${string}/extend`} path @param {FormData} form  of the training
+ *  @param {string} words @param {Promise<Schemas["Preflight"]>} preflight  of the training
  *  @param {AbortSignal} signal @param {string} [note]  sentence at the end of the question */
-export async function agrees(words, path, form, signal, note = "") {
-	const { estimate } = await upload(`${path}?dry_run=true`, form, { signal });
+export async function agrees(words, preflight, signal, note = "") {
+	const { estimate } = await preflight;
 	const time = estimate.seconds ? ` It takes about ${duration(estimate.seconds)}.` : "";
 	const question = `${words}?${time} The new version learns from all photos so far, and this one stays.${note}`;
 	return confirmed(question, "Train again", signal, "main");

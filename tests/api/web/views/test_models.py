@@ -134,7 +134,17 @@ def test_an_evaluation_with_dropped_images_stays(
         expect(now).to_have_text(f"{kept.sentences[0][:-1]} {kept.stock_accuracy:.0%} → {kept.accuracy:.0%}")
         assert now.inner_text() != before
         assert accessibility_problems(page) == []
+        # Jobs have it, too.
+        words = now.inner_text()
+        page.get_by_role("link", name="Jobs", exact=True).click()
+        expect(page.locator(".list .tag")).to_have_text(words)
+        page.get_by_role("link", name="View").click()
+        result = page.locator(".result")
+        expect(result).to_contain_text(" ".join(kept.sentences[1:]))
+        expect(result.locator(".three dd").nth(1)).to_have_text(f"{kept.accuracy:.0%}")
         # It is still there after a reload, without the images.
+        page.go_back()
+        page.go_back()
         page.reload()
         page.get_by_text("Evaluate with images").click()
         expect(shown).to_contain_text(f"{kept.correct} of 8 right")
@@ -159,13 +169,18 @@ def test_the_mistakes_of_an_evaluation_train_the_next_version(
     browser: Browser, running: Running, backbone: Backbone, tmp_path: Path
 ) -> None:
     made, url = running
-    job = finish_job(made, backbone).job
-    folder = write_class_folders(tmp_path / "photos", {"red": 1, "blue": 2})
+    job = finish_job(made, backbone, images=6).job
+    folder = write_class_folders(tmp_path / "photos", {"red": 4, "blue": 2})
     with window(browser, url) as page:
         page.goto(f"/#/jobs/{job}")
+        expect(page.locator(".result > p").first).to_contain_text(
+            "If it may also answer with"
+        )  # of the report
         page.get_by_text("Evaluate with images").click()
         drop(page, page.locator(".result .zone").first, folder)
         expect(page.get_by_label("Mistakes").get_by_role("img")).to_have_count(2)  # "blue" was not trained
+        expect(page.locator(".result > p").first).to_contain_text("67% correct")  # at once, as after a reload
+        expect(page.locator(".three dd").nth(1)).to_have_text("67%")
         page.get_by_role("button", name="Train again with 2 photos").click()
         asked = page.get_by_role("dialog")
         expect(asked).to_contain_text("can’t test it any more")

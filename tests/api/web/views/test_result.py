@@ -140,7 +140,11 @@ def test_a_wrong_label_is_corrected_on_the_page(
         expect(page.get_by_text("1 label changed, 1 image removed, 1 label confirmed.")).to_be_visible()
         expect(rows.first).to_contain_text("Label changed to green.")
         page.get_by_role("button", name="Train again with 3 corrections").click()
-        page.get_by_role("dialog").get_by_role("button", name="Train again").click()
+        asked = page.get_by_role("dialog")
+        expect(asked).to_contain_text(
+            re.compile(r"It takes about \d+ \w+\. .* this one stays\. It leaves the removed")
+        )
+        asked.get_by_role("button", name="Train again").click()
         expect(page.get_by_text("Waiting in the queue")).to_be_visible()
         job = page.url.rpartition("/")[2]
         assert job != finished.job

@@ -89,6 +89,8 @@ def test_photos_are_chosen_on_the_first_screen_of_a_phone(
                 "e => [getComputedStyle(e).position, getComputedStyle(e).display]"
             )
             assert shown[0] == "static" or shown[1] == "contents"
+        marks = page.locator(".answer .marks")  # on one line, which does not reach into the rest of the card
+        assert marks.evaluate("e => e.offsetHeight < 40 && e.scrollWidth <= e.clientWidth")
         page.get_by_role("button", name="Wrong: a.png").click()
         select = page.get_by_label("True class of a.png")
         assert select.bounding_box()["width"] > 0.8 * page.locator(".answer .foot").bounding_box()["width"]

@@ -51,6 +51,8 @@ export async function comparedModels(job, before, signal) {
 	if (!id) return "";
 	const other = await requestJson(`/jobs/${encodeURIComponent(id)}`, { signal });
 	if (other.config.backbone === job.config.backbone || !comparisonOf(other.metrics)) return "";
+	const measured = [other, job].map(({ metrics }) => [metrics?.measured_on.source, metrics?.measured_on.images]);
+	if (`${measured[0]}` !== `${measured[1]}`) return "";
 	const images = await Promise.all([other, job].map(({ id }) => listImages(id, signal)));
 	if (JSON.stringify(images[0]) !== JSON.stringify(images[1])) return "";
 	const titles = Object.fromEntries((await installedModels(signal)).map(({ name, title }) => [name, title]));

@@ -1,11 +1,12 @@
 // Possible label issues, corrected here; the job's stored images are then trained again.
 
-import { announce, button, confirmed, h, replace, unseen } from "../../lib/dom.js";
+import { announce, button, h, replace, unseen } from "../../lib/dom.js";
 import { newKey } from "../../lib/ids.js";
 import { pressed } from "../../lib/problem.js";
-import { retrain } from "../../lib/training/retrain.js";
+import { checkRetraining, retrain } from "../../lib/training/retrain.js";
 import { count, percent } from "../../lib/words.js";
 import { storedImage } from "../stored_image.js";
+import { agrees } from "../train_again.js";
 
 /** @typedef {Map<number, { kind: "moved" | "removed" | "confirmed", to: string }>} Corrections by position */
 
@@ -43,8 +44,6 @@ export function labelIssues({ job, report, classes, signal }) {
 		summary.textContent = parts.length ? `${parts.join(", ")}. The stored images are used again.` : "";
 	}
 	async function begin() {
-		const question = `${start.textContent}? It takes about as long as before. This version stays.`;
-		if (!(await confirmed(question, "Train again", signal, "main"))) return;
 		/** @type {Record<string, string>} */
 		const moved = {};
 		for (const [position, { kind, to }] of corrections) if (kind === "moved") moved[position] = to;
@@ -53,6 +52,9 @@ export function labelIssues({ job, report, classes, signal }) {
 			[...corrections].filter(([, correction]) => correction.kind === kind).map(([position]) => position);
 		await pressed(start, trouble, async () => {
 			const changes = { moved, removed: positions("removed"), confirmed: positions("confirmed") };
+			const check = checkRetraining(job.id, changes, signal);
+			const note = changes.removed.length ? " It leaves the removed images out." : "";
+			if (!(await agrees(start.textContent, check, signal, note))) return;
 			// The same corrections get the same key, so that a retry after a lost response creates no second job.
 			const id = await retrain(job.id, changes, { key: key(changes), signal });
 			kept.delete(job.id);

@@ -19,16 +19,12 @@ import { comparisonOf, earlierVersion, likely, verdictOf, versionBefore } from "
  *
  *  @param {Job & { model_id: string }} job @param {{ eta: HTMLElement, signal: AbortSignal }} options */
 export function resultPanel(job, { eta, signal }) {
-	const { kind, title, mood } = verdictOf(job.metrics);
-	const evaluated = kind !== "evaluating" && kind !== "not_evaluated";
 	const trained = job.classes.filter((entry) => entry.images).map((entry) => entry.name);
-	const comparison = comparisonOf(job.metrics);
 	const trouble = h("div", {});
-	const sentence = h(
-		"p",
-		{},
-		kind === "evaluating" ? ["You can use it now. The report follows", eta, "."] : told(job.metrics?.sentences),
-	);
+	const heading = h("h2", {});
+	const sentence = h("p", {});
+	const numbers = h("div", {});
+	const next = h("div", { class: "row" });
 	const strip = h("div", { class: "strip-box" });
 	const earlier = h("p", { hidden: true });
 	const labels = h("div", {});
@@ -59,7 +55,8 @@ export function resultPanel(job, { eta, signal }) {
 		link("Use the pre-trained model", "#/try/stock"),
 		tryIt("Try it"),
 	];
-	const actions = {
+	/** @param {ReturnType<typeof comparisonOf>} comparison */
+	const actionsFor = (comparison) => ({
 		better: () => [tryIt("Use it", true)],
 		probably_better: unproven,
 		no_clear_gain: (comparison?.difference?.value ?? 0) > 0 ? unproven : notBetter,
@@ -67,8 +64,10 @@ export function resultPanel(job, { eta, signal }) {
 		worse: notBetter,
 		evaluating: () => [tryIt("Try it", true)],
 		not_evaluated: () => [add("Add test images", "test", true), tryIt("Try it")],
-	}[kind]();
-	const address = `/jobs/${encodeURIComponent(job.id)}/report`;
+	});
+	const path = /** @type {const} */ (`/jobs/${encodeURIComponent(job.id)}`);
+	const address = /** @type {const} */ (`${path}/report`);
+	const page = reportLink(address, failed);
 	const share = button("Share", () =>
 		reportPage(address)
 			.then((page) => saveBlob(page, `${job.name ?? list(trained)}.html`))
@@ -79,41 +78,63 @@ export function resultPanel(job, { eta, signal }) {
 	async function loadReport() {
 		/** @type {JobReport} */
 		const report = await requestJson(address, { signal });
-		sentence.textContent = told(report.sentences);
+		page.hidden = share.hidden = false;
+		// It says more about its own numbers. An evaluation with images has others.
+		if (report.sentences[1] === job.metrics?.sentences[1]) sentence.textContent = told(report.sentences);
 		replace(strip, changeStrip(job, report, signal));
 		replace(labels, labelIssues({ job, report, classes: trained, signal }));
 	}
-	const reported = evaluated && loadReport().catch((error) => error.status !== 404 && failed(error)); // an older job may have none
 
 	/** @param {Metrics} metrics */
 	async function loadEarlier(metrics) {
 		const before = await versionBefore(job, signal).catch(() => null); // it may have been deleted
-		tell(earlier, (await comparedModels(job, before, signal).catch(() => "")) || earlierVersion(metrics, before));
+		const compared = await comparedModels({ ...job, metrics }, before, signal).catch(() => "");
+		tell(earlier, compared || earlierVersion(metrics, before));
 	}
-	if (evaluated && comparison && job.metrics) loadEarlier(job.metrics);
+
+	/** Show the verdict, its numbers and the next steps. Returns whether there are numbers. @param {Job["metrics"]} metrics */
+	function judge(metrics) {
+		const { kind, title, mood } = verdictOf(metrics);
+		const evaluated = kind !== "evaluating" && kind !== "not_evaluated";
+		const comparison = evaluated ? comparisonOf(metrics) : null;
+		card.className = `card result ${mood}`;
+		heading.textContent = title;
+		const isEarly = kind === "evaluating";
+		replace(sentence, isEarly ? ["You can use it now. The report follows", eta, "."] : told(metrics?.sentences));
+		replace(numbers, comparison && threeNumbers(comparison));
+		replace(next, actionsFor(comparison)[kind](), page, share, save);
+		if (comparison && metrics) loadEarlier(metrics);
+		return evaluated;
+	}
+	const measured = async () => judge((await requestJson(path, { signal })).metrics);
 
 	const warnings = job.warnings.map(({ detail }) => h("li", {}, detail));
 	const card = h(
 		"div",
-		{ class: `card result ${mood}` },
-		h("div", { class: "headline" }, h("h2", {}, title)),
+		{},
+		h("div", { class: "headline" }, heading),
 		sentence,
 		notInUse({ ...job, id: job.model_id }),
-		evaluated && comparison && threeNumbers(comparison),
+		numbers,
 		earlier,
 		strip,
-		h("div", { class: "row" }, actions, evaluated && [reportLink(address, failed), share], save),
+		next,
 		extra,
 		finished(job) && trainAgainRow(job, signal),
 		trouble,
 		finished(job) &&
-			evaluateFold({ id: job.model_id, job_id: job.id }, `the model ${job.name ?? list(trained)}`, { signal }),
+			evaluateFold({ id: job.model_id, job_id: job.id }, `the model ${job.name ?? list(trained)}`, {
+				measured: () => measured().catch(failed),
+				signal,
+			}),
 		warnings.length > 0 && fold(count(warnings.length, "warning"), h("ul", {}, warnings)),
 		codeFor({
 			what: "classify with this model",
 			...classifyPrograms({ model: (job.promoted && job.name) || job.model_id, class_names: trained }),
 		}),
 	);
+	page.hidden = share.hidden = true; // until there is a report: an older job may have none
+	const reported = judge(job.metrics) && loadReport().catch((error) => error.status !== 404 && failed(error));
 	return [card, finished(job) && newClass(job, signal), labels];
 }
 

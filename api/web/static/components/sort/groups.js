@@ -73,7 +73,7 @@ export function imageGroups(pile, picked, { changed, move, right, press, look, t
 		const approve = () => right(shownIn(list).filter(isGuess));
 		const rest = button(["The others shown are right", unseen(`: ${name}`)], approve, "quiet small");
 		const more = button("", unfold, "quiet small");
-		const head = h("div", { class: "row" }, h("h2", { id }, digit, name, " ", number), rest, all);
+		const head = h("div", { class: "row" }, h("h2", { id }, digit, name, " ", number), all, rest);
 		const section = h("section", { class: `card group ${kind}` }, head, hint, list, more);
 		if (kind === "class") acceptImages(section, () => move([...picked], name));
 		if (kind === ELSE) acceptImages(section, () => move([...picked], NONE));

@@ -57,7 +57,8 @@ export function trainingCard(pile, { model, use, signal }) {
 			await pile.settled();
 			refresh(); // the number of labels
 			const { path, form } = training(own?.id ?? null, name);
-			if (own && !(await agrees(make.textContent, path, form, signal))) return;
+			const check = () => upload(`${path}?dry_run=true`, form, { signal });
+			if (own && !(await agrees(make.textContent, check(), signal))) return;
 			element.focus(); // its button goes
 			// A lost response and a second press give the same job.
 			const key = keyOf([path, [...form], pile.state?.revision]);

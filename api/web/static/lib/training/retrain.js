@@ -21,6 +21,14 @@ export async function retrain(jobId, { moved = {}, removed = [], confirmed = [],
 	return job.id;
 }
 
+/** Return what `retrain` would train, and how long it takes.
+ *
+ *  @param {string} jobId @param {Partial<Schemas["Retraining"]>} changes @param {AbortSignal} signal */
+export function checkRetraining(jobId, changes, signal) {
+	const path = /** @type {const} */ (`/jobs/${encodeURIComponent(jobId)}/retrain?dry_run=true`);
+	return requestJson(path, { method: "POST", json: changes, signal });
+}
+
 /** Return the id of the job that a job repeats with another base model, as far as this tab knows, or null.
  *
  *  @param {string} jobId */
