@@ -64,6 +64,8 @@ def test_a_cancelled_job_is_trained_again_without_an_upload(browser: Browser, ru
         again = client.jobs.get(page.url.rpartition("/")[2])
         assert again.id != first
         assert again.classes == client.jobs.get(first).classes
+        page.goto("/#/models")  # the view of the job would ask for it, and log a 404
+        expect(page.get_by_role("heading", name="Models", exact=True)).to_be_visible()
         client.jobs.delete(client.jobs.cancel(again.id).id)
         page.goto("/#/jobs")
         page.get_by_role("button", name="Train again animals").click()
