@@ -60,21 +60,27 @@ def write_class_folders(folder: Path, classes: dict[str, int]) -> Path:
 
 
 def drop(page: Page, target: Locator, *paths: Path) -> None:
-    """Drag files or folders from the desktop onto the target through the browser's own input events."""
+    """Drag files or folders from the desktop onto the target through the browser's own input events.
+
+    The target may move meanwhile: a banner above it can appear. Like a person, drop only when the pointer
+    is over the target.
+    """
     target.scroll_into_view_if_needed()
-    box = target.bounding_box()
-    assert box is not None
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     session = page.context.new_cdp_session(page)
-    for kind in ("dragEnter", "dragOver", "drop"):
-        session.send(
-            "Input.dispatchDragEvent",
-            {
-                "type": kind,
-                "x": box["x"] + box["width"] / 2,
-                "y": box["y"] + 12,
-                "data": {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1},
-            },
-        )
+    while True:
+        box = target.bounding_box()
+        assert box is not None
+        point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 12}
+        for kind in ("dragEnter", "dragOver"):
+            session.send("Input.dispatchDragEvent", {"type": kind, "data": data, **point})
+        if target.evaluate(
+            "(target, {x, y}) => target.contains(document.elementFromPoint(x, y))",
+            point,
+        ):
+            break
+        session.send("Input.dispatchDragEvent", {"type": "dragCancel", "data": data, **point})
+    session.send("Input.dispatchDragEvent", {"type": "drop", "data": data, **point})
     session.detach()
 
 
