@@ -92,7 +92,7 @@ class Lease:
             started = time.monotonic()
             try:
                 with self.database.write() as session:
-                    cancel = lifecycle.heartbeat(
+                    cancel = lifecycle.renew_lease(
                         session, self.claim, lease_seconds=self._lease_seconds, progress=self._progress()
                     )
             except Exception as error:  # the heartbeat continues after any error

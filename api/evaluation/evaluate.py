@@ -27,7 +27,7 @@ from clipcite.types.report import (
 )
 from core.admission import patiently
 from core.clip.evaluation.accuracy import accuracy_interval, difference_interval
-from core.clip.evaluation.report_text import sentences
+from core.clip.evaluation.report_text import verdict_sentences
 from core.store.db.tables import Model
 
 Results = list[ImageResult]
@@ -105,7 +105,7 @@ def evaluate(
         stock_accuracy=everything.stock,
         difference=everything.difference,
         verdict=verdict,
-        sentences=sentences(metrics),
+        sentences=verdict_sentences(metrics),
         classes=[
             EvaluatedClass(
                 name=names[i],

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 from clipcite.types.jobs import FINAL, Job, Progress
 from clipcite.types.problems import Notice
 from clipcite.types.report import Metrics
-from core.clip.evaluation.report_text import TOO_FEW_IMAGES, sentences
+from core.clip.evaluation.report_text import TOO_FEW_IMAGES, verdict_sentences
 from core.store.db import tables
 from core.store.jobs import fair_queue, lifecycle
 from core.store.registry import models
@@ -21,7 +21,7 @@ def to_job(row: tables.Job, queue_position: int | None, model: tables.Model | No
     measured = row.metrics if model is None or row.status not in FINAL else models.measured(model)
     metrics = None if measured is None else Metrics.model_validate(measured)
     if metrics is not None:
-        metrics.sentences = sentences(metrics, reason=_not_evaluated(row))
+        metrics.sentences = verdict_sentences(metrics, reason=_not_evaluated(row))
     return Job(
         id=row.id,
         name=row.name,

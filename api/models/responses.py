@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from clipcite.types.models import Model
 from clipcite.types.report import Metrics
-from core.clip.evaluation.report_text import sentences
+from core.clip.evaluation.report_text import verdict_sentences
 from core.store.db import tables
 from core.store.registry import models
 
@@ -14,7 +14,7 @@ def to_model(row: tables.Model, aliases: Sequence[str] = ()) -> Model:
     measured = models.measured(row)
     metrics = None if measured is None else Metrics.model_validate(measured)
     if metrics is not None:
-        metrics.sentences = sentences(metrics)
+        metrics.sentences = verdict_sentences(metrics)
     return Model(
         id=row.id,
         name=row.name,

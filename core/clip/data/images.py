@@ -146,7 +146,7 @@ _EXIF_ROTATIONS = {
 def exif_rotation(image: ImageFile.ImageFile) -> Image.Transpose | None:
     """Return the rotation or flip by EXIF that makes the image upright, if any. Pillow already rotates TIFF.
 
-    A damaged EXIF block is ignored.
+    Unlike in `ImageOps.exif_transpose`, a damaged EXIF block is ignored.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile) or image.info.keys().isdisjoint(_WITH_ORIENTATION):
         return None

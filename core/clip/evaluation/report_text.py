@@ -34,7 +34,7 @@ VERDICT_WORDS: Mapping[str, str] = {
 """Words of each verdict."""
 
 
-def sentences(metrics: Metrics, *, reason: str = "", more_certain: int | None = None) -> list[str]:
+def verdict_sentences(metrics: Metrics, *, reason: str = "", more_certain: int | None = None) -> list[str]:
     """Return the verdict in one to three words, then the numbers behind it.
 
     Args:
@@ -72,7 +72,7 @@ def sentences(metrics: Metrics, *, reason: str = "", more_certain: int | None = 
 
 def report_sentences(report: StoredReport, metrics: Metrics) -> list[str]:
     """Return the sentences of a report: those of its metrics, and the accuracy with further names."""
-    made = sentences(metrics, reason=TOO_FEW_IMAGES, more_certain=report.more_certain)
+    made = verdict_sentences(metrics, reason=TOO_FEW_IMAGES, more_certain=report.more_certain)
     found, names = report.all_classes, report.distractor_classes
     if found is None or report.new_classes is not None or not names:
         return made

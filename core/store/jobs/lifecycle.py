@@ -301,7 +301,7 @@ def hand_back(session: Session, job_id: str) -> None:
     )
 
 
-def heartbeat(
+def renew_lease(
     session: Session, claim: Claim, *, lease_seconds: float, progress: dict[str, Any] | None
 ) -> bool | None:
     """Extend the lease and store the progress. The progress and a new `progress["stage"]` become events.

@@ -43,7 +43,7 @@ def running(service: Service) -> Claim:
 def beat(service: Service, claim: Claim, fraction: float) -> None:
     progress = {**PROGRESS, "fraction": fraction}
     with service.database.write() as session:
-        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert lifecycle.renew_lease(session, claim, lease_seconds=30, progress=progress) is False
 
 
 def warn(service: Service, claim: Claim, detail: str = "Less memory than thought.") -> None:

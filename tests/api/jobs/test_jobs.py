@@ -81,7 +81,7 @@ def test_a_job_in_every_state(either: Service) -> None:
 
     claim = running(either)
     with either.database.write() as session:
-        lifecycle.heartbeat(session, claim, lease_seconds=30, progress=PROGRESS)
+        lifecycle.renew_lease(session, claim, lease_seconds=30, progress=PROGRESS)
     body = get(either, claim.job_id)
     assert (body["status"], body["attempts"], body["queue_position"]) == ("running", 1, None)
     assert body["progress"] == PROGRESS
@@ -348,7 +348,7 @@ def test_cancel_a_running_job_and_again(fresh: Service) -> None:
         assert response.status_code == 202
         assert (response.json()["status"], response.json()["cancel_requested"]) == ("running", True)
     with fresh.database.write() as session:
-        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=None) is True
+        assert lifecycle.renew_lease(session, claim, lease_seconds=30, progress=None) is True
         assert lifecycle.finish_cancelled(session, claim)
     assert get(fresh, claim.job_id)["status"] == "cancelled"
     assert fresh.client.post(f"/jobs/{claim.job_id}/cancel").status_code == 202

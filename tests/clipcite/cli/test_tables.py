@@ -19,7 +19,7 @@ from clipcite.types.classify import CLASSIFICATION_EXAMPLE, Classification
 from clipcite.types.models import MODEL_EXAMPLE, Model
 from clipcite.types.report import AllClasses, ComparedAccuracies, Interval, MeasuredOn, Metrics, Verdict
 from clipcite.types.tables import as_csv
-from core.clip.evaluation.report_text import sentences
+from core.clip.evaluation.report_text import verdict_sentences
 
 NAME = "autumn leaves of the northern garden"
 UNIQUE = "01m8c5kg3vz163ez28ae3rygr9"
@@ -43,7 +43,7 @@ def metrics(word: Verdict, stock: float, adapted: float, source: str = "test") -
         trained_classes=compared,
         all_classes=AllClasses(trained=compared, all=compared),
     )
-    made.sentences = sentences(made)
+    made.sentences = verdict_sentences(made)
     return made
 
 

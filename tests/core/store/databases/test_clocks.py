@@ -39,7 +39,7 @@ def test_a_wrong_clock_expires_no_lease(on_postgres: Database, worker: int, disp
             claim = lifecycle.claim(session, job_id, worker="w", lease_seconds=30)
         assert claim is not None
         with on_postgres.write() as session:
-            assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress={"step": 1}) is False
+            assert lifecycle.renew_lease(session, claim, lease_seconds=30, progress={"step": 1}) is False
     with clock_off(timedelta(hours=dispatcher)):
         assert expire(on_postgres) == []
     assert job_of(on_postgres, job_id).status == "running"

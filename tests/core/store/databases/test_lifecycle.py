@@ -41,7 +41,7 @@ def test_a_job_from_the_queue_to_its_model(database: Database) -> None:
         {"stage": "training", "step": 2},
     ):
         with database.write() as session:
-            assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+            assert lifecycle.renew_lease(session, claim, lease_seconds=30, progress=progress) is False
     assert job_of(database, job_id).progress == {"stage": "training", "step": 2}
 
     model = new_model()
@@ -70,7 +70,7 @@ def test_a_loss_that_is_not_a_number_is_stored_as_null(database: Database) -> No
     claim = claimed(database, job_id)
     progress = {"stage": "training", "loss": {"total": float("nan"), "dva": [float("inf"), 1.0]}}
     with database.write() as session:
-        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert lifecycle.renew_lease(session, claim, lease_seconds=30, progress=progress) is False
     stored = job_of(database, job_id).progress
     assert stored == {"stage": "training", "loss": {"total": None, "dva": [None, 1.0]}}
 
@@ -168,7 +168,7 @@ def test_a_job_requeued_after_a_cancel_is_cancelled(database: Database) -> None:
 
 
 STALE_WRITES: dict[str, Callable[[Any, Claim], bool | str | None]] = {
-    "heartbeat": lambda s, c: lifecycle.heartbeat(s, c, lease_seconds=30, progress={"stage": "late"}),
+    "renew_lease": lambda s, c: lifecycle.renew_lease(s, c, lease_seconds=30, progress={"stage": "late"}),
     "warning": lambda s, c: lifecycle.record_warning(s, c, "late", "late"),
     "failed": lambda s, c: lifecycle.finish_failed(s, c, code="late", detail="late"),
     "cancelled": lambda s, c: lifecycle.finish_cancelled(s, c),
@@ -263,7 +263,7 @@ def test_a_model_is_published_before_its_evaluation(database: Database) -> None:
     model, progress = new_model(), {"stage": "publishing", "fraction": 0.5}
     announce(database, f"models/{model.id}", "jobs/x/report-1.json")
     with database.write() as session:
-        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert lifecycle.renew_lease(session, claim, lease_seconds=30, progress=progress) is False
     for _ in range(2):  # The second call is a retry after a lost answer.
         with database.write() as session:
             metrics = {"verdict": "evaluating"}
@@ -275,7 +275,7 @@ def test_a_model_is_published_before_its_evaluation(database: Database) -> None:
     assert (job.progress, job.reserved_bytes) == ({"stage": "evaluating", "fraction": 0.5}, 0)
     assert metrics_of_model(database, claim.job_id) == {"verdict": "evaluating"}
     with database.write() as session:
-        assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+        assert lifecycle.renew_lease(session, claim, lease_seconds=30, progress=progress) is False
         assert lifecycle.training_seconds(session, claim.job_id) == 12.5
     assert (job_of(database, claim.job_id).progress or {})["stage"] == "evaluating"
 
@@ -332,7 +332,7 @@ def test_a_cancel_ends_the_evaluation_only(database: Database, moment: str) -> N
         lifecycle.request_cancel(session, claim.job_id, owner=OWNER)
     if moment == "running":
         with database.write() as session:
-            assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=None) is True
+            assert lifecycle.renew_lease(session, claim, lease_seconds=30, progress=None) is True
             assert lifecycle.finish_cancelled(session, claim) == "succeeded"
     elif moment == "lost":
         let_lease_expire(database, claim.job_id)
@@ -489,7 +489,7 @@ def test_a_lease_that_a_wrong_clock_wrote_ends_soon(database: Database) -> None:
     dead, alive = (claimed(database, new_job(database), lease_seconds=86_400) for _ in range(2))
     assert expire(database) == []
     with database.write() as session:
-        assert lifecycle.heartbeat(session, alive, lease_seconds=60, progress=None) is False
+        assert lifecycle.renew_lease(session, alive, lease_seconds=60, progress=None) is False
         ends = database_now(session) + timedelta(seconds=31)
         due = select(Job.id).where(Job.status == RUNNING, Job.lease_expires_at < ends)
         assert session.scalars(due).all() == [dead.job_id]

@@ -45,7 +45,7 @@ def test_cancel_and_publish_leave_one_final_state(database: Database) -> None:
 
     def stop_or_publish(claim: lifecycle.Claim) -> bool:
         with database.write() as session:
-            stop = lifecycle.heartbeat(session, claim, lease_seconds=30, progress=None)
+            stop = lifecycle.renew_lease(session, claim, lease_seconds=30, progress=None)
         if not stop:
             return publish(database, claim)
         with database.write() as session:
@@ -135,7 +135,7 @@ def test_contending_writers_neither_fail_nor_lose_a_write(database: Database) ->
                     select(Job.progress).where(Job.id == job_id).with_for_update()
                 ).one()
                 count = (progress or {}).get("step", 0)
-                lifecycle.heartbeat(session, claim, lease_seconds=30, progress={"step": count + 1})
+                lifecycle.renew_lease(session, claim, lease_seconds=30, progress={"step": count + 1})
 
     at_once(*[add] * 4)
     assert job_of(database, job_id).progress == {"step": 200}

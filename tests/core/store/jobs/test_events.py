@@ -21,7 +21,7 @@ def step(fraction: float, stage: str = "training", **more: Any) -> dict[str, Any
 def beat(database: Database, claim: Claim, *steps: dict[str, Any]) -> None:
     for progress in steps:
         with database.write() as session:
-            assert lifecycle.heartbeat(session, claim, lease_seconds=30, progress=progress) is False
+            assert lifecycle.renew_lease(session, claim, lease_seconds=30, progress=progress) is False
 
 
 def progress_of(database: Database, job_id: str) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def test_a_follower_misses_no_event(database: Database) -> None:
         try:
             for i in range(20):
                 with database.write() as session:
-                    lifecycle.heartbeat(session, claim, lease_seconds=30, progress=step(i / 20))
+                    lifecycle.renew_lease(session, claim, lease_seconds=30, progress=step(i / 20))
                 with database.write() as session:
                     lifecycle.record_warning(session, claim, "w", str(i))
             publish(database, claim)
