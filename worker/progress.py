@@ -1,4 +1,4 @@
-"""Progress of a job: the fraction done and the time left, from the trainer's messages."""
+"""Progress of a job: the fraction done and the remaining time (ETA), from the trainer's messages."""
 
 import math
 import threading

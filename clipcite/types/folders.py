@@ -1,4 +1,4 @@
-"""Rules of folders: split and class of images by their folders, in archives and on the client's disk.
+"""Rules of folders: train, validation (val) and test splits and classes by folders, in archives and on disk.
 
 class/image.jpg                 train/class/image.jpg, test/class/image.jpg
 anything/class/image.jpg        train/images/class/image.jpg, class/train/image.jpg

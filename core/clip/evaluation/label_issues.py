@@ -1,4 +1,4 @@
-"""Possible label issues: training images whose label may be wrong or misleading."""
+"""Label issues: training images that are possibly mislabelled (wrong labels) or misleading."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -199,11 +199,12 @@ def alone(support: Support, images: Floats, classes: Ints | None = None) -> Judg
 
 
 def rejection_limit(left_out: Floats, false_rejection_rate: float = FALSE_REJECTION_RATE) -> float:
-    """Return the threshold below which a score means something else, from the left-out shots' scores [R].
+    """Return the limit of something else: images that score below it are of no class.
 
-    It is the lower bound of Student's prediction interval. If scores are normal, a new image of the classes
-    is below it with probability `false_rejection_rate`, however few shots there are. Their quantile would
-    reject more: with 25 shots, 8% instead of 5%. It is -inf for fewer than two shots.
+    It is the lower bound of Student's prediction interval of the left-out shots' scores [R]. If scores are
+    normal, a new image of the classes is below it with probability `false_rejection_rate`, however few shots
+    there are. Their quantile would reject more: with 25 shots, 8% instead of 5%. It is -inf for fewer than
+    two shots.
     """
     count = len(left_out)
     if count < 2:

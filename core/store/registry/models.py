@@ -81,8 +81,8 @@ def add_model(
     return row
 
 
-def may_take_name(metrics: dict[str, Any] | None) -> bool:
-    """Return whether a model with these metrics is promoted, so that its name may refer to it.
+def may_be_promoted(metrics: dict[str, Any] | None) -> bool:
+    """Return whether a trained model with these metrics is promoted, so that its name refers to it.
 
     A model with a verdict of WORSE is not. Then the name still refers to the previous version.
     """
@@ -94,7 +94,7 @@ def set_metrics(session: Session, model_id: str, metrics: dict[str, Any] | None)
     before = session.scalar(select(Model.metrics).where(Model.id == model_id).with_for_update())
     if before and (evaluation := before.get("evaluation")):
         metrics = {**(metrics or {"verdict": "not_evaluated"}), "evaluation": evaluation}
-    values = {"metrics": metrics, "promoted": func.coalesce(Model.promoted, may_take_name(metrics))}
+    values = {"metrics": metrics, "promoted": func.coalesce(Model.promoted, may_be_promoted(metrics))}
     session.execute(update(Model).where(Model.id == model_id).values(values))
 
 
